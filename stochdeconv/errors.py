@@ -1,0 +1,68 @@
+"""Errors a user can mend: each says what came, what was expected and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class StochDeconvError(Exception):
+    """Root of every error this package raises on purpose; the command line prints it as one line."""
+
+    def __str__(self) -> str:
+        # KeyError would show the repr of its argument: a message should read as it was written.
+        return str(self.args[0]) if self.args else ""
+
+
+class InputError(StochDeconvError, ValueError):
+    """An argument, image or folder that cannot be used."""
+
+
+class MissingInputError(StochDeconvError, FileNotFoundError):
+    """A file or folder that is not there."""
+
+
+class ModelError(StochDeconvError, ValueError):
+    """A network that cannot be loaded, or is not the one the statistics were collected with."""
+
+
+class LayerNotFoundError(StochDeconvError, KeyError):
+    """A layer or unit the network does not have."""
+
+
+class ClassNotFoundError(StochDeconvError, KeyError):
+    """A class name that is unknown or fits several classes."""
+
+
+class FileFormatError(StochDeconvError, ValueError):
+    """A statistics file that is truncated, of an unknown version, or no statistics file at all."""
+
+
+class ExistingOutputError(StochDeconvError, FileExistsError):
+    """Output that is already there and would be overwritten."""
+
+
+class DivergenceError(StochDeconvError, ArithmeticError):
+    """An optimisation whose loss became NaN or infinite."""
+
+
+def closest(name: str, names: Iterable[str], *, n: int = 3) -> str:
+    """Format the known names nearest to a mistyped one, for an error message.
+
+    Parameters
+    ----------
+    name : str
+        What the user wrote.
+    names : iterable of str
+        What exists.
+    n : int
+        How many to name at most.
+
+    Returns
+    -------
+    str
+        ``"'a', 'b'"``, or an empty string where nothing is near.
+    """
+    by_lower = {known.lower(): known for known in names}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=n, cutoff=0.5)
+    return ", ".join(f"'{by_lower[match]}'" for match in near)
