@@ -1,0 +1,115 @@
+"""The few things Keras leaves to TensorFlow, JAX or PyTorch: gradients, compilation, dtypes, devices."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# TensorFlow's C++ side prints pages at import; Keras reads KERAS_BACKEND itself (TensorFlow is its default).
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras  # noqa: E402  (the variable above must be set first)
+
+Function = Callable[..., Any]
+
+
+def name() -> str:
+    """Name the backend Keras runs on: ``"tensorflow"``, ``"jax"`` or ``"torch"``."""
+    return keras.backend.backend()
+
+
+def _library() -> Any:
+    return importlib.import_module({"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}[name()])
+
+
+def compile(function: Function) -> Function:
+    """Compile a function of tensors; it is traced once per combination of shapes and dtypes.
+
+    Pass numbers that change between calls as arrays: a Python number is part of the program and compiles it anew.
+    """
+    if name() == "tensorflow":
+        return _library().function(function, autograph=False)
+    if name() == "jax":
+        return _library().jit(function)
+    return function
+
+
+def value_and_gradient(function: Function) -> Function:
+    """Differentiate ``function(x) -> (scalar, extra)`` with respect to x, a tensor or a nest of tensors.
+
+    Returns
+    -------
+    callable
+        ``x -> ((scalar, extra), gradient)``; the gradient has the structure of x, zero where the scalar does not depend on x.
+    """
+    if name() == "jax":
+        return _library().value_and_grad(function, has_aux=True)
+    if name() == "torch":
+        return _torch_value_and_gradient(function)
+    tensorflow = _library()
+
+    def evaluate(x):
+        leaves = keras.tree.flatten(x)
+        with tensorflow.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(leaves)
+            value, extra = function(x)
+        gradient = tape.gradient(value, leaves, unconnected_gradients=tensorflow.UnconnectedGradients.ZERO)
+        # Gathered tensors get a sparse gradient (IndexedSlices); callers expect the tensor.
+        gradient = [tensorflow.convert_to_tensor(part) for part in gradient]
+        return (value, extra), keras.tree.pack_sequence_as(x, gradient)
+
+    return evaluate
+
+
+def _torch_value_and_gradient(function: Function) -> Function:
+    torch = _library()
+
+    def evaluate(x):
+        leaves = [leaf.detach().requires_grad_(True) for leaf in keras.tree.flatten(x)]
+        with torch.enable_grad():
+            value, extra = function(keras.tree.pack_sequence_as(x, leaves))
+        found = torch.autograd.grad(value, leaves, allow_unused=True)
+        gradient = [torch.zeros_like(leaf) if part is None else part for leaf, part in zip(leaves, found, strict=True)]
+        extra = keras.tree.map_structure(lambda part: part.detach() if torch.is_tensor(part) else part, extra)
+        return (value.detach(), extra), keras.tree.pack_sequence_as(x, gradient)
+
+    return evaluate
+
+
+def preferred_dtype() -> str:
+    """Choose the dtype of the image loop's network: bfloat16 where the hardware multiplies in it, else float32."""
+    if name() == "tensorflow":
+        gpus = _library().config.list_physical_devices("GPU")
+        if gpus:
+            capability = _library().config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
+            return "bfloat16" if capability >= (8, 0) else "float32"
+        return "bfloat16" if _cpu_flags() & {"avx512_bf16", "amx_bf16"} else "float32"
+    if name() == "jax":
+        return "bfloat16" if _library().default_backend() in {"gpu", "tpu"} else "float32"
+    torch = _library()
+    return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
+
+
+def _cpu_flags() -> set[str]:
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        return set()
+    flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "")
+    return set(flags.split())
+
+
+def versions() -> dict[str, str]:
+    """Name what a result depends on: versions of Python, this package and the libraries it computes with."""
+    libraries = ["stochdeconv", "keras", name(), "numpy", "scikit-learn", "h5py", "pillow"]
+    found = {"python": platform.python_version()}
+    for library in libraries:
+        try:
+            found[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            found[library] = "not installed"
+    return found
