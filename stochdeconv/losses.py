@@ -1,0 +1,395 @@
+"""What an image is asked for: losses on activations, and the sums they add up to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from stochdeconv.errors import InputError
+
+Tensor = Any
+Activations = Mapping[str, Tensor]
+
+# Keeps the square root of a variance differentiable where a channel is silent; far below any activation's variance.
+_VARIANCE_FLOOR = 1e-8
+
+
+@dataclass(frozen=True)
+class Term:
+    """One named loss: activations -> one number an image, to be minimised.
+
+    A term is its own program (class, layer, settings: what `==` compares) and the `arrays` it reads. The loop compiles the program
+    once and passes the arrays in, so a new target needs no new compilation.
+
+    Attributes
+    ----------
+    layer : str
+        The layer it reads: a layer's name, ``"logits"``, ``"input"`` (the image in [0, 1]) or ``"network_input"`` (preprocessed).
+    arrays : mapping of str to ndarray
+        Targets and constants.
+    """
+
+    layer: str
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False, kw_only=True)
+
+    @property
+    def name(self) -> str:
+        """Name in the history."""
+        return f"{_snake(type(self).__name__)}:{self.layer}"
+
+    def evaluate(self, values: Tensor, arrays: Mapping[str, Tensor]) -> Tensor:
+        """Return the loss per image, (image,), of the layer's values (image, ...)."""
+        raise NotImplementedError
+
+    def __call__(self, activations: Activations) -> Tensor:
+        """Return the loss per image, (image,)."""
+        return self.evaluate(activations[self.layer], self.arrays)
+
+    def __add__(self, other: Term | Loss) -> Loss:
+        return Loss.of(self) + other
+
+    def __mul__(self, weight: float) -> Loss:
+        return Loss.of(self) * weight
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Loss:
+        return Loss.of(self) * -1.0
+
+
+def _snake(name: str) -> str:
+    return "".join("_" + letter.lower() if letter.isupper() else letter for letter in name).lstrip("_")
+
+
+@dataclass(frozen=True)
+class WeightedTerm:
+    """A term of a sum: its weight, and the fraction of the steps after which it joins.
+
+    Attributes
+    ----------
+    term : Term
+    weight : float
+    joins_at : float
+        In [0, 1): 0 for from the first step on.
+    """
+
+    term: Term
+    weight: float = 1.0
+    joins_at: float = 0.0
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A flat weighted sum of terms; ``a + 0.1 * b`` makes a new one and leaves both as they were.
+
+    Attributes
+    ----------
+    terms : tuple of WeightedTerm
+    """
+
+    terms: tuple[WeightedTerm, ...] = ()
+
+    @staticmethod
+    def of(part: Term | Loss) -> Loss:
+        """Return a loss as it is, a term as a sum of one."""
+        if isinstance(part, Loss):
+            return part
+        if isinstance(part, Term):
+            return Loss((WeightedTerm(part),))
+        raise InputError(f"a loss is made of losses; got {type(part).__name__}. Derive from stochdeconv.losses.Term for one of your own")
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Layers the terms read, each once, in order of first use."""
+        return tuple(dict.fromkeys(weighted.term.layer for weighted in self.terms))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the terms; a repeated name is numbered."""
+        seen: dict[str, int] = {}
+        names = []
+        for weighted in self.terms:
+            name = weighted.term.name
+            seen[name] = seen.get(name, 0) + 1
+            names.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+        return tuple(names)
+
+    def weights(self, n_steps: int) -> np.ndarray:
+        """Return the weight of each term at each step, (step, term), float32: zero before the term joins."""
+        fraction = np.arange(n_steps)[:, None] / max(n_steps, 1)
+        joined = fraction >= np.array([weighted.joins_at for weighted in self.terms])[None]
+        return (joined * np.array([weighted.weight for weighted in self.terms])).astype(np.float32)
+
+    def joining_at(self, fraction: float) -> Loss:
+        """Return the same loss, its terms joining after that fraction of the steps."""
+        if not 0 <= fraction < 1:
+            raise InputError(f"a loss joins at a fraction of the steps in [0, 1); got {fraction}")
+        return Loss(tuple(WeightedTerm(weighted.term, weighted.weight, fraction) for weighted in self.terms))
+
+    def __call__(self, activations: Activations) -> Tensor:
+        """Return the weighted sum per image, (image,)."""
+        return sum(weighted.weight * weighted.term(activations) for weighted in self.terms)
+
+    def __add__(self, other: Term | Loss) -> Loss:
+        return Loss(self.terms + Loss.of(other).terms)
+
+    def __mul__(self, weight: float) -> Loss:
+        if not isinstance(weight, int | float) or not np.isfinite(weight):
+            raise InputError(f"a loss is weighted by a finite number; got {weight!r}")
+        return Loss(tuple(WeightedTerm(w.term, w.weight * weight, w.joins_at) for w in self.terms))
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Loss:
+        return self * -1.0
+
+
+def _as_map(values: Tensor) -> Tensor:
+    """Flatten positions: (image, ..., channel) -> (image, position, channel)."""
+    return ops.reshape(values, (ops.shape(values)[0], -1, values.shape[-1]))
+
+
+def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Spatial mean (image, channel) and centred values (image, position, channel)."""
+    values = _as_map(values)
+    mean = ops.mean(values, axis=1)
+    return mean, values - mean[:, None]
+
+
+# ---- towards a sampled target ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ChannelMoments(Term):
+    """Texture of a layer: ``|m - m*|^2 / tr W + |S - S*|^2_F / |S*|^2_F``. See `channel_moments`."""
+
+    def evaluate(self, values, arrays):
+        """Return the loss per image."""
+        mean, centred = _moments(values)
+        n_positions = centred.shape[1]
+        covariance = ops.matmul(ops.swapaxes(centred, 1, 2), centred) / n_positions
+        target = arrays["correlation"] * arrays["std"][:, :, None] * arrays["std"][:, None, :]
+        of_mean = ops.sum((mean - arrays["mean"]) ** 2, axis=-1) / arrays["variance"]
+        energy = ops.sum(target**2, axis=(1, 2)) + _VARIANCE_FLOOR
+        return of_mean + ops.sum((covariance - target) ** 2, axis=(1, 2)) / energy
+
+
+def channel_moments(layer: str, *, mean: np.ndarray, std: np.ndarray, covariance: np.ndarray) -> ChannelMoments:
+    """Ask a layer for the texture of one image: its channels' means, spreads and correlations.
+
+    The relative Frobenius form: strong channels decide, silent ones do not.
+
+    Parameters
+    ----------
+    layer : str
+    mean, std : ndarray of shape (image, channel)
+        Sampled spatial mean and standard deviation of each image.
+    covariance : ndarray of shape (channel, channel)
+        Within-image covariance of the class, W; its correlation is scaled by the sampled `std`.
+
+    Returns
+    -------
+    ChannelMoments
+    """
+    deviation = np.sqrt(np.maximum(np.diag(covariance), _VARIANCE_FLOOR))
+    arrays = {
+        "mean": np.asarray(mean, np.float32),
+        "std": np.asarray(std, np.float32),
+        "correlation": (covariance / np.outer(deviation, deviation)).astype(np.float32),
+        "variance": np.float32(max(np.trace(covariance), _VARIANCE_FLOOR)),
+    }
+    return ChannelMoments(layer, arrays=arrays)
+
+
+@dataclass(frozen=True)
+class LayoutScores(Term):
+    """Arrangement of a layer: whitened distance of its layout scores to the sampled ones. See `layout_scores`."""
+
+    layout_shape: tuple[int, int]
+
+    def evaluate(self, values, arrays):
+        """Return the loss per image."""
+        pooled = pooled_map(values, self.layout_shape)
+        flat = ops.reshape(pooled, (ops.shape(pooled)[0], -1)) - arrays["layout_mean"]
+        scores = ops.matmul(flat, arrays["components"])
+        return ops.mean((scores - arrays["scores"]) ** 2 / arrays["explained_variance"], axis=-1)
+
+
+def layout_scores(
+    layer: str,
+    *,
+    scores: np.ndarray,
+    components: np.ndarray,
+    explained_variance: np.ndarray,
+    layout_mean: np.ndarray,
+) -> LayoutScores:
+    """Ask a layer for an arrangement: where things are, as scores along the class's layout components.
+
+    The loss is ``mean_j (s_j - z_j)^2 / lambda_j``: the rest of the map stays free for the texture terms, because a map rebuilt from
+    the components would lack the energy they leave out.
+
+    Parameters
+    ----------
+    layer : str
+    scores : ndarray of shape (image, component)
+        Sampled scores.
+    components : ndarray of shape (component, height * width * channel)
+    explained_variance : ndarray of shape (component,)
+    layout_mean : ndarray of shape (height, width, channel)
+        Mean pooled map; its height and width are those the layer is pooled to.
+
+    Returns
+    -------
+    LayoutScores
+    """
+    arrays = {
+        "scores": np.asarray(scores, np.float32),
+        "components": np.ascontiguousarray(np.asarray(components, np.float32).T),
+        "explained_variance": np.maximum(np.asarray(explained_variance, np.float32), np.float32(1e-12)),
+        "layout_mean": np.asarray(layout_mean, np.float32).ravel(),
+    }
+    return LayoutScores(layer, tuple(layout_mean.shape[:2]), arrays=arrays)
+
+
+def pooling_matrix(size: int, pooled_size: int) -> np.ndarray:
+    """Matrix (pooled, position) that averages `size` positions into `pooled_size` cells of equal width, shared edges by share.
+
+    The one definition of pooling: the collector and the losses both use it, so a layout means the same in both.
+    """
+    edges = np.linspace(0, size, pooled_size + 1)
+    start, stop = np.arange(size), np.arange(1, size + 1)
+    overlap = np.minimum(stop, edges[1:, None]) - np.maximum(start, edges[:-1, None])
+    return (np.maximum(overlap, 0) * pooled_size / size).astype(np.float32)
+
+
+def pooled_map(values: Tensor, layout_shape: tuple[int, int]) -> Tensor:
+    """Average a map (image, height, width, channel) into cells, (image, *layout_shape, channel); rank 2 counts as 1 x 1."""
+    if len(values.shape) == 2:
+        return ops.reshape(values, (-1, 1, 1, values.shape[-1]))
+    _, height, width, _ = values.shape
+    rows, columns = layout_shape
+    if (rows, columns) == (height, width):
+        return values
+    values = ops.einsum("ph,nhwc->npwc", pooling_matrix(height, rows), values)
+    return ops.einsum("qw,npwc->npqc", pooling_matrix(width, columns), values)
+
+
+@dataclass(frozen=True)
+class SlicedWasserstein(Term):
+    """Distance of a layer's value distribution along random directions. See `sliced_wasserstein`."""
+
+    def evaluate(self, values, arrays):
+        """Return the loss per image."""
+        projected = ops.matmul(_as_map(values), arrays["directions"])
+        ordered = ops.sort(projected, axis=1)
+        return ops.mean((ordered - arrays["quantiles"]) ** 2, axis=(1, 2)) / arrays["variance"]
+
+
+def sliced_wasserstein(layer: str, *, target: np.ndarray, n_directions: int = 32, seed: int = 0) -> SlicedWasserstein:
+    """Ask a layer for the joint distribution of values that given maps have (Heitz et al. 2021).
+
+    Parameters
+    ----------
+    layer : str
+    target : ndarray of shape (image, height, width, channel)
+        Maps of the layer's own size.
+    n_directions, seed : int
+        Random unit directions the distributions are compared along.
+
+    Returns
+    -------
+    SlicedWasserstein
+    """
+    directions = np.random.default_rng(seed).standard_normal((target.shape[-1], n_directions))
+    directions = (directions / np.linalg.norm(directions, axis=0)).astype(np.float32)
+    projected = target.reshape(len(target), -1, target.shape[-1]) @ directions
+    arrays = {
+        "directions": directions,
+        "quantiles": np.sort(projected, axis=1).astype(np.float32),
+        "variance": np.float32(max(projected.var(axis=1).mean(), _VARIANCE_FLOOR)),
+    }
+    return SlicedWasserstein(layer, arrays=arrays)
+
+
+@dataclass(frozen=True)
+class Match(Term):
+    """Relative squared distance to given activations. See `match`."""
+
+    def evaluate(self, values, arrays):
+        """Return the loss per image."""
+        axes = tuple(range(1, len(values.shape)))
+        target = arrays["target"]
+        return ops.sum((values - target) ** 2, axis=axes) / (ops.sum(target**2, axis=axes) + _VARIANCE_FLOOR)
+
+
+def match(target: Mapping[str, np.ndarray]) -> Loss:
+    """Ask layers for given activations: ``|a - a*|^2 / |a*|^2``, summed over layers (Mahendran & Vedaldi 2015).
+
+    Parameters
+    ----------
+    target : mapping of str to ndarray of shape (image, ...)
+        Layer name -> activations, as ``model.activations`` gives them.
+
+    Returns
+    -------
+    Loss
+    """
+    if not target:
+        raise InputError("match needs the activations of at least one layer; got an empty mapping")
+    terms = [Match(layer, arrays={"target": np.asarray(values, np.float32)}) for layer, values in target.items()]
+    return Loss(tuple(WeightedTerm(term) for term in terms))
+
+
+# ---- a class or a unit -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Term):
+    """Minus the log probability of a class. See `cross_entropy`."""
+
+    class_index: int
+
+    def evaluate(self, values, arrays):
+        """Return the loss per image."""
+        return -ops.log_softmax(values, axis=-1)[:, self.class_index]
+
+
+def cross_entropy(class_index: int) -> CrossEntropy:
+    """Ask the network to name the class: ``-log softmax(logits)[class_index]``; satisfied once it does."""
+    return CrossEntropy("logits", class_index)
+
+
+@dataclass(frozen=True)
+class Unit(Term):
+    """Minus the activation of a channel or unit. See `unit`."""
+
+    channel: int
+    position: tuple[int, int] | None = None
+
+    def evaluate(self, values, arrays):
+        """Return the loss per image."""
+        values = values[..., self.channel]
+        if self.position is not None:
+            return -values[:, self.position[0], self.position[1]]
+        return -values if len(values.shape) == 1 else -ops.mean(values, axis=tuple(range(1, len(values.shape))))
+
+
+def unit(layer: str, channel: int, position: tuple[int, int] | None = None) -> Unit:
+    """Maximise a unit: the value of a channel at a position, or its mean over positions.
+
+    Parameters
+    ----------
+    layer : str
+        ``"logits"`` for a class neuron before the softmax.
+    channel : int
+    position : (row, column), optional
+
+    Returns
+    -------
+    Unit
+    """
+    return Unit(layer, channel, position)

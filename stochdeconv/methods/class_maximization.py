@@ -1,0 +1,194 @@
+"""Activation maximization: the baseline that the sampled images are compared with, and a look at any unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stochdeconv.errors import InputError, LayerNotFoundError
+
+if TYPE_CHECKING:
+    from stochdeconv.models import ImageModel
+    from stochdeconv.optimize import Step
+    from stochdeconv.run_folder import RunResult
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings of one way to maximise; `l2`, `blur`, `jitter` and `clip` can be overridden one by one.
+
+    Attributes
+    ----------
+    parameterization : {"pixels", "fourier"}
+    optimizer : {"adam", "normalized"}
+    learning_rate : float
+        In units of the variables; pixels are in [0, 1].
+    l2 : float
+        Weight of the summed squared network input, counted in 8-bit pixel values about the training mean.
+    blur : float
+        Standard deviation, in pixels, of a Gaussian blur applied every four steps; 0 for none.
+    jitter : int
+        Largest random shift, in pixels.
+    clip : float
+        Keep pixels within this distance of mid-grey, in [0, 1] units (0.5: valid images); 0 for no clipping.
+    scale, rotate : float
+        Largest random change of size (fraction) and rotation (degrees).
+    """
+
+    parameterization: str
+    optimizer: str
+    learning_rate: float
+    l2: float = 0.0
+    blur: float = 0.0
+    jitter: int = 0
+    clip: float = 0.0
+    scale: float = 0.0
+    rotate: float = 0.0
+
+
+#: simonyan: Simonyan, Vedaldi & Zisserman 2014. regularised: Yosinski et al. 2015. fourier: Olah, Mordvintsev & Schubert 2017.
+PRESETS = {
+    "simonyan": Preset("pixels", "normalized", learning_rate=0.01, l2=1e-5),
+    "regularised": Preset("pixels", "normalized", learning_rate=0.02, l2=1e-6, blur=0.5, jitter=8, clip=0.5),
+    "fourier": Preset("fourier", "adam", learning_rate=0.05, jitter=8, scale=0.05, rotate=5.0),
+}
+
+# Standard deviation of the starting noise of pixels, in [0, 1] units: enough that seeds part, too little to see.
+_START_NOISE = 0.01
+
+
+def maximize(
+    model: ImageModel,
+    class_name: str | int | None = None,
+    *,
+    unit: str | None = None,
+    preset: str = "fourier",
+    l2: float | None = None,
+    blur: float | None = None,
+    jitter: int | None = None,
+    clip: float | None = None,
+    n_images: int = 8,
+    n_steps: int = 256,
+    size: int | None = None,
+    batch_size: int = 8,
+    seed: int = 0,
+    callback: Callable[[Step], None] | None = None,
+) -> RunResult:
+    """Find images that raise a class neuron, or any unit, as far as it goes.
+
+    Parameters
+    ----------
+    model : ImageModel
+    class_name : str or int, optional
+        Name, wnid or index; its logit, before the softmax, is maximised.
+    unit : str, optional
+        ``LAYER:CHANNEL`` (mean over positions) or ``LAYER:CHANNEL:ROW:COLUMN``, instead of a class.
+    preset : {"simonyan", "regularised", "fourier"}
+        See `PRESETS`.
+    l2, blur, jitter, clip : optional
+        Override the preset's; see `Preset` for units.
+    n_images, n_steps, batch_size, seed : int
+    size : int, optional
+        Side of the images in pixels; the network's own by default, others where the network is convolutional throughout.
+    callback : callable, optional
+        Called with a `Step` after each step.
+
+    Returns
+    -------
+    RunResult
+
+    Raises
+    ------
+    InputError
+        Neither or both of class and unit were given, or the preset is unknown.
+    LayerNotFoundError, ClassNotFoundError
+        The unit or class does not exist.
+    RunInterrupted
+        On Ctrl-C, with the images as far as they came.
+    """
+    from stochdeconv import losses, parameterizations, regularizers, transforms
+    from stochdeconv.optimize import Descent, optimize, optimize_in_batches
+    from stochdeconv.run_folder import recorded_run
+
+    if preset not in PRESETS:
+        raise InputError(f"preset '{preset}' is unknown; there are {', '.join(PRESETS)}")
+    if (class_name is None) == (unit is None):
+        raise InputError("give either a class or --unit LAYER:CHANNEL[:ROW:COLUMN], one of the two")
+    overrides = {"l2": l2, "blur": blur, "jitter": jitter, "clip": clip}
+    given = {name: value for name, value in overrides.items() if value is not None}
+    if any(value < 0 for value in given.values()):
+        raise InputError(f"l2, blur, jitter and clip must be at least 0; got {given}")
+    how = Preset(**{**vars(PRESETS[preset]), **given})
+    if how.parameterization == "fourier" and (how.blur or how.clip):
+        raise InputError("--blur and --clip act on pixels; the preset 'fourier' is bounded by its sigmoid: use 'regularised'")
+
+    image_size = model.input_size if size is None else (size, size)
+    found = None
+    if unit is None:
+        found = model.find_class(class_name)
+        loss = losses.unit("logits", found.index) * 1.0
+    else:
+        loss = losses.unit(*parse_unit(model, unit)) * 1.0
+    if how.l2:
+        loss = loss + how.l2 * regularizers.l2(unit=model.input_unit)
+    views = [transforms.Transform(how.jitter, how.scale, how.rotate)] if how.jitter or how.scale or how.rotate else []
+    constraints = []
+    if how.blur:
+        constraints.append(parameterizations.GaussianBlur(how.blur))
+    if how.clip:
+        constraints.append(parameterizations.Clip(0.5 - how.clip, 0.5 + how.clip))
+
+    def run(first: int, n: int, on_step: Callable[[Step], None]):
+        seeds = {"n_images": n, "seed": seed, "first_index": first, "learning_rate": how.learning_rate}
+        if how.parameterization == "fourier":
+            variables = parameterizations.fourier(image_size, **seeds)
+        else:
+            start = np.broadcast_to(model.mean_color, (*image_size, 3))
+            variables = parameterizations.pixels(start, noise=_START_NOISE, constraints=constraints, **seeds)
+        descent = Descent(how.optimizer)
+        return optimize(
+            model, loss, parameterization=variables, n_steps=n_steps, transforms=views, descent=descent, callback=on_step
+        )
+
+    settings = {"preset": preset, "unit": unit, **vars(how), "n_steps": n_steps, "batch_size": batch_size}
+    return recorded_run(
+        "maximize",
+        lambda: optimize_in_batches(run, n_images, batch_size=batch_size, callback=callback),
+        model=model,
+        found_class=found,
+        settings=settings,
+        seed=seed,
+    )
+
+
+def parse_unit(model: ImageModel, unit: str) -> tuple[str, int, tuple[int, int] | None]:
+    """Read ``LAYER:CHANNEL[:ROW:COLUMN]`` and check it against the network.
+
+    Returns
+    -------
+    layer : str
+    channel : int
+    position : (row, column) or None
+
+    Raises
+    ------
+    InputError, LayerNotFoundError
+    """
+    layer, *numbers = unit.split(":")
+    if len(numbers) not in (1, 3) or not all(number.strip().isdigit() for number in numbers):
+        raise InputError(f"unit '{unit}' is not of the form LAYER:CHANNEL or LAYER:CHANNEL:ROW:COLUMN")
+    channel, *position = (int(number) for number in numbers)
+    shape = model.layer_shape(layer)
+    if channel >= shape[-1]:
+        raise LayerNotFoundError(f"layer '{layer}' has channels 0 to {shape[-1] - 1}; got {channel}")
+    if not position:
+        return layer, channel, None
+    if len(shape) != 3:
+        raise InputError(f"layer '{layer}' has no positions (shape {shape}); use '{layer}:{channel}'")
+    row, column = position
+    if row >= shape[0] or column >= shape[1]:
+        raise LayerNotFoundError(f"layer '{layer}' has rows 0 to {shape[0] - 1} and columns 0 to {shape[1] - 1}; got {row}, {column}")
+    return layer, channel, (row, column)

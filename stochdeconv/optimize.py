@@ -1,0 +1,330 @@
+"""The loop: every method, from activation maximization to sampled targets, is a loss handed to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import keras
+import numpy as np
+from keras import ops
+
+from stochdeconv import backend
+from stochdeconv.errors import DivergenceError, InputError
+from stochdeconv.gradients import GRADIENT_RULES, loss_gradient
+from stochdeconv.losses import Loss, Term
+from stochdeconv.models import ImageModel
+from stochdeconv.parameterizations import Parameterization, fourier
+from stochdeconv.transforms import Transform, draw_views, view
+
+# A mix of gradient rules is the true gradient alone from this fraction of the steps on.
+_MIX_ENDS_AT = 0.75
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How a gradient becomes a step.
+
+    Attributes
+    ----------
+    optimizer : {"adam", "normalized"}
+        Adam (Kingma & Ba 2015), or plain steps along the gradient divided by its root mean square, image by image.
+    gradient_rule : {"true", "guided", "deconvnet", "mix"}
+        See `gradients.loss_gradient`. Every rule but ``"true"`` gives the gradient of no function and costs further backward passes.
+    decay : bool
+        Let the learning rate fall to zero along a half cosine.
+    """
+
+    optimizer: str = "adam"
+    gradient_rule: str = "true"
+    decay: bool = False
+
+    def __post_init__(self):
+        if self.optimizer not in ("adam", "normalized"):
+            raise InputError(f"optimizer '{self.optimizer}' is unknown; there are 'adam' and 'normalized'")
+        if self.gradient_rule not in GRADIENT_RULES:
+            raise InputError(f"gradient rule '{self.gradient_rule}' is unknown; there are {', '.join(GRADIENT_RULES)}")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a callback sees after each step.
+
+    Attributes
+    ----------
+    step, n_steps : int
+        Steps done, steps in all.
+    losses : mapping of str to float
+        Unweighted loss of each term, averaged over the images; ``"cosine"`` is that of the gradient rule with the true gradient.
+    images : callable
+        () -> the images as they are now, ndarray (image, height, width, channel).
+    """
+
+    step: int
+    n_steps: int
+    losses: Mapping[str, float]
+    images: Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class OptimizationResult:
+    """Images and how they came about.
+
+    Attributes
+    ----------
+    images : ndarray of shape (image, height, width, channel), float32
+        As the parameterization gives them; only bounded ones stay in [0, 1].
+    history : list of dict
+        Per step, the loss of each term averaged over the images.
+    settings : dict
+        What the run depended on.
+    """
+
+    images: np.ndarray
+    history: list[dict[str, float]]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+class OptimizationInterrupted(KeyboardInterrupt):
+    """Ctrl-C during a run; `result` is an OptimizationResult of what was done until then."""
+
+    def __init__(self, result: OptimizationResult):
+        super().__init__("interrupted")
+        self.result = result
+
+
+def optimize(
+    model: ImageModel,
+    loss: Loss | Term,
+    *,
+    parameterization: Parameterization | None = None,
+    n_steps: int = 256,
+    transforms: Sequence[Transform] = (),
+    descent: Descent | None = None,
+    callback: Callable[[Step], None] | None = None,
+) -> OptimizationResult:
+    """Change images until a loss on the network's activations is small.
+
+    Losses are summed over images and every image has its own variables, so images do not influence each other; the start and the
+    random views of image i depend on (seed, i) alone.
+
+    Parameters
+    ----------
+    model : ImageModel
+    loss : Loss or Term
+    parameterization : Parameterization, optional
+        Owns the variables, their number and seed; one Fourier image of the network's size by default.
+    n_steps : int
+    transforms : sequence of Transform
+        The network sees the image through a new random view at every step; the key ``"input"`` stays the image itself.
+    descent : Descent, optional
+        Adam on the true gradient by default.
+    callback : callable, optional
+        Called with a `Step` after each step.
+
+    Returns
+    -------
+    OptimizationResult
+
+    Raises
+    ------
+    DivergenceError
+        A loss or the variables became NaN or infinite; the message names the step and the term.
+    """
+    loss = Loss.of(loss)
+    descent = descent or Descent()
+    parameterization = parameterization or fourier(model.input_size)
+    if n_steps < 1:
+        raise InputError(f"n_steps must be at least 1; got {n_steps}")
+    if not loss.terms:
+        raise InputError("there is nothing to optimise: the loss has no terms")
+
+    views = draw_views(
+        transforms, n_steps, parameterization.n_images, seed=parameterization.seed, first_index=parameterization.first_index
+    )
+    shifts_only = all(transform.shifts_only for transform in transforms)
+    views_kind = "none" if not transforms else "shift" if shifts_only else "affine"
+    arrays = [_as_tensors(weighted.term.arrays) for weighted in loss.terms]
+    weights = loss.weights(n_steps)
+    rates = _learning_rates(parameterization.learning_rate, n_steps, descent)
+    shares = np.clip(1 - np.arange(n_steps) / max(_MIX_ENDS_AT * n_steps, 1), 0, 1).astype(np.float32)
+
+    settings = {
+        "n_steps": n_steps,
+        "parameterization": parameterization.key(),
+        "learning_rate": parameterization.learning_rate,
+        "transforms": [vars(transform) for transform in transforms],
+        "descent": vars(descent),
+        "dtype": model.dtype,
+        "loss": {name: {"weight": w.weight, "joins_at": w.joins_at} for name, w in zip(loss.names, loss.terms, strict=True)},
+    }
+    variable = ops.convert_to_tensor(parameterization.start())
+    program = _program(model, loss, parameterization, views_kind, descent, tuple(variable.shape))
+    state = program.initial_state
+    history: list[dict[str, float]] = []
+    try:
+        for step in range(n_steps):
+            numbers = [ops.convert_to_tensor(part) for part in (views[step], weights[step], rates[step], shares[step])]
+            variable, state, per_term, cosine, finite = program.step(variable, state, arrays, *numbers)
+            means = np.mean(ops.convert_to_numpy(per_term), axis=1, dtype=np.float64)
+            losses = dict(zip(loss.names, means.tolist(), strict=True))
+            _check_finite(losses, bool(ops.convert_to_numpy(finite)), step + 1, n_steps)
+            if descent.gradient_rule != "true":
+                losses["cosine"] = float(np.mean(ops.convert_to_numpy(cosine)))
+            variable = parameterization.constrained(variable, step + 1)
+            history.append(losses)
+            if callback is not None:
+                current = variable
+                callback(Step(step + 1, n_steps, losses, lambda current=current: program.images(current)))
+    except KeyboardInterrupt as interrupt:
+        raise OptimizationInterrupted(OptimizationResult(program.images(variable), history, settings)) from interrupt
+    return OptimizationResult(program.images(variable), history, settings)
+
+
+def optimize_in_batches(
+    run: Callable[[int, int, Callable[[Step], None]], OptimizationResult],
+    n_images: int,
+    *,
+    batch_size: int,
+    callback: Callable[[Step], None] | None = None,
+) -> OptimizationResult:
+    """Run `optimize` for as many images as wanted, in batches of nearly equal size.
+
+    Parameters
+    ----------
+    run : callable
+        (first index, number of images, callback) -> OptimizationResult.
+    n_images, batch_size : int
+    callback : callable, optional
+        Sees steps counted through all batches.
+
+    Returns
+    -------
+    OptimizationResult
+        All images; each row of the history carries its ``batch`` and ``step``.
+
+    Raises
+    ------
+    OptimizationInterrupted
+        On Ctrl-C, with the images as far as they came.
+    """
+    if n_images < 1 or batch_size < 1:
+        raise InputError(f"n_images and batch_size must be at least 1; got {n_images} and {batch_size}")
+    n_batches = math.ceil(n_images / batch_size)
+    size = math.ceil(n_images / n_batches)
+    done: list[OptimizationResult] = []
+
+    def joined() -> OptimizationResult:
+        history = [
+            {"batch": batch, "step": step + 1, **losses}
+            for batch, result in enumerate(done)
+            for step, losses in enumerate(result.history)
+        ]
+        return OptimizationResult(np.concatenate([result.images for result in done]), history, done[0].settings)
+
+    for batch, first in enumerate(range(0, n_images, size)):
+
+        def counted(step: Step, batch: int = batch) -> None:
+            if callback is not None:
+                all_steps = n_batches * step.n_steps
+                callback(Step(batch * step.n_steps + step.step, all_steps, step.losses, step.images))
+
+        try:
+            done.append(run(first, min(size, n_images - first), counted))
+        except OptimizationInterrupted as interrupt:
+            done.append(interrupt.result)
+            raise OptimizationInterrupted(joined()) from interrupt
+    return joined()
+
+
+def _learning_rates(rate: float, n_steps: int, descent: Descent) -> np.ndarray:
+    if not descent.decay:
+        return np.full(n_steps, rate, np.float32)
+    return np.array([rate * 0.5 * (1 + math.cos(math.pi * step / n_steps)) for step in range(n_steps)], np.float32)
+
+
+def _as_tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return {name: ops.convert_to_tensor(array) for name, array in arrays.items()}
+
+
+def _check_finite(losses: Mapping[str, float], gradient_is_finite: bool, step: int, n_steps: int) -> None:
+    bad = [name for name, value in losses.items() if not math.isfinite(value)]
+    if bad or not gradient_is_finite:
+        where = f"the loss '{bad[0]}' became {losses[bad[0]]}" if bad else "the gradient became NaN or infinite"
+        raise DivergenceError(f"{where} at step {step} of {n_steps}; a smaller learning rate or weight, or --dtype float32, may help")
+
+
+# Compiled programs by network, so that batches and classes of equal shape share one. Weak: a network that goes takes its programs along.
+_PROGRAMS: WeakKeyDictionary[ImageModel, dict] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class _Program:
+    """The compiled step of one kind of run: variables, optimizer state and numbers in, the same out."""
+
+    step: Callable[..., tuple]
+    decode: Callable[[Any], Any]
+    initial_state: list[Any]
+
+    def images(self, variable: Any) -> np.ndarray:
+        """Return the images the variables stand for, as NumPy."""
+        return np.asarray(ops.convert_to_numpy(self.decode(variable)), np.float32)
+
+
+def _program(
+    model: ImageModel, loss: Loss, parameterization: Parameterization, views: str, descent: Descent, shape: tuple[int, ...]
+) -> _Program:
+    terms = tuple(weighted.term for weighted in loss.terms)
+    key = (terms, parameterization.key(), views, descent.optimizer, descent.gradient_rule, shape)
+    known = _PROGRAMS.setdefault(model, {})
+    if key not in known:
+        known[key] = _compiled(model, terms, loss.layers, parameterization, views, descent, shape)
+    return known[key]
+
+
+def _compiled(
+    model: ImageModel,
+    terms: Sequence[Term],
+    layers: Sequence[str],
+    parameterization: Parameterization,
+    views: str,
+    descent: Descent,
+    shape: tuple[int, ...],
+) -> _Program:
+    rule = descent.gradient_rule
+    rules = ("true",) if rule == "true" else ("true", "guided" if rule == "mix" else rule)
+    forwards = {name: model.forward(layers, gradient_rule=name, dtype=model.dtype) for name in rules}
+    to_images = parameterization.images
+    optimizer = keras.optimizers.Adam() if descent.optimizer == "adam" else keras.optimizers.SGD()
+    optimizer.build([keras.Variable(ops.zeros(shape))])
+    rate_at = next(i for i, own in enumerate(optimizer.variables) if own.path.endswith("learning_rate"))
+
+    def step(variable, state, arrays, matrices, weights, rate, guided_share):
+        def seen_by(forward):
+            def activations(x):
+                images = to_images(x)
+                seen = images if views == "none" else view(images, matrices, shifts_only=views == "shift")
+                return {**forward(seen), "input": images}
+
+            return activations
+
+        def loss(activations):
+            rows = [term.evaluate(activations[term.layer], array) for term, array in zip(terms, arrays, strict=True)]
+            per_term = ops.stack(rows)
+            return ops.sum(per_term * weights[:, None]), per_term
+
+        activations = {name: seen_by(forward) for name, forward in forwards.items()}
+        per_term, gradient, cosine = loss_gradient(variable, activations, loss, rule, guided_share)
+        if descent.optimizer == "normalized":
+            axes = tuple(range(1, len(gradient.shape)))
+            gradient = gradient / (ops.sqrt(ops.mean(gradient**2, axis=axes, keepdims=True)) + 1e-12)
+        # The keras optimizer keeps its learning rate among its variables: the schedule is written there.
+        state = [rate if i == rate_at else part for i, part in enumerate(state)]
+        (variable,), state = optimizer.stateless_apply(state, [gradient], [variable])
+        return variable, state, per_term, cosine, ops.all(ops.isfinite(gradient))
+
+    initial_state = [ops.convert_to_tensor(own) for own in optimizer.variables]
+    return _Program(backend.compile(step), backend.compile(to_images), initial_state)

@@ -1,0 +1,260 @@
+"""What is optimised: the variables behind an image, their random start and the image they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from keras import ops
+
+from stochdeconv.errors import InputError
+
+Tensor = Any
+
+# Square root of the covariance of ImageNet's RGB values (Olah, Mordvintsev & Schubert 2017, "Feature Visualization", and their
+# code, Lucid), divided by its largest column norm as there: decorrelated variables times its transpose are natural colours.
+_COLOR_ROOT = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], np.float32)
+_COLOR = (_COLOR_ROOT / np.linalg.norm(_COLOR_ROOT, axis=0).max()).T
+
+
+class Parameterization(Protocol):
+    """The variables of n images: how they start, what image they stand for, what is done to them after a step.
+
+    Attributes
+    ----------
+    n_images, seed, first_index : int
+        The start of image ``first_index + i`` depends on ``seed`` and that number alone.
+    learning_rate : float
+        Step size that suits the variables.
+    bounded : bool
+        Whether the images stay in [0, 1] whatever the variables are.
+    """
+
+    n_images: int
+    seed: int
+    first_index: int
+    learning_rate: float
+    bounded: bool
+
+    def start(self) -> np.ndarray:
+        """Return the starting variables, (image, ...), float32."""
+
+    def images(self, variable: Tensor) -> Tensor:
+        """Turn the variables into images (image, height, width, channel); traceable."""
+
+    def constrained(self, variable: Tensor, step: int) -> Tensor:
+        """Return the variables after the constraints that hold between steps; called with the number of steps done."""
+
+    def key(self) -> tuple:
+        """Identify the traced program: two parameterizations of equal key differ in their numbers only."""
+
+
+@dataclass(frozen=True)
+class GaussianBlur:
+    """Constraint: blur the image every few steps, which damps high frequencies (Yosinski et al. 2015).
+
+    Attributes
+    ----------
+    sigma : float
+        Standard deviation of the kernel, in pixels.
+    every : int
+        Steps between two blurs.
+    """
+
+    sigma: float
+    every: int = 4
+
+    def apply(self, images: Tensor) -> Tensor:
+        """Blur images (image, height, width, channel)."""
+        size = 2 * int(np.ceil(3 * self.sigma)) + 1
+        return ops.image.gaussian_blur(images, kernel_size=(size, size), sigma=(self.sigma, self.sigma))
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Constraint: clip the pixels to a range, in [0, 1] units.
+
+    Attributes
+    ----------
+    low, high : float
+    every : int
+        Steps between two clippings.
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+    every: int = 1
+
+    def apply(self, images: Tensor) -> Tensor:
+        """Clip images of any shape."""
+        return ops.clip(images, self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The pixels themselves, unbounded: what `images` gives is the variable. See `pixels`."""
+
+    mean: np.ndarray
+    noise: float
+    n_images: int
+    seed: int
+    first_index: int
+    learning_rate: float
+    constraints: tuple = ()
+    bounded: bool = field(default=False, init=False)
+
+    def start(self) -> np.ndarray:
+        """Return the mean image plus seeded Gaussian noise, (image, ...), float32."""
+        noise = [
+            np.random.default_rng([self.seed, self.first_index + i, 0]).standard_normal(self.mean.shape[1:])
+            for i in range(self.n_images)
+        ]
+        return (self.mean + self.noise * np.stack(noise)).astype(np.float32)
+
+    def images(self, variable: Tensor) -> Tensor:
+        """Return the variable: pixels are the image."""
+        return variable
+
+    def constrained(self, variable: Tensor, step: int) -> Tensor:
+        """Apply the constraints that are due after `step` steps."""
+        for constraint in self.constraints:
+            if step % constraint.every == 0:
+                variable = constraint.apply(variable)
+        return variable
+
+    def key(self) -> tuple:
+        """Identify the traced program."""
+        return ("pixels", self.mean.shape[1:])
+
+
+def pixels(
+    start: np.ndarray,
+    *,
+    noise: float = 0.01,
+    constraints: Sequence = (),
+    n_images: int = 1,
+    seed: int = 0,
+    first_index: int = 0,
+    learning_rate: float = 0.01,
+) -> Pixels:
+    """Optimise the values of the input directly; any shape, so voxels do as well as images.
+
+    Parameters
+    ----------
+    start : ndarray of shape (height, width, channel) or (image, height, width, channel)
+        What the noise is added to; images in [0, 1].
+    noise : float
+        Standard deviation of the starting noise, in the same units.
+    constraints : sequence
+        `GaussianBlur`, `Clip` or any object with ``every`` and ``apply(images)``, applied in this order after each ``every`` steps.
+    n_images, seed, first_index : int
+    learning_rate : float
+
+    Returns
+    -------
+    Pixels
+    """
+    start = np.asarray(start, np.float32)
+    if start.ndim < 2:
+        raise InputError(f"the start of a pixel parameterization needs at least two axes; got shape {start.shape}")
+    mean = start if start.ndim >= 4 and len(start) in (1, n_images) else start[None]
+    return Pixels(mean, noise, n_images, seed, first_index, learning_rate, tuple(constraints))
+
+
+@dataclass(frozen=True)
+class Fourier:
+    """Half-plane Fourier coefficients of decorrelated colours behind a sigmoid. See `fourier`."""
+
+    size: tuple[int, int]
+    deviation: float
+    n_images: int
+    seed: int
+    first_index: int
+    learning_rate: float
+    initial_images: np.ndarray | None = None
+    bounded: bool = field(default=True, init=False)
+
+    @property
+    def _scale(self) -> np.ndarray:
+        """Spectrum scale sqrt(H W) / (4 max(f, 1 / size)), (row, column): equal steps in the variables fall off as 1/f."""
+        height, width = self.size
+        frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+        return (np.sqrt(height * width) / (4 * np.maximum(frequency, 1 / max(height, width)))).astype(np.float32)
+
+    def start(self) -> np.ndarray:
+        """Return the starting coefficients (image, 2, channel, row, column // 2 + 1), float32: real, imaginary."""
+        height, width = self.size
+        shape = (2, 3, height, width // 2 + 1)
+        noise = np.stack(
+            [
+                np.random.default_rng([self.seed, self.first_index + i, 0]).standard_normal(shape)
+                for i in range(self.n_images)
+            ]
+        )
+        start = (self.deviation * noise).astype(np.float32)
+        return start if self.initial_images is None else start + self._variable_of(self.initial_images)
+
+    def _variable_of(self, images: np.ndarray) -> np.ndarray:
+        # A sigmoid never reaches 0 or 1: the margin keeps pure black and white at finite variables.
+        values = np.clip(np.asarray(images, np.float64), 0.02, 0.98)
+        colors = np.log(values / (1 - values)) @ np.linalg.inv(_COLOR)
+        spectrum = np.fft.rfft2(colors.transpose(0, 3, 1, 2)) / self._scale
+        return np.stack([spectrum.real, spectrum.imag], axis=1).astype(np.float32)
+
+    def images(self, variable: Tensor) -> Tensor:
+        """Turn coefficients (image, 2, 3, row, column // 2 + 1) into images (image, height, width, 3) in (0, 1)."""
+        height, width = self.size
+        spectrum = variable * self._scale
+        # Inverse transform over rows, by the conjugate of the forward one, then the real one over columns.
+        real, imaginary = ops.swapaxes(spectrum[:, 0], -1, -2), ops.swapaxes(spectrum[:, 1], -1, -2)
+        real, imaginary = ops.fft((real, -imaginary))
+        rows = (ops.swapaxes(real, -1, -2) / height, ops.swapaxes(-imaginary, -1, -2) / height)
+        values = ops.irfft(rows, fft_length=width)
+        return ops.sigmoid(ops.matmul(ops.transpose(values, (0, 2, 3, 1)), _COLOR))
+
+    def constrained(self, variable: Tensor, step: int) -> Tensor:
+        """Return the variable: the sigmoid is constraint enough."""
+        return variable
+
+    def key(self) -> tuple:
+        """Identify the traced program."""
+        return ("fourier", self.size)
+
+
+def fourier(
+    size: tuple[int, int],
+    *,
+    deviation: float = 0.01,
+    initial_images: np.ndarray | None = None,
+    n_images: int = 1,
+    seed: int = 0,
+    first_index: int = 0,
+    learning_rate: float = 0.05,
+) -> Fourier:
+    """Optimise an image by its Fourier coefficients in decorrelated colours, scaled by 1/f, behind a sigmoid.
+
+    The recipe of Olah, Mordvintsev & Schubert 2017, "Feature Visualization" (Lucid).
+
+    Parameters
+    ----------
+    size : tuple of int
+        (height, width) in pixels.
+    deviation : float
+        Standard deviation of the starting coefficients, before the 1/f scale.
+    initial_images : ndarray of shape (image, height, width, 3) in [0, 1], optional
+        Images to start from; the noise is added to their coefficients. Values are drawn in to [0.02, 0.98].
+    n_images, seed, first_index : int
+    learning_rate : float
+
+    Returns
+    -------
+    Fourier
+    """
+    height, width = size
+    if height < 2 or width < 2:
+        raise InputError(f"a Fourier image needs at least 2x2 pixels; got {height}x{width}")
+    if initial_images is not None and np.shape(initial_images)[1:] != (height, width, 3):
+        raise InputError(f"initial_images must have shape (image, {height}, {width}, 3); got {np.shape(initial_images)}")
+    return Fourier((height, width), deviation, n_images, seed, first_index, learning_rate, initial_images)

@@ -1,0 +1,228 @@
+"""What a run leaves behind: its images, how the losses went, what was sampled and everything it depended on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stochdeconv import backend
+from stochdeconv import images as image_files
+from stochdeconv.class_names import ClassName
+from stochdeconv.errors import ExistingOutputError, InputError, MissingInputError
+from stochdeconv.models import ImageModel
+from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult
+
+RECORD = "run.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Sampled:
+    """Where the targets of a run came from.
+
+    Attributes
+    ----------
+    statistics_hash : str or None
+    arrays : mapping of str to ndarray of shape (image, ...)
+        The content of targets.npz.
+    """
+
+    statistics_hash: str | None = None
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class RunResult:
+    """Images of a run and their record.
+
+    Attributes
+    ----------
+    images : ndarray of shape (image, height, width, 3), float32 in [0, 1]
+    history : list of dict
+        One row a step and batch: ``batch``, ``step`` and the loss of each term, averaged over the batch.
+    record : dict
+        The content of run.json.
+    arrays : mapping of str to ndarray
+        The content of targets.npz; empty where nothing was sampled.
+    """
+
+    images: np.ndarray
+    history: list[dict[str, float]]
+    record: dict[str, Any]
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Write image_000.png …, contact_sheet.png, history.csv, targets.npz and run.json.
+
+        Parameters
+        ----------
+        folder : path
+            Made where it is missing.
+        overwrite : bool
+            Replace an earlier run in this folder; files that are no run's stay.
+
+        Returns
+        -------
+        Path
+            The folder.
+
+        Raises
+        ------
+        ExistingOutputError
+            The folder holds a run and `overwrite` is False.
+        """
+        folder = Path(folder)
+        refuse_existing(folder, overwrite=overwrite)
+        folder.mkdir(parents=True, exist_ok=True)
+        # The record goes first and comes last: a folder with a record is whole.
+        (folder / RECORD).unlink(missing_ok=True)
+        for old in [*folder.glob("image_[0-9]*.png"), folder / "targets.npz"]:
+            old.unlink(missing_ok=True)
+        for i, image in enumerate(self.images):
+            image_files.save_png(folder / f"image_{i:03d}.png", image)
+        image_files.save_png(folder / "contact_sheet.png", image_files.contact_sheet(self.images))
+        write_atomically(folder / "history.csv", _csv(self.history).encode())
+        if self.arrays:
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, **self.arrays)
+            write_atomically(folder / "targets.npz", buffer.getvalue())
+        write_atomically(folder / RECORD, (json.dumps(self.record, indent=2) + "\n").encode())
+        return folder
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """Ctrl-C during a run; `result` is a RunResult of what was done until then, its record marked incomplete."""
+
+    def __init__(self, result: RunResult):
+        super().__init__("interrupted")
+        self.result = result
+
+
+def recorded_run(
+    command: str,
+    run: Callable[[], OptimizationResult],
+    *,
+    model: ImageModel,
+    found_class: ClassName | None,
+    settings: Mapping[str, Any],
+    seed: int,
+    sampled: Sampled | None = None,
+) -> RunResult:
+    """Run an optimisation and write down everything it depended on.
+
+    Parameters
+    ----------
+    command : str
+        Name of the method.
+    run : callable
+        () -> OptimizationResult.
+    model : ImageModel
+    found_class : ClassName or None
+        The class shown, where there is one.
+    settings : mapping
+        All arguments of the method.
+    seed : int
+    sampled : Sampled, optional
+        What the targets came from.
+
+    Returns
+    -------
+    RunResult
+
+    Raises
+    ------
+    RunInterrupted
+        On Ctrl-C.
+    """
+    started = time.monotonic()
+    try:
+        result, complete = run(), True
+    except OptimizationInterrupted as interrupt:
+        result, complete = interrupt.result, False
+    sampled = sampled or Sampled()
+    record = {
+        "command": command,
+        "complete": complete,
+        "class": vars(found_class) if found_class else None,
+        "n_images": len(result.images),
+        "image_size": list(result.images.shape[1:3]),
+        "seed": seed,
+        "settings": {**settings, "optimization": result.settings},
+        "model": {"name": model.name, "source": model.source, "weights_hash": model.weights_hash},
+        "statistics_hash": sampled.statistics_hash,
+        "versions": backend.versions(),
+        "seconds": round(time.monotonic() - started, 3),
+    }
+    arrays = {name: values[: len(result.images)] for name, values in sampled.arrays.items()}
+    done = RunResult(np.clip(result.images, 0.0, 1.0), result.history, record, arrays)
+    if not complete:
+        raise RunInterrupted(done)
+    return done
+
+
+def refuse_existing(folder: str | Path, *, overwrite: bool) -> None:
+    """Raise where a folder holds a run that may not be replaced, or is no folder; called before the work as well as after."""
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ExistingOutputError(f"{folder} is a file; the output of a run is a folder")
+    if not overwrite and any((folder / name).exists() for name in (RECORD, "image_000.png")):
+        raise ExistingOutputError(f"{folder} already holds a run; choose another folder or pass --overwrite")
+
+
+def read_record(folder: str | Path) -> dict[str, Any]:
+    """Read the run.json of a run folder.
+
+    Raises
+    ------
+    MissingInputError, InputError
+        There is no record, or it is not readable.
+    """
+    path = Path(folder) / RECORD
+    if not path.is_file():
+        raise MissingInputError(f"{folder} holds no {RECORD}; expected a folder made by stochdeconv generate or maximize")
+    try:
+        record = json.loads(path.read_text())
+    except (ValueError, OSError) as problem:
+        raise InputError(f"{path} cannot be read ({problem}); make the run again") from problem
+    if not isinstance(record, dict):
+        raise InputError(f"{path} holds a {type(record).__name__}, not a record; make the run again")
+    return record
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all: sibling temporary file, flush, replace."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def _csv(history: list[dict[str, float]]) -> str:
+    columns = list(dict.fromkeys(name for row in history for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()

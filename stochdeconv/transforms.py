@@ -1,0 +1,153 @@
+"""Random views: the small shifts, scales and rotations under which an optimised image has to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from stochdeconv.errors import InputError
+
+Tensor = Any
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A random map from the pixel grid of the view to that of the image, one draw per image and step.
+
+    Attributes
+    ----------
+    jitter : int
+        Largest shift, in whole pixels, in each direction and axis.
+    scale : float
+        Largest relative change of size: 0.1 draws from 0.9 to 1.1.
+    rotate : float
+        Largest rotation, in degrees, either way.
+    """
+
+    jitter: int = 0
+    scale: float = 0.0
+    rotate: float = 0.0
+
+    def __post_init__(self):
+        if self.jitter < 0 or not 0 <= self.scale < 1 or self.rotate < 0:
+            raise InputError(f"transform {self}: jitter and rotate must be at least 0, scale in [0, 1)")
+
+    @property
+    def shifts_only(self) -> bool:
+        """Whether every view is a whole-pixel shift, which needs no interpolation."""
+        return self.scale == 0 and self.rotate == 0
+
+    def draw(self, rng: np.random.Generator, n_steps: int) -> np.ndarray:
+        """Draw the matrices of one image, (step, 2, 3): view offset from the centre (y, x, 1) -> image offset, in pixels."""
+        shift = rng.integers(-self.jitter, self.jitter + 1, size=(n_steps, 2))
+        factor = 1.0 / (1.0 + self.scale * rng.uniform(-1, 1, n_steps))
+        angle = np.deg2rad(self.rotate) * rng.uniform(-1, 1, n_steps)
+        cosine, sine = factor * np.cos(angle), factor * np.sin(angle)
+        matrices = np.stack([cosine, -sine, shift[:, 0], sine, cosine, shift[:, 1]], axis=-1)
+        return matrices.reshape(n_steps, 2, 3).astype(np.float32)
+
+
+def jitter(pixels: int) -> Transform:
+    """Shift by up to `pixels` whole pixels, reflecting at the border."""
+    return Transform(jitter=pixels)
+
+
+def scale(change: float) -> Transform:
+    """Change the size by up to the fraction `change`, about the centre."""
+    return Transform(scale=change)
+
+
+def rotate(degrees: float) -> Transform:
+    """Rotate by up to `degrees`, about the centre."""
+    return Transform(rotate=degrees)
+
+
+def draw_views(transforms: Sequence[Transform], n_steps: int, n_images: int, *, seed: int, first_index: int = 0) -> np.ndarray:
+    """Draw the composed view matrices of a run.
+
+    Parameters
+    ----------
+    transforms : sequence of Transform
+        Applied to the image in this order.
+    n_steps, n_images : int
+    seed, first_index : int
+        The draws of image ``first_index + i`` depend on the seed and that number alone.
+
+    Returns
+    -------
+    ndarray of shape (step, image, 2, 3), float32
+    """
+    views = np.tile(np.array([[1, 0, 0], [0, 1, 0]], np.float32), (n_steps, n_images, 1, 1))
+    for i in range(n_images):
+        rng = np.random.default_rng([seed, first_index + i, 1])
+        for transform in transforms:
+            # The image is looked up through the first transform last: view -> ... -> first transform -> image.
+            views[:, i] = _compose(transform.draw(rng, n_steps), views[:, i])
+    return views
+
+
+def _compose(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    linear = outer[..., :2] @ inner[..., :2]
+    offset = outer[..., :2] @ inner[..., 2:] + outer[..., 2:]
+    return np.concatenate([linear, offset], axis=-1)
+
+
+def view(images: Tensor, matrices: Tensor, *, shifts_only: bool) -> Tensor:
+    """Look at images through affine maps, bilinear, reflecting at the border; differentiable with respect to the images.
+
+    Parameters
+    ----------
+    images : tensor of shape (image, height, width, channel)
+    matrices : tensor of shape (image, 2, 3)
+        From `draw_views`, one step.
+    shifts_only : bool
+        Promise that every matrix is a whole-pixel shift: one lookup instead of four.
+
+    Returns
+    -------
+    tensor of the images' shape
+    """
+    _, height, width, _ = images.shape
+    centre_y, centre_x = (height - 1) / 2, (width - 1) / 2
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    grid = np.stack([y.ravel() - centre_y, x.ravel() - centre_x, np.ones(height * width, np.float32)])
+    places = ops.matmul(matrices, grid)  # (image, 2, position)
+    y, x = places[:, 0] + centre_y, places[:, 1] + centre_x
+    if shifts_only:
+        return _look_up(images, ops.round(y), ops.round(x))
+    top, left = ops.floor(y), ops.floor(x)
+    below, right = (y - top)[..., None], (x - left)[..., None]
+    shape = ops.shape(images)
+    weighted = (
+        (1 - below) * (1 - right) * _rows(images, top, left)
+        + (1 - below) * right * _rows(images, top, left + 1)
+        + below * (1 - right) * _rows(images, top + 1, left)
+        + below * right * _rows(images, top + 1, left + 1)
+    )
+    return ops.reshape(weighted, shape)
+
+
+def _look_up(images: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    return ops.reshape(_rows(images, y, x), ops.shape(images))
+
+
+def _rows(images: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Pixels (image, position, channel) at whole-numbered places, reflected into the image (edge pixel not repeated)."""
+    _, height, width, channels = images.shape
+    n_images = ops.shape(images)[0]
+    index = ops.cast(_reflect(y, height) * width + _reflect(x, width), "int32")
+    index = index + ops.expand_dims(ops.arange(n_images, dtype="int32"), 1) * (height * width)
+    pixels = ops.take(ops.reshape(images, (-1, channels)), ops.reshape(index, (-1,)), axis=0)
+    return ops.reshape(pixels, (n_images, height * width, channels))
+
+
+def _reflect(position: Tensor, size: int) -> Tensor:
+    if size == 1:
+        return position * 0
+    period = 2 * (size - 1)
+    folded = ops.mod(position, float(period))
+    return ops.minimum(folded, period - folded)
