@@ -1,0 +1,366 @@
+"""Samplers against data whose joint and conditional moments are known."""
+
+import numpy as np
+import pytest
+
+from stochdeconv.errors import InputError
+from stochdeconv.gaussians import Link, PrincipalGaussian, positive_root
+from stochdeconv.samplers import SAMPLERS, Targets, sample_targets
+from stochdeconv.statistics import ClassStatistics, LayerStatistics
+
+LATENTS = 3
+N_CHANNELS = 4
+
+
+def make_layer(name, latent, rng):
+    """A layer whose descriptors are linear in a latent of shape (image, LATENTS)."""
+    n_images = len(latent)
+    n_channels = 3 if name == "input" else N_CHANNELS
+    means = 5.0 + latent @ rng.normal(size=(LATENTS, n_channels))
+    log_stds = -1.0 + 0.1 * latent @ rng.normal(size=(LATENTS, n_channels))
+    scores = 10.0 * latent @ np.linalg.qr(rng.normal(size=(LATENTS, LATENTS)))[0]
+    return LayerStatistics(
+        name=name,
+        shape=(6, 6, n_channels),
+        layout_shape=(2, 2, n_channels),
+        n_images=n_images,
+        channel_mean=means.mean(axis=0),
+        within_covariance=np.eye(n_channels),
+        firing_fraction=np.ones(n_channels),
+        histogram=np.zeros((n_channels, 3)),
+        layout_mean=np.zeros((2, 2, n_channels)),
+        components=np.eye(LATENTS, 4 * n_channels),
+        explained_variance=scores.var(axis=0, ddof=1) if n_images > 1 else np.zeros(LATENTS),
+        total_variance=1.0,
+        means=means.astype(np.float32),
+        log_stds=log_stds.astype(np.float32),
+        scores=scores.astype(np.float32),
+    )
+
+
+def make_statistics(latents, logits=None, *, seed=5):
+    """Statistics of the layers "input", "shallow" and "block/deep" for given latents, the image's first."""
+    rng = np.random.default_rng(seed)
+    names = ["input", "shallow", "block/deep"]
+    n_images = len(latents[0])
+    layers = {name: make_layer(name, latent, rng) for name, latent in zip(names, latents, strict=True)}
+    return ClassStatistics(
+        layers=layers,
+        model_name="tiny",
+        model_source="tiny.keras",
+        weights_hash="0" * 64,
+        preprocessing={"preprocessing": "none"},
+        input_size=(6, 6),
+        class_name="church" if logits is not None else None,
+        wnid=None,
+        class_index=0 if logits is not None else None,
+        n_images=n_images,
+        image_names=tuple(f"{row}.png" for row in range(n_images)),
+        logits=logits,
+        log_gradient_mean=-3.0 + latents[0][:, 0] + 0.5 * rng.normal(size=n_images),
+        log_gradient_std=1.0 + 0.1 * rng.normal(size=n_images),
+        log_gradient_histogram=np.zeros(3),
+        amplitude_mean=np.zeros((6, 4, 3)),
+        amplitude_variance=np.zeros((6, 4, 3)),
+    )
+
+
+def markov_latents(n_images, rng):
+    """logit -> deep -> shallow -> image, each linear in the one above plus noise."""
+    logit = 12.0 + 2.0 * rng.normal(size=n_images)
+    deep = np.outer(logit - 12.0, [0.4, -0.2, 0.3]) + 0.6 * rng.normal(size=(n_images, LATENTS))
+    shallow = deep @ np.array([[0.8, 0.3, 0.0], [0.0, 0.9, -0.3], [0.4, 0.0, 0.7]])
+    shallow = shallow + 0.5 * rng.normal(size=deep.shape)
+    image = 0.7 * shallow[:, [1, 2, 0]] + 0.7 * rng.normal(size=deep.shape)
+    return [image, shallow, deep], logit
+
+
+@pytest.fixture(scope="module")
+def markov():
+    latents, logit = markov_latents(1500, np.random.default_rng(0))
+    return make_statistics(latents, logit)
+
+
+def rows_of(statistics):
+    """The rows of statistics in the form of targets."""
+    return {
+        name: np.concatenate([layer.means, layer.log_stds, layer.scores], axis=1) for name, layer in statistics.items()
+    }
+
+
+def rows_of_targets(targets):
+    return {
+        name: np.concatenate([layer.mean, np.log(layer.std + 0.01), layer.scores], axis=1)
+        for name, layer in targets.layers.items()
+    }
+
+
+def standardised(values, reference):
+    return (values - reference.mean(axis=0)) / reference.std(axis=0)
+
+
+def cross_covariance(a, b):
+    return (a - a.mean(axis=0)).T @ (b - b.mean(axis=0)) / (len(a) - 1)
+
+
+def cross_correlation(a, b):
+    return np.corrcoef(a.T, b.T)[: a.shape[1], a.shape[1] :]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_moments_within_every_layer_are_those_of_the_rows(markov, sampler):
+    targets = sample_targets(markov, sampler=sampler, n_images=3000, seed=1)
+    real, sampled = rows_of(markov), rows_of_targets(targets)
+    for name, rows in real.items():
+        a, b = standardised(rows, rows), standardised(sampled[name], rows)
+        np.testing.assert_allclose(b.mean(axis=0), 0.0, atol=0.09)
+        difference = np.linalg.norm(np.cov(b.T) - np.cov(a.T)) / np.linalg.norm(np.cov(a.T))
+        assert difference < 0.1, f"{sampler} {name}: {difference}"
+    assert targets.logit.mean() == pytest.approx(markov.logits.mean(), abs=0.15)
+    assert targets.logit.std() == pytest.approx(markov.logits.std(), rel=0.07)
+    assert targets.log_gradient_mean.std() == pytest.approx(markov.log_gradient_mean.std(), rel=0.07)
+    assert targets.log_gradient_std.mean() == pytest.approx(markov.log_gradient_std.mean(), abs=0.01)
+
+
+@pytest.mark.parametrize("sampler", ["chain", "joint", "bootstrap"])
+def test_moments_between_layers_are_those_of_the_rows(markov, sampler):
+    targets = sample_targets(markov, sampler=sampler, n_images=3000, seed=2)
+    real, sampled = rows_of(markov), rows_of_targets(targets)
+    for below, above in [("shallow", "block/deep"), ("input", "shallow"), ("input", "block/deep")]:
+        a = cross_covariance(standardised(real[below], real[below]), standardised(real[above], real[above]))
+        b = cross_covariance(standardised(sampled[below], real[below]), standardised(sampled[above], real[above]))
+        assert np.linalg.norm(a) > 2.0  # there is something to keep
+        assert np.linalg.norm(a - b) / np.linalg.norm(a) < 0.15, f"{sampler} {below} {above}"
+    # the class neuron governs the deepest layer, the colours govern the edges
+    for x, y, rows, values in [
+        (targets.logit, sampled["block/deep"], markov.logits, real["block/deep"]),
+        (targets.log_gradient_mean, sampled["input"], markov.log_gradient_mean, real["input"]),
+    ]:
+        expected = [np.corrcoef(rows, column)[0, 1] for column in values.T]
+        found = [np.corrcoef(x, column)[0, 1] for column in y.T]
+        assert np.abs(expected).max() > 0.5
+        np.testing.assert_allclose(found, expected, atol=0.08)
+
+
+def test_chain_has_the_conditional_mean_of_the_layer_above(markov):
+    targets = sample_targets(markov, sampler="chain", n_images=3000, seed=3)
+    real, sampled = rows_of(markov), rows_of_targets(targets)
+    # Three latents are linear in the scores of a layer: the regression on them is the true conditional mean.
+    for below, above in [("shallow", "block/deep"), ("input", "shallow")]:
+        slopes = []
+        for part in (real, sampled):
+            x, y = part[above][:, -LATENTS:], part[below][:, -LATENTS:]
+            x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+            slopes.append(np.linalg.lstsq(x, y, rcond=None)[0])
+        np.testing.assert_allclose(slopes[1], slopes[0], atol=0.08)
+
+
+def test_chain_knows_the_layer_above_alone_and_joint_knows_all():
+    rng = np.random.default_rng(4)
+    deep, shallow = rng.normal(size=(2, 1200, LATENTS))
+    statistics = make_statistics([deep + 0.2 * rng.normal(size=deep.shape), shallow, deep], deep[:, 0])
+    norms = {}
+    for sampler in ("chain", "joint"):
+        sampled = rows_of_targets(sample_targets(statistics, sampler=sampler, n_images=2000))
+        norms[sampler] = np.abs(cross_correlation(sampled["input"], sampled["block/deep"])).max()
+    assert norms["joint"] > 0.8
+    assert norms["chain"] < 0.12
+
+
+def test_independent_layers_do_not_know_each_other(markov):
+    sampled = rows_of_targets(sample_targets(markov, sampler="independent", n_images=3000))
+    for a, b in [("shallow", "block/deep"), ("input", "shallow")]:
+        assert np.abs(cross_correlation(sampled[a], sampled[b])).max() < 0.09
+
+
+def test_bootstrap_stays_near_its_row_and_uses_every_row_once(markov):
+    targets = sample_targets(markov, sampler="bootstrap", n_images=markov.n_rows, row_weight=0.8)
+    assert sorted(targets.source_rows) == list(range(markov.n_rows))
+    real, sampled = rows_of(markov), rows_of_targets(targets)
+    for name, rows in real.items():
+        near = rows[targets.source_rows]
+        correlation = [np.corrcoef(a, b)[0, 1] for a, b in zip(near.T, sampled[name].T, strict=True)]
+        np.testing.assert_allclose(correlation, 0.8, atol=0.05)
+        np.testing.assert_allclose(sampled[name].std(axis=0), rows.std(axis=0), rtol=0.06)
+
+
+def test_bootstrap_of_weight_one_is_the_real_row_where_that_is_typical(markov):
+    targets = sample_targets(markov, sampler="bootstrap", n_images=200, row_weight=1.0)
+    sampled, real = rows_of_targets(targets)["block/deep"], rows_of(markov)["block/deep"][targets.source_rows]
+    same = np.isclose(sampled, real, atol=1e-3).all(axis=1)
+    assert 0.88 < same.mean() < 1.0
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_target_depends_on_seed_and_index_alone(markov, sampler):
+    whole = sample_targets(markov, sampler=sampler, n_images=6, seed=7).to_arrays()
+    pieces = [
+        sample_targets(markov, sampler=sampler, n_images=n_images, seed=7, first_index=first).to_arrays()
+        for first, n_images in [(0, 1), (1, 3), (4, 2)]
+    ]
+    other = sample_targets(markov, sampler=sampler, n_images=6, seed=8).to_arrays()
+    for key, values in whole.items():
+        np.testing.assert_array_equal(values, np.concatenate([piece[key] for piece in pieces]), err_msg=key)
+        if key != "source_rows":
+            assert not np.isclose(values, other[key]).any()
+            assert len(np.unique(values.reshape(6, -1), axis=0)) == 6
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_temperature_multiplies_deviations(markov, sampler):
+    real = rows_of(markov)
+    cold, warm, hot = (
+        rows_of_targets(sample_targets(markov, sampler=sampler, n_images=5, temperature=t)) for t in (0.0, 1.0, 2.0)
+    )
+    for name, rows in real.items():
+        mean = rows.mean(axis=0, dtype=np.float64)
+        np.testing.assert_allclose(cold[name], np.broadcast_to(mean, cold[name].shape), atol=1e-4)
+        np.testing.assert_allclose(hot[name] - mean, 2 * (warm[name] - mean), atol=1e-3)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("n_rows", [2, 3, 5, 12])
+def test_few_rows_give_finite_varied_targets(sampler, n_rows):
+    latents, logit = markov_latents(n_rows, np.random.default_rng(n_rows))
+    targets = sample_targets(make_statistics(latents, logit), sampler=sampler, n_images=4)
+    for key, values in targets.to_arrays().items():
+        assert np.isfinite(values).all(), key
+        if key != "source_rows":
+            assert np.ptp(values, axis=0).max() > 0, key
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_one_row_is_refused(sampler):
+    latents, logit = markov_latents(1, np.random.default_rng(1))
+    with pytest.raises(InputError, match="hold 1 image; .* at least 2"):
+        sample_targets(make_statistics(latents, logit), sampler=sampler)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_targets_are_complete(markov, sampler):
+    targets = sample_targets(markov, sampler=sampler, n_images=2)
+    assert list(targets.layers) == ["input", "shallow", "block/deep"]
+    for name, layer in targets.layers.items():
+        n_channels = 3 if name == "input" else N_CHANNELS
+        assert layer.mean.shape == layer.std.shape == (2, n_channels)
+        assert layer.scores.shape == (2, LATENTS)
+        assert (layer.std >= 0).all()
+    for key, values in targets.to_arrays().items():
+        assert values.dtype == (np.int64 if key == "source_rows" else np.float32), key
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_without_class_there_is_no_logit(sampler):
+    latents, _ = markov_latents(50, np.random.default_rng(1))
+    targets = sample_targets(make_statistics(latents), sampler=sampler, n_images=3)
+    assert targets.logit is None
+    assert "logit" not in targets.to_arrays()
+    assert Targets.from_arrays(targets.to_arrays()).logit is None
+
+
+def test_chain_logit_stays_in_the_range_of_the_class(markov):
+    skewed = np.exp(np.random.default_rng(0).normal(size=200))
+    latents, _ = markov_latents(200, np.random.default_rng(1))
+    logit = sample_targets(make_statistics(latents, skewed), sampler="chain", n_images=2000).logit
+    assert skewed.min() <= logit.min() and logit.max() <= skewed.max()
+    np.testing.assert_allclose(np.quantile(logit, [0.1, 0.5, 0.9]), np.quantile(skewed, [0.1, 0.5, 0.9]), rtol=0.15)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_what_never_varies_stays_as_it_is(sampler):
+    latents, logit = markov_latents(40, np.random.default_rng(1))
+    latents[2] = np.zeros_like(latents[2])
+    targets = sample_targets(make_statistics(latents, logit), sampler=sampler, n_images=3)
+    np.testing.assert_allclose(targets.layers["block/deep"].mean, 5.0)
+    assert np.ptp(targets.layers["shallow"].mean) > 0
+
+
+def test_targets_survive_a_file(markov, tmp_path):
+    targets = sample_targets(markov, n_images=3)
+    np.savez(tmp_path / "targets.npz", **targets.to_arrays())
+    with np.load(tmp_path / "targets.npz") as arrays:
+        again = Targets.from_arrays(arrays)
+    assert list(again.layers) == list(targets.layers)
+    for key, values in targets.to_arrays().items():
+        np.testing.assert_array_equal(again.to_arrays()[key], values)
+    part = targets.take(slice(1, 3))
+    assert part.n_images == 2
+    np.testing.assert_array_equal(part.layers["block/deep"].scores, targets.layers["block/deep"].scores[1:])
+    np.testing.assert_array_equal(part.logit, targets.logit[1:])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sampler": "chian"}, "no sampler 'chian'; closest: 'chain'; there are chain, joint, bootstrap, independent"),
+        ({"n_images": 0}, "n_images is 0; expected 1 or more"),
+        ({"temperature": -1.0}, "temperature is -1.0"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"seed": -1}, "seed is -1"),
+        ({"row_weight": 1.5}, "row_weight is 1.5"),
+    ],
+)
+def test_wrong_arguments_are_named(markov, arguments, message):
+    with pytest.raises(InputError) as error:
+        sample_targets(markov, **arguments)
+    assert message in str(error.value)
+
+
+# The fitted pieces ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_rows", [6, 30, 400])
+def test_draws_of_a_principal_gaussian_have_the_covariance_of_the_rows(n_rows):
+    rng = np.random.default_rng(n_rows)
+    rows = rng.normal(size=(n_rows, 8)) @ rng.normal(size=(8, 8))
+    rows -= rows.mean(axis=0)
+    gaussian = PrincipalGaussian.fit(rows)
+    assert len(gaussian.variances) <= max(1, n_rows // 4)
+    draws = np.stack([gaussian.expand(gaussian.draw(rng)) + gaussian.draw_residual(rng) for _ in range(20000)])
+    expected = rows.T @ rows / (n_rows - 1)
+    assert np.linalg.norm(np.cov(draws.T) - expected) / np.linalg.norm(expected) < 0.05
+
+
+def test_clipping_keeps_the_direction_and_ends_where_95_percent_of_rows_do():
+    rng = np.random.default_rng(0)
+    rows = rng.standard_t(4, size=(1000, 3)) * [3.0, 2.0, 1.0]
+    rows -= rows.mean(axis=0)
+    gaussian = PrincipalGaussian.fit(rows)
+    distances = np.sum(gaussian.project(rows) ** 2 / gaussian.variances, axis=1)
+    assert np.mean(distances <= gaussian.limit) == pytest.approx(0.95, abs=0.002)
+    near, far = 0.1 * np.sqrt(gaussian.variances), 10.0 * np.sqrt(gaussian.variances)
+    np.testing.assert_array_equal(gaussian.clip(near), near)
+    clipped = gaussian.clip(far)
+    np.testing.assert_allclose(clipped / np.linalg.norm(clipped), far / np.linalg.norm(far))
+    assert np.sum(clipped**2 / gaussian.variances) == pytest.approx(gaussian.limit)
+
+
+def test_link_has_the_known_conditional_and_the_marginal_of_the_rows():
+    rng = np.random.default_rng(0)
+    truth = np.array([[1.0, -0.5], [0.3, 0.8], [0.0, 0.0]])
+    above = rng.normal(size=(20000, 2)) * [2.0, 1.0]
+    below = above @ truth.T + rng.normal(size=(20000, 3)) * [0.5, 1.0, 2.0]
+    above, below = above - above.mean(axis=0), below - below.mean(axis=0)
+    link = Link.fit(below, above)
+    np.testing.assert_allclose(link.coefficients, truth, atol=0.07)
+    np.testing.assert_allclose(link.noise @ link.noise.T, np.diag([0.25, 1.0, 4.0]), atol=0.15)
+    given = np.array([2.0, -1.0])
+    draws = np.stack([link.draw(given, rng) for _ in range(20000)])
+    np.testing.assert_allclose(draws.mean(axis=0), truth @ given, atol=0.15)
+
+
+def test_link_without_truth_is_shrunk_and_keeps_the_marginal():
+    rng = np.random.default_rng(0)
+    above, below = rng.normal(size=(2, 24, 10))
+    above, below = above - above.mean(axis=0), below - below.mean(axis=0)
+    link = Link.fit(below, above)
+    free = np.linalg.lstsq(above, below, rcond=None)[0].T
+    assert np.linalg.norm(link.coefficients) < 0.2 * np.linalg.norm(free)
+    marginal = link.coefficients @ np.cov(above.T) @ link.coefficients.T + link.noise @ link.noise.T
+    np.testing.assert_allclose(marginal, np.cov(below.T), atol=1e-10)
+
+
+def test_positive_root_drops_what_is_negative():
+    vectors = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    root = positive_root(vectors @ np.diag([4.0, 1.0, -2.0]) @ vectors.T)
+    np.testing.assert_allclose(root @ root, vectors @ np.diag([4.0, 1.0, 0.0]) @ vectors.T, atol=1e-12)
