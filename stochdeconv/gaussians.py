@@ -45,16 +45,20 @@ class PrincipalGaussian:
     def fit(cls, rows: np.ndarray) -> PrincipalGaussian:
         """Fit to centred rows of shape (row, column), at least two."""
         n_rows = len(rows)
-        left, singular, axes = np.linalg.svd(rows, full_matrices=False)
-        variances = singular**2 / (n_rows - 1)
+        # The smaller of the two Gram matrices has all of it: many times faster than an SVD of 1000 rows of 3000 columns.
+        wide = rows.shape[1] > n_rows
+        values, vectors = np.linalg.eigh(rows @ rows.T if wide else rows.T @ rows)
+        variances = np.maximum(values[::-1], 0.0) / (n_rows - 1)
         total = variances.sum()
         # Directions of rounding error carry no information; dividing by their variance would only amplify it.
         n_rank = int(np.sum(variances > 1e-10 * max(total, np.finfo(float).tiny)))
         if n_rank:
             n_enough = int(np.searchsorted(np.cumsum(variances), EXPLAINED * total)) + 1
             n_rank = min(n_rank, n_enough, MAX_COMPONENTS, max(1, n_rows // ROWS_PER_COMPONENT))
-        components, variances = axes[:n_rank], variances[:n_rank]
-        scores = left[:, :n_rank] * singular[:n_rank]
+        variances, components = variances[:n_rank], vectors.T[::-1][:n_rank]
+        if wide:
+            components = components @ rows / np.sqrt(variances * (n_rows - 1))[:, None]
+        scores = rows @ components.T
         distances = np.sum(scores**2 / variances, axis=1)
         limit = float(np.quantile(distances, TYPICAL_QUANTILE))
         return cls(components, variances, rows - scores @ components, limit)
