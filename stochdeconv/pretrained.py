@@ -1,0 +1,302 @@
+"""Where networks come from: keras.applications, weight files, .keras files with their sidecar, and how each wants its input."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import socket
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from stochdeconv.class_names import ClassName, imagenet_class_names, load_class_names
+from stochdeconv.errors import MissingInputError, ModelError, closest
+
+# keras.applications.imagenet_utils: "caffe" subtracts these from B, G, R in 0..255.
+IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
+PREPROCESSINGS = ("caffe", "tf", "torch", "none")
+
+# Keras raises nothing while a server keeps silent.
+_DOWNLOAD_TIMEOUT_SECONDS = 30
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+# Which mode preprocess_input has in each module of keras.applications; "none" where the network scales its input itself.
+_PREPROCESSING_OF_MODULE = {
+    "convnext": "none",
+    "densenet": "torch",
+    "efficientnet": "none",
+    "efficientnet_v2": "none",
+    "inception_resnet_v2": "tf",
+    "inception_v3": "tf",
+    "mobilenet": "tf",
+    "mobilenet_v2": "tf",
+    "mobilenet_v3": "none",
+    "nasnet": "tf",
+    "resnet": "caffe",
+    "resnet_v2": "tf",
+    "vgg16": "caffe",
+    "vgg19": "caffe",
+    "xception": "tf",
+}
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A network with everything that is known of it.
+
+    Attributes
+    ----------
+    keras_model : keras.Model
+    name : str
+    source : str
+        The word that loads it again.
+    preprocessing : dict
+        ``{"preprocessing": mode}``, with ``"mean": [B, G, R]`` for ``"caffe"``.
+    class_names : tuple of ClassName or None
+        None where nothing is known.
+    """
+
+    keras_model: keras.Model
+    name: str
+    source: str
+    preprocessing: dict[str, Any]
+    class_names: tuple[ClassName, ...] | None
+
+
+def input_convention(preprocessing: Any, mean: Any = None, *, where: str = "") -> dict[str, Any]:
+    """Check how a network wants its input, and write it in the sidecar's form.
+
+    Parameters
+    ----------
+    preprocessing : {"caffe", "tf", "torch", "none"}
+        Keras's names. ``"caffe"``: BGR in 0..255 minus `mean`; ``"tf"``: RGB in -1..1; ``"torch"``: RGB in 0..1, minus ImageNet's mean,
+        divided by its standard deviation; ``"none"``: RGB in 0..255, for a network that does the rest itself.
+    mean : sequence of three float, optional
+        Blue, green, red, for ``"caffe"`` alone; ImageNet's where it is left out.
+    where : str
+        Put before error messages.
+
+    Raises
+    ------
+    ModelError
+    """
+    if preprocessing not in PREPROCESSINGS:
+        expected = ", ".join(f'"{mode}"' for mode in PREPROCESSINGS)
+        raise ModelError(f"{where}preprocessing is {preprocessing!r}; expected one of {expected}")
+    if preprocessing != "caffe":
+        if mean is not None:
+            raise ModelError(f'{where}mean only goes with preprocessing "caffe", not with "{preprocessing}"')
+        return {"preprocessing": preprocessing}
+    if mean is None:
+        mean = IMAGENET_MEAN_BGR
+    try:
+        mean = [float(value) for value in mean]
+    except (TypeError, ValueError):
+        mean = []
+    if len(mean) != 3 or not all(abs(value) <= 255 for value in mean):
+        raise ModelError(f"{where}mean must be three numbers [blue, green, red] in 0..255")
+    return {"preprocessing": "caffe", "mean": mean}
+
+
+# keras.applications
+
+
+def application_names() -> dict[str, str]:
+    """Map the word for each network of keras.applications (``"resnet50v2"``) to its constructor's name."""
+    return {
+        name.lower(): name
+        for name in dir(keras.applications)
+        if name[0].isupper() and callable(getattr(keras.applications, name))
+    }
+
+
+def load_application(word: str, weights: str | Path | None = None) -> Pretrained:
+    """Load a network of keras.applications.
+
+    Parameters
+    ----------
+    word : str
+        ``"vgg16"``; case and ``-`` ``_`` do not matter.
+    weights : path, optional
+        A weights file: Keras's legacy HDF5 layout (the official files) or .weights.h5, with the classifier or without (``notop``).
+        Left out: ImageNet weights, downloaded once by Keras.
+
+    Raises
+    ------
+    ModelError
+        No such network; the download fails; the file fits neither the network nor its layers below the classifier.
+    """
+    known = application_names()
+    name = re.sub(r"[-_\s]", "", word.lower())
+    if name not in known:
+        near = closest(name, known)
+        raise ModelError(
+            f"there is no network '{word}'"
+            + (f"; closest: {near}" if near else "")
+            + "; expected a name of keras.applications (vgg16, resnet50, ...) or the path of a .keras file"
+        )
+    constructor = getattr(keras.applications, known[name])
+    module = _module_of(known[name])
+    convention = input_convention(_PREPROCESSING_OF_MODULE[module])
+    if weights is None:
+        model = _download(constructor, name)
+    elif module == "efficientnet":
+        raise ModelError(
+            f"'{name}' cannot take a weights file: Keras adds a scaling of the input only when it loads its own ImageNet weights; "
+            "save the whole network as a .keras file instead"
+        )
+    else:
+        model = _with_weights(constructor, name, Path(weights))
+    has_classes = len(model.output_shape) == 2
+    names = imagenet_class_names() if has_classes and model.output_shape[-1] == 1000 else None
+    return Pretrained(model, name, name, convention, names)
+
+
+def _module_of(constructor_name: str) -> str:
+    return next(
+        module for module in _PREPROCESSING_OF_MODULE if hasattr(getattr(keras.applications, module), constructor_name)
+    )
+
+
+def _download(constructor: Any, name: str) -> keras.Model:
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT_SECONDS)
+    try:
+        return constructor(weights="imagenet")
+    # Keras raises a bare Exception when a download fails, and OSError or ValueError for what lies broken in its cache.
+    except Exception as error:
+        url = re.search(r"https?://\S+?(?=:?\s|:?$)", str(error))
+        reason = _first_line(error)
+        wanted = url.group(0).rsplit("/", 1)[-1] if url else f"the ImageNet weights of {name}"
+        raise ModelError(
+            f"cannot get {wanted}: {reason}; download it elsewhere"
+            + (f" ({url.group(0)})" if url else "")
+            + f" and pass it with --weights {wanted if url else 'FILE'}, or put it into {_cache_folder()}"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(timeout)
+
+
+def _cache_folder() -> str:
+    return str(Path(keras.config.keras_home()) / "models") if hasattr(keras.config, "keras_home") else "~/.keras/models"
+
+
+def _with_weights(constructor: Any, name: str, path: Path) -> keras.Model:
+    _require_hdf5(path)
+    whole = constructor(weights=None)
+    reason = _try_weights(whole, path)
+    if reason is None:
+        return whole
+    headless = {"include_top": False} if "include_top" in inspect.signature(constructor).parameters else None
+    input_shape = whole.input_shape[1:]
+    del whole
+    if headless is not None:
+        model = constructor(weights=None, input_shape=input_shape, **headless)
+        if _try_weights(model, path) is None:
+            return model
+    raise ModelError(f"the weights in {path} do not fit '{name}', with or without its classifier: {reason}")
+
+
+def _require_hdf5(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            signature = file.read(len(_HDF5_SIGNATURE))
+    except OSError as error:
+        raise MissingInputError(f"cannot read the weights {path}: {error.strerror}") from error
+    if signature != _HDF5_SIGNATURE:
+        raise ModelError(f"{path} is no HDF5 file; expected weights in Keras's legacy .h5 layout or .weights.h5")
+
+
+def _try_weights(model: keras.Model, path: Path) -> str | None:
+    """Load weights into the model; returns why that is not possible, None when it is done."""
+    reasons = []
+    # Keras tells its two layouts apart by the file's name; a name is no evidence, so both are tried under names it understands.
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in (".h5", ".weights.h5"):
+            link = Path(folder) / f"weights{suffix}"
+            link.symlink_to(path.resolve())
+            try:
+                model.load_weights(link)
+                return None
+            except Exception as error:
+                reasons.append(_first_line(error))
+    # A legacy file says how its layers differ; the other reason is then only that it is no .weights.h5 (and the other way round).
+    return reasons[0] if "found 0 saved layers" not in reasons[0] else reasons[1]
+
+
+# .keras files
+
+
+def load_keras_file(
+    path: Path, *, preprocessing: str | None = None, mean: Any = None, class_names: Any = None
+) -> Pretrained:
+    """Load a .keras file; what the arguments leave open, the sidecar ``NAME.json`` beside it says.
+
+    Raises
+    ------
+    MissingInputError
+        The file, or its sidecar, is not there.
+    ModelError
+        It is no Keras 3 file, needs Python code of its author, or the sidecar is malformed.
+    """
+    if not path.is_file():
+        raise MissingInputError(f"there is no network file {path}")
+    sidecar_path = path.with_suffix(".json")
+    sidecar = _read_sidecar(sidecar_path, path, needed=preprocessing is None)
+    if preprocessing is None:
+        preprocessing, mean = sidecar.get("preprocessing"), sidecar.get("mean") if mean is None else mean
+    convention = input_convention(preprocessing, mean, where=f"{sidecar_path}: " if sidecar else "")
+    if class_names is None:
+        class_names = sidecar.get("class_names")
+        if isinstance(class_names, str):
+            class_names = sidecar_path.parent / class_names
+    names = None if class_names is None else load_class_names(class_names)
+    return Pretrained(_read_keras_file(path), path.stem, str(path.resolve()), convention, names)
+
+
+def _read_sidecar(path: Path, model_path: Path, *, needed: bool) -> dict[str, Any]:
+    example = (
+        '{"preprocessing": "caffe" | "tf" | "torch" | "none", "mean": [B, G, R], "class_names": "FILE.json" | [..]}'
+    )
+    try:
+        sidecar = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if not needed:
+            return {}
+        raise MissingInputError(
+            f"{model_path.name} does not say how it wants its input: write {path} with {example}"
+            ' (mean only with "caffe"; class_names may be left out)'
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{path} is not the JSON sidecar of a network: {_first_line(error)}; expected {example}"
+        ) from error
+    if not isinstance(sidecar, Mapping):
+        raise ModelError(f"{path} is not the sidecar of a network: expected {example}")
+    unknown = [key for key in sidecar if key not in {"preprocessing", "mean", "class_names"}]
+    if unknown:
+        raise ModelError(f"{path} has the unknown entry '{unknown[0]}'; expected {example}")
+    return dict(sidecar)
+
+
+def _read_keras_file(path: Path) -> keras.Model:
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except Exception as error:
+        reason = _first_line(error)
+        if re.search(r"Could not locate|custom_object|register_keras_serializable|[Ll]ambda|safe_mode", str(error)):
+            raise ModelError(
+                f"{path} needs Python code that is not in the file ({reason}); load it in Python and pass the keras.Model to load_model"
+            ) from error
+        raise ModelError(f"{path} is no readable Keras 3 file (.keras): {reason}") from error
+    return model
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
