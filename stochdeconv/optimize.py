@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -298,9 +297,7 @@ def _compiled(
     rules = ("true",) if rule == "true" else ("true", "guided" if rule == "mix" else rule)
     forwards = {name: model.forward(layers, gradient_rule=name, dtype=model.dtype) for name in rules}
     to_images = parameterization.images
-    optimizer = keras.optimizers.Adam() if descent.optimizer == "adam" else keras.optimizers.SGD()
-    optimizer.build([keras.Variable(ops.zeros(shape))])
-    rate_at = next(i for i, own in enumerate(optimizer.variables) if own.path.endswith("learning_rate"))
+    moved = _adam if descent.optimizer == "adam" else _normalized
 
     def step(variable, state, arrays, matrices, weights, rate, guided_share):
         def seen_by(forward):
@@ -318,13 +315,25 @@ def _compiled(
 
         activations = {name: seen_by(forward) for name, forward in forwards.items()}
         per_term, gradient, cosine = loss_gradient(variable, activations, loss, rule, guided_share)
-        if descent.optimizer == "normalized":
-            axes = tuple(range(1, len(gradient.shape)))
-            gradient = gradient / (ops.sqrt(ops.mean(gradient**2, axis=axes, keepdims=True)) + 1e-12)
-        # The keras optimizer keeps its learning rate among its variables: the schedule is written there.
-        state = [rate if i == rate_at else part for i, part in enumerate(state)]
-        (variable,), state = optimizer.stateless_apply(state, [gradient], [variable])
-        return variable, state, per_term, cosine, ops.all(ops.isfinite(gradient))
+        move, state = moved(gradient, state)
+        return variable - rate * move, state, per_term, cosine, ops.all(ops.isfinite(gradient))
 
-    initial_state = [ops.convert_to_tensor(own) for own in optimizer.variables]
+    initial_state = [ops.zeros(()), ops.zeros(shape), ops.zeros(shape)] if moved is _adam else []
     return _Program(backend.compile(step), backend.compile(to_images), initial_state)
+
+
+# Written out, since keras.optimizers cannot be called as functions of their state on TensorFlow (stateless_apply refuses).
+def _adam(gradient: Any, state: list[Any]) -> tuple[Any, list[Any]]:
+    """Direction of Adam (Kingma & Ba 2015, beta 0.9 and 0.999); the state is the steps done and both moments."""
+    done, first, second = state
+    done = done + 1.0
+    first = 0.9 * first + 0.1 * gradient
+    second = 0.999 * second + 0.001 * gradient**2
+    unbiased = ops.sqrt(second / (1.0 - 0.999**done))
+    return first / (1.0 - 0.9**done) / (unbiased + 1e-8), [done, first, second]
+
+
+def _normalized(gradient: Any, state: list[Any]) -> tuple[Any, list[Any]]:
+    """Gradient divided by its root mean square, image by image."""
+    axes = tuple(range(1, len(gradient.shape)))
+    return gradient / (ops.sqrt(ops.mean(gradient**2, axis=axes, keepdims=True)) + 1e-12), state

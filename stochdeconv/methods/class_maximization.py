@@ -132,8 +132,9 @@ def maximize(
         loss = losses.unit("logits", found.index) * 1.0
     else:
         loss = losses.unit(*parse_unit(model, unit)) * 1.0
+    mean_color, grey_levels = _input_origin(model)
     if how.l2:
-        loss = loss + how.l2 * regularizers.l2(unit=model.input_unit)
+        loss = loss + how.l2 * regularizers.l2(unit=grey_levels)
     views = [transforms.Transform(how.jitter, how.scale, how.rotate)] if how.jitter or how.scale or how.rotate else []
     constraints = []
     if how.blur:
@@ -146,7 +147,7 @@ def maximize(
         if how.parameterization == "fourier":
             variables = parameterizations.fourier(image_size, **seeds)
         else:
-            start = np.broadcast_to(model.mean_color, (*image_size, 3))
+            start = np.broadcast_to(mean_color, (*image_size, 3))
             variables = parameterizations.pixels(start, noise=_START_NOISE, constraints=constraints, **seeds)
         descent = Descent(how.optimizer)
         return optimize(
@@ -162,6 +163,20 @@ def maximize(
         settings=settings,
         seed=seed,
     )
+
+
+def _input_origin(model: ImageModel) -> tuple[np.ndarray, float]:
+    """Find the colour (3,) in [0, 1] that the network's input convention maps to zero, and the grey levels of 256 in one unit of input.
+
+    Zero input is the mean of the training images; mid-grey for a network that takes plain 0..255 and centres inside.
+    """
+    probes = np.concatenate([np.zeros((1, 3)), np.eye(3)]).astype(np.float32)[:, None, None]
+    black, *primaries = np.asarray(model.preprocess(probes), np.float64)[:, 0, 0]
+    slopes = np.stack([primary - black for primary in primaries], axis=1)
+    color = np.linalg.solve(slopes, -black)
+    if not np.all((color > 0.05) & (color < 0.95)):
+        color = np.full(3, 0.5)
+    return color.astype(np.float32), float(255.0 / np.abs(slopes).sum(axis=0).mean())
 
 
 def parse_unit(model: ImageModel, unit: str) -> tuple[str, int, tuple[int, int] | None]:

@@ -1,0 +1,166 @@
+"""What keeps an image an image: losses on the pixels themselves, readable under the key ``"input"``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from keras import ops
+
+from stochdeconv.distributions import LOG_GRADIENT_EPSILON, LUMINANCE
+from stochdeconv.losses import Term
+from stochdeconv.statistics import INPUT
+
+# Keeps a square root differentiable at zero; (0.0002)^2, far below one grey level.
+_SQUARE_FLOOR = 4e-8
+
+
+@dataclass(frozen=True)
+class TotalVariation(Term):
+    """Mean squared (or beta-th power) difference of neighbours. See `total_variation`."""
+
+    beta: float = 2.0
+
+    def evaluate(self, values, arrays):
+        """Return the loss per image."""
+        down = values[:, 1:] - values[:, :-1]
+        right = values[:, :, 1:] - values[:, :, :-1]
+        if self.beta == 2.0:
+            return ops.mean(down**2, axis=(1, 2, 3)) + ops.mean(right**2, axis=(1, 2, 3))
+        squared = down[:, :, :-1] ** 2 + right[:, :-1] ** 2 + _SQUARE_FLOOR
+        return ops.mean(squared ** (self.beta / 2), axis=(1, 2, 3))
+
+
+def total_variation(beta: float = 2.0) -> TotalVariation:
+    """Ask for smoothness: mean over pixels and colours of ``(dx² + dy²)^(beta / 2)`` (Mahendran & Vedaldi 2015).
+
+    Parameters
+    ----------
+    beta : float
+        2 for squared differences; below 2 keeps edges sharper.
+
+    Returns
+    -------
+    TotalVariation
+    """
+    return TotalVariation(INPUT, beta)
+
+
+@dataclass(frozen=True)
+class L2(Term):
+    """Summed square of the network's input. See `l2`."""
+
+    unit: float = 1.0
+
+    def evaluate(self, values, arrays):
+        """Return the loss per image."""
+        return self.unit**2 * ops.sum(values**2, axis=tuple(range(1, len(values.shape))))
+
+
+def l2(unit: float = 1.0) -> L2:
+    """Ask for little contrast: the summed square of the preprocessed image (Simonyan et al. 2014).
+
+    It acts on the mean-centred network input, since on [0, 1] it would pull toward black.
+
+    Parameters
+    ----------
+    unit : float
+        Grey levels of 256 in one unit of the network's input (``model.input_unit``), so that a weight means the same on every network.
+
+    Returns
+    -------
+    L2
+    """
+    return L2("network_input", unit)
+
+
+@dataclass(frozen=True)
+class AlphaNorm(Term):
+    """Mean alpha-th power of the centred image. See `alpha_norm`."""
+
+    alpha: float = 6.0
+
+    def evaluate(self, values, arrays):
+        """Return the loss per image."""
+        return ops.mean(ops.abs(2.0 * values - 1.0) ** self.alpha, axis=(1, 2, 3))
+
+
+def alpha_norm(alpha: float = 6.0) -> AlphaNorm:
+    """Ask pixels to stay in range: mean of ``|2 x - 1|^alpha`` (Mahendran & Vedaldi 2015, on the image about mid-grey)."""
+    return AlphaNorm(INPUT, alpha)
+
+
+@dataclass(frozen=True)
+class EdgeSharpness(Term):
+    """Distance of mean and spread of the log gradient magnitude to given ones. See `edge_sharpness`."""
+
+    def evaluate(self, values, arrays):
+        """Return the loss per image."""
+        luminance = ops.matmul(values, np.array(LUMINANCE, np.float32)[:, None])[..., 0]
+        dx = luminance[:, :-1, 1:] - luminance[:, :-1, :-1]
+        dy = luminance[:, 1:, :-1] - luminance[:, :-1, :-1]
+        logs = ops.log(ops.sqrt(dx**2 + dy**2 + _SQUARE_FLOOR) + LOG_GRADIENT_EPSILON)
+        mean, std = ops.mean(logs, axis=(1, 2)), ops.std(logs, axis=(1, 2))
+        return ((mean - arrays["mean"]) ** 2 + (std - arrays["std"]) ** 2) / arrays["std"] ** 2
+
+
+def edge_sharpness(mean: np.ndarray, std: np.ndarray) -> EdgeSharpness:
+    """Ask for edges as sharp as a photograph's.
+
+    Parameters
+    ----------
+    mean, std : ndarray of shape (image,)
+        Sampled mean and standard deviation of `distributions.log_gradient_magnitude`.
+
+    Returns
+    -------
+    EdgeSharpness
+        Squared distances of both, in units of the sampled variance.
+    """
+    arrays = {"mean": np.asarray(mean, np.float32), "std": np.maximum(np.asarray(std, np.float32), np.float32(0.05))}
+    return EdgeSharpness(INPUT, arrays=arrays)
+
+
+@dataclass(frozen=True)
+class AmplitudeSpectrum(Term):
+    """Distance of the log amplitude per band of frequencies to the class's. See `amplitude_spectrum`."""
+
+    def evaluate(self, values, arrays):
+        """Return the loss per image."""
+        planes = ops.transpose(values, (0, 3, 1, 2))
+        real, imaginary = ops.fft2((planes, ops.zeros_like(planes)))
+        amplitude = ops.sqrt(real**2 + imaginary**2 + 1e-6)
+        amplitude = ops.reshape(amplitude, (-1, 3, planes.shape[2] * planes.shape[3]))
+        bands = ops.log(ops.matmul(amplitude, arrays["bands"]))
+        return ops.mean((bands - arrays["log_amplitude"]) ** 2, axis=(1, 2))
+
+
+def amplitude_spectrum(amplitude: np.ndarray, size: tuple[int, int], *, n_bands: int = 24) -> AmplitudeSpectrum:
+    """Ask for the class's share of coarse and fine: mean amplitude in bands of spatial frequency, compared by logarithm.
+
+    Parameters
+    ----------
+    amplitude : ndarray of shape (height, width // 2 + 1, 3)
+        Mean amplitude spectrum of the class (``ClassStatistics.amplitude_mean``).
+    size : (height, width)
+        Of the images it was measured on, and of those it is asked of.
+    n_bands : int
+        Bands, equally wide in log frequency, from one cycle an image to the highest frequency of both axes.
+
+    Returns
+    -------
+    AmplitudeSpectrum
+    """
+    height, width = size
+    # rfft2 keeps half of the plane; the other half mirrors it, and one set of bands then serves the full transform.
+    row, column = np.mgrid[:height, :width]
+    mirrored = column > width // 2
+    full = amplitude[np.where(mirrored, -row % height, row), np.where(mirrored, width - column, column)]
+    full = full.transpose(2, 0, 1).reshape(3, -1)
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None]).ravel()
+    edges = np.geomspace(1.0 / max(size), 0.5, n_bands + 1)
+    edges[0] *= 0.99
+    members = (frequency[:, None] >= edges[:-1]) & (frequency[:, None] < edges[1:])
+    members = members[:, members.any(axis=0)]
+    bands = (members / members.sum(axis=0)).astype(np.float32)
+    return AmplitudeSpectrum(INPUT, arrays={"bands": bands, "log_amplitude": np.log(full @ bands + 1e-6).astype(np.float32)})
