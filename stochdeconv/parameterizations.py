@@ -67,9 +67,12 @@ class GaussianBlur:
     every: int = 4
 
     def apply(self, images: Tensor) -> Tensor:
-        """Blur images (image, height, width, channel)."""
-        size = 2 * int(np.ceil(3 * self.sigma)) + 1
-        return ops.image.gaussian_blur(images, kernel_size=(size, size), sigma=(self.sigma, self.sigma))
+        """Blur images (image, height, width, channel); the border is reflected, not darkened."""
+        radius = int(np.ceil(3 * self.sigma))
+        padded = ops.pad(images, ((0, 0), (radius, radius), (radius, radius), (0, 0)), mode="reflect")
+        size = 2 * radius + 1
+        blurred = ops.image.gaussian_blur(padded, kernel_size=(size, size), sigma=(self.sigma, self.sigma))
+        return blurred[:, radius:-radius, radius:-radius]
 
 
 @dataclass(frozen=True)

@@ -85,8 +85,8 @@ def draw_views(transforms: Sequence[Transform], n_steps: int, n_images: int, *, 
     for i in range(n_images):
         rng = np.random.default_rng([seed, first_index + i, 1])
         for transform in transforms:
-            # The image is looked up through the first transform last: view -> ... -> first transform -> image.
-            views[:, i] = _compose(transform.draw(rng, n_steps), views[:, i])
+            # A place in the view goes through the last transform first: view -> last -> ... -> first -> image.
+            views[:, i] = _compose(views[:, i], transform.draw(rng, n_steps))
     return views
 
 

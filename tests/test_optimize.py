@@ -1,0 +1,168 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from stochdeconv import losses, parameterizations, regularizers, transforms
+from stochdeconv.errors import DivergenceError, InputError
+from stochdeconv.models import load_model
+from stochdeconv.optimize import _PROGRAMS, Descent, OptimizationInterrupted, optimize, optimize_in_batches
+
+SIZE = (16, 16)
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    network = keras.Sequential(
+        [
+            keras.Input((*SIZE, 3)),
+            keras.layers.Conv2D(8, 3, activation="relu", name="conv"),
+            keras.layers.Conv2D(8, 3, activation="relu", name="deep"),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(4, activation="softmax", name="predictions"),
+        ]
+    )
+    return load_model(network, preprocessing="tf", dtype="float32")
+
+
+def fourier(**how):
+    return parameterizations.fourier(SIZE, **{"n_images": 2, **how})
+
+
+def test_it_reaches_a_target_that_can_be_reached(model):
+    photo = np.random.default_rng(0).uniform(0.2, 0.8, size=(2, *SIZE, 3)).astype(np.float32)
+    target = model.activations(photo, ["conv"])
+    result = optimize(model, losses.match(target), parameterization=fourier(), n_steps=300)
+    loss = [row["match:conv"] for row in result.history]
+    assert loss[-1] < 0.02 < 0.2 < loss[0]
+    assert len(loss) == 300 and result.images.shape == (2, *SIZE, 3)
+
+
+def test_images_do_not_influence_each_other_and_depend_on_seed_and_index(model):
+    loss = losses.cross_entropy(1) + regularizers.total_variation()
+    views = [transforms.Transform(jitter=2, scale=0.1, rotate=10)]
+    run = {"n_steps": 12, "transforms": views}
+    four = optimize(model, loss, parameterization=fourier(n_images=4, seed=5), **run).images
+    two = optimize(model, loss, parameterization=fourier(seed=5, first_index=2), **run).images
+    np.testing.assert_allclose(two, four[2:], atol=2e-4)
+    assert np.abs(four[0] - four[1]).max() > 0.01
+
+
+def test_the_same_run_gives_the_same_bytes(model):
+    runs = [
+        optimize(model, losses.cross_entropy(1), parameterization=fourier(), n_steps=8, transforms=[transforms.jitter(2)])
+        for _ in range(2)
+    ]
+    np.testing.assert_array_equal(runs[0].images, runs[1].images)
+
+
+def test_adam_and_normalized_take_the_steps_their_formulas_say(model):
+    start = np.full((*SIZE, 3), 0.5, np.float32)
+    # d / dx of mean |2x - 1|^2 has the sign of x - 1/2: Adam's first step is the learning rate against it.
+    variables = parameterizations.pixels(start + 0.25, noise=0.0, learning_rate=0.125)
+    result = optimize(model, regularizers.alpha_norm(2.0), parameterization=variables, n_steps=1)
+    np.testing.assert_allclose(result.images, 0.625, rtol=1e-4)
+    ramp = start + np.linspace(0.1, 0.3, 3, dtype=np.float32)
+    variables = parameterizations.pixels(ramp, noise=0.0, learning_rate=0.01)
+    descent = Descent("normalized")
+    result = optimize(model, regularizers.alpha_norm(2.0), parameterization=variables, n_steps=1, descent=descent)
+    step = ramp - 0.5
+    np.testing.assert_allclose(result.images[0], ramp - 0.01 * step / np.sqrt(np.mean(step**2)), rtol=1e-4)
+
+
+def test_adam_is_that_of_keras(model):
+    target = np.random.default_rng(3).uniform(size=(1, *SIZE, 3)).astype(np.float32)
+    variables = parameterizations.pixels(np.full((*SIZE, 3), 0.5), noise=0.0, learning_rate=0.05)
+    result = optimize(model, losses.match({"input": target}), parameterization=variables, n_steps=20)
+    values = keras.Variable(np.full((1, *SIZE, 3), 0.5, np.float32))
+    adam = keras.optimizers.Adam(0.05, epsilon=1e-8)
+    for _ in range(20):
+        adam.apply([2 * (values.value - ops.convert_to_tensor(target)) / np.sum(target**2)], [values])
+    np.testing.assert_allclose(result.images, ops.convert_to_numpy(values.value), atol=1e-4)
+
+
+def test_a_term_that_joins_late_has_no_say_before(model):
+    late = (5.0 * losses.cross_entropy(2)).joining_at(0.5)
+    plain = losses.cross_entropy(1)
+    short = optimize(model, plain, parameterization=fourier(), n_steps=5).images
+    seen = {}
+
+    def callback(step):
+        seen[step.step] = step.images()
+
+    optimize(model, plain + late, parameterization=fourier(), n_steps=10, callback=callback)
+    np.testing.assert_allclose(seen[5], short, atol=1e-5)
+    longer = optimize(model, plain, parameterization=fourier(), n_steps=10).images
+    assert np.abs(seen[10] - longer).max() > 1e-3
+
+
+@pytest.mark.parametrize("rule", ["guided", "deconvnet", "mix"])
+def test_other_rules_are_logged_with_their_cosine(model, rule):
+    descent = Descent(gradient_rule=rule)
+    result = optimize(model, losses.unit("deep", 3), parameterization=fourier(), n_steps=8, descent=descent)
+    true = optimize(model, losses.unit("deep", 3), parameterization=fourier(), n_steps=8)
+    assert 0 < result.history[0]["cosine"] < 1 and "cosine" not in true.history[0]
+    assert result.history[-1]["unit:deep"] < result.history[0]["unit:deep"]
+    assert np.abs(result.images - true.images).max() > 1e-4
+
+
+def test_a_diverging_run_names_the_step_and_the_term(model):
+    class Fragile(losses.Term):
+        def evaluate(self, values, arrays):
+            return ops.log(0.5005 - ops.mean(values, axis=(1, 2, 3)))
+
+    variables = parameterizations.pixels(np.full((*SIZE, 3), 0.5), noise=0.0, learning_rate=0.0002)
+    with pytest.raises(DivergenceError, match=r"'fragile:input' became nan at step [2-9] of 20"):
+        optimize(model, Fragile("input"), parameterization=variables, n_steps=20)
+
+
+def test_ctrl_c_hands_over_what_was_done(model):
+    def callback(step):
+        if step.step == 15:
+            raise KeyboardInterrupt
+
+    def run(first, n, on_step):
+        variables = fourier(n_images=n, first_index=first)
+        return optimize(model, losses.cross_entropy(0), parameterization=variables, n_steps=10, callback=on_step)
+
+    with pytest.raises(OptimizationInterrupted) as caught:
+        optimize_in_batches(run, 6, batch_size=2, callback=callback)
+    result = caught.value.result
+    assert result.images.shape[0] == 4
+    assert [(row["batch"], row["step"]) for row in result.history] == [(0, s) for s in range(1, 11)] + [(1, s) for s in range(1, 6)]
+
+
+def test_batches_change_nothing_but_the_rounding(model):
+    def run(first, n, on_step):
+        variables = fourier(n_images=n, first_index=first)
+        return optimize(model, losses.cross_entropy(0), parameterization=variables, n_steps=6, callback=on_step)
+
+    steps = []
+    whole = optimize_in_batches(run, 5, batch_size=8).images
+    parts = optimize_in_batches(run, 5, batch_size=2, callback=lambda step: steps.append((step.step, step.n_steps))).images
+    np.testing.assert_allclose(whole, parts, atol=2e-4)
+    assert steps[-1] == (18, 18) and len(steps) == 18
+
+
+def test_new_targets_do_not_compile_anew(model):
+    known = lambda: len(_PROGRAMS[model])  # noqa: E731
+    activations = model.activations(np.random.default_rng(0).uniform(size=(2, *SIZE, 3)), ["conv"])
+    optimize(model, losses.match(activations), parameterization=fourier(), n_steps=2)
+    before = known()
+    again = {"conv": activations["conv"] * 2}
+    optimize(model, losses.match(again), parameterization=fourier(seed=9), n_steps=3)
+    assert known() == before
+
+
+def test_senseless_calls_are_refused(model):
+    with pytest.raises(InputError, match="n_steps"):
+        optimize(model, losses.cross_entropy(0), n_steps=0)
+    with pytest.raises(InputError, match="no terms"):
+        optimize(model, losses.Loss())
+    with pytest.raises(InputError, match="guided, deconvnet"):
+        Descent(gradient_rule="giuded")
+    with pytest.raises(InputError, match="adam"):
+        Descent("sgd")
+    with pytest.raises(InputError, match="at least 1"):
+        optimize_in_batches(None, 0, batch_size=1)
