@@ -1,0 +1,414 @@
+"""Photographs in, pictures out: reading, finding, saving and tiling image files."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from stochdeconv.errors import InputError, MissingInputError
+
+#: Endings (lower case) that make a file in a folder an image; what a file really is, is read from its content.
+IMAGE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .ppm .pgm .pnm .jp2 .avif .mpo .tga".split()
+)
+# Named one by one: Pillow would hand an EPS file to Ghostscript, and that is a program, no picture.
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA")
+_ORIENTATION_TAG = 0x0112
+# EXIF 2.32, tag 274: what undoes each stored orientation.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def load_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Read one image the way every network of the package is shown it.
+
+    Upright (EXIF), RGB, transparency on white, 16 bits scaled to [0, 1], the first frame of an animation. The shorter side
+    (relative to ``size``) is resized with an antialiasing Lanczos filter, then the centre is cropped.
+
+    Parameters
+    ----------
+    path : path-like
+        JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, JPEG 2000 or AVIF, told by content.
+    size : tuple of int, optional
+        (height, width) of the result; by default the picture's own.
+
+    Returns
+    -------
+    ndarray of shape (height, width, 3)
+        float32 RGB in [0, 1].
+
+    Raises
+    ------
+    MissingInputError
+        No such file.
+    InputError
+        The file is no image, is truncated, or is too large to be unpacked safely; the message names file and reason.
+    """
+    path = Path(path)
+    try:
+        with Image.open(path, formats=_FORMATS) as picture:
+            if size is not None:
+                # A large JPEG is decoded at a fraction of its size; twice the size wanted leaves the filter its work.
+                picture.draft(None, (2 * size[1], 2 * size[0]))
+            orientation = _orientation(picture)
+            picture = _as_rgb_or_float(picture)
+            if orientation in _UPRIGHT:
+                picture = picture.transpose(_UPRIGHT[orientation])
+            if size is not None:
+                picture = _resize_and_crop(picture, size)
+            pixels = np.array(picture)  # a copy, made before the file closes
+    except FileNotFoundError:
+        raise MissingInputError(f"no such image: '{path}'") from None
+    except (MemoryError, InputError):
+        raise
+    except Exception as error:  # decoders raise nearly anything (struct.error, SyntaxError, …) on damaged files
+        raise InputError(f"cannot read '{path}' as an image: {_reason(error, path)}") from error
+    if pixels.dtype == np.uint8:
+        return pixels.astype(np.float32) / np.float32(255)
+    # The filter overshoots at edges, and only 8-bit pictures are clipped by Pillow itself.
+    return np.repeat(np.clip(pixels, 0.0, 1.0)[..., np.newaxis], 3, axis=-1)
+
+
+def _reason(error: Exception, path: Path) -> str:
+    if path.is_dir():
+        return "it is a folder"
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "the file is empty" if path.stat().st_size == 0 else "no known image format"
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return f"too many pixels ({error})"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__
+
+
+def _orientation(picture: Image.Image) -> int:
+    # Damaged EXIF is common in old photographs and no reason to lose the picture: it then counts as upright.
+    try:
+        return int(picture.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:
+        return 1
+
+
+def _as_rgb_or_float(picture: Image.Image) -> Image.Image:
+    """One 8-bit RGB picture, or one float picture in [0, 1] for grey of more than 8 bits."""
+    mode = picture.mode
+    if mode == "F" or mode.startswith("I"):
+        values = np.asarray(picture, dtype=np.float32)
+        low, high = float(values.min()), float(values.max())
+        top = 1.0 if mode == "F" else 65535.0
+        if not (low >= 0.0 and high <= top):
+            raise ValueError(f"its values run from {low:g} to {high:g}; a {mode!r} image is read as 0 to {top:g}")
+        return Image.fromarray(values / np.float32(top))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, picture).convert("RGB")
+    return picture if mode == "RGB" else picture.convert("RGB")
+
+
+def _resize_and_crop(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    height, width = size
+    if (picture.height, picture.width) == (height, width):
+        picture.load()
+        return picture
+    # The crop is taken inside the filter, in the picture's own coordinates: no rounding of the intermediate size.
+    scale = min(picture.width / width, picture.height / height)
+    left = (picture.width - scale * width) / 2
+    top = (picture.height - scale * height) / 2
+    box = (left, top, min(left + scale * width, picture.width), min(top + scale * height, picture.height))
+    return picture.resize((width, height), Image.Resampling.LANCZOS, box=box)
+
+
+def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bring a picture to a network's size the way ``load_image`` does: antialiased, shorter side first, centre crop.
+
+    Parameters
+    ----------
+    image : ndarray of shape (height, width, 3), float32 in [0, 1]
+    size : tuple of int
+        (height, width) wanted.
+
+    Returns
+    -------
+    ndarray of shape (height, width, 3)
+        float32 in [0, 1]; the picture itself where it has this size already.
+    """
+    if image.shape[:2] == tuple(size):
+        return image
+    channels = [Image.fromarray(np.ascontiguousarray(image[..., c], dtype=np.float32)) for c in range(3)]
+    resized = np.stack([np.asarray(_resize_and_crop(channel, size)) for channel in channels], axis=-1)
+    return np.clip(resized, 0.0, 1.0)
+
+
+def find_images(source: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
+    """List the images of a collection, in the order everything else keeps.
+
+    Parameters
+    ----------
+    source : path-like or iterable of path-like
+        A folder (searched through, links followed, only loops skipped; hidden files left out), a text file with one
+        path a line (relative to that file; empty lines and lines starting with ``#`` skipped), or the paths themselves.
+
+    Returns
+    -------
+    list of Path
+        Sorted by ``image_keys``.
+
+    Raises
+    ------
+    MissingInputError
+        The folder or list does not exist.
+    InputError
+        It holds no image, or names one twice.
+    """
+    if isinstance(source, str | os.PathLike):
+        root = Path(source)
+        if not root.exists():
+            raise MissingInputError(f"no such folder or list of images: '{root}'")
+        paths = list(_walk(root, ())) if root.is_dir() else _read_list(root)
+        what = f"'{root}'"
+    else:
+        paths = [Path(path) for path in source]
+        what = "the list of images"
+    if not paths:
+        raise InputError(f"{what} holds no image; images end in {', '.join(sorted(IMAGE_SUFFIXES))}")
+    keys = image_keys(source, paths)
+    ordered = sorted(zip(keys, paths, strict=True))
+    for (key, _), (after, _) in zip(ordered, ordered[1:], strict=False):
+        if key == after:
+            raise InputError(f"{what} names '{key}' twice; each image counts once")
+    return [path for _, path in ordered]
+
+
+def image_keys(source: str | os.PathLike | Iterable[str | os.PathLike], paths: Iterable[Path]) -> list[str]:
+    """Name each image of a collection independently of where the collection lies.
+
+    Parameters
+    ----------
+    source : path-like or iterable of path-like
+        What was given to ``find_images``.
+    paths : iterable of Path
+        What came of it.
+
+    Returns
+    -------
+    list of str
+        Paths with ``/``, relative to the folder; for a list, relative to the deepest folder that holds all its images.
+    """
+    paths = list(paths)
+    if isinstance(source, str | os.PathLike) and Path(source).is_dir():
+        keys = [path.relative_to(source).as_posix() for path in paths]
+    else:
+        absolute = [Path(os.path.abspath(path)) for path in paths]
+        root = os.path.commonpath([path.parent for path in absolute]) if absolute else ""
+        keys = [path.relative_to(root).as_posix() for path in absolute]
+    # A name that is no valid UTF-8 on disk must still fit into JSON and HDF5.
+    return [key.encode("utf-8", "backslashreplace").decode("utf-8") for key in keys]
+
+
+def find_class_folders(root: str | os.PathLike) -> list[Path]:
+    """Tell a tree of class folders from a folder of images.
+
+    Parameters
+    ----------
+    root : path-like
+        A folder.
+
+    Returns
+    -------
+    list of Path
+        The folders directly below ``root`` that hold images, sorted; empty where ``root`` holds an image itself (then
+        it is one class).
+    """
+    root = Path(root)
+    if not root.is_dir() or any(_is_image(path) for path in root.iterdir()):
+        return []
+    folders = [path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return sorted((path for path in folders if next(_walk(path, (_identity(root),)), None)), key=lambda path: path.name)
+
+
+def _is_image(path: Path) -> bool:
+    if path.name.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:
+        return False
+    # A broken link is listed, so that the collection can name it as unreadable.
+    return path.is_file() or (path.is_symlink() and not path.exists())
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _walk(folder: Path, ancestors: tuple[tuple[int, int], ...]):
+    try:
+        identity = _identity(folder)
+        if identity in ancestors:
+            return
+        children = sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"cannot look into the folder '{folder}': {(error.strerror or str(error)).lower()}") from error
+    for child in children:
+        if child.is_dir():
+            if not child.name.startswith("."):
+                yield from _walk(child, (*ancestors, identity))
+        elif _is_image(child):
+            yield child
+
+
+def _read_list(path: Path) -> list[Path]:
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        raise InputError(f"'{path}' is one image; a folder of images or a text file of paths was expected")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read '{path}' as a text file of paths, one a line: {error}") from error
+    names = [line.strip() for line in lines]
+    return [path.parent / name for name in names if name and not name.startswith("#")]
+
+
+def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
+    """Save a picture, whole or not at all; the same picture gives the same bytes.
+
+    Parameters
+    ----------
+    path : path-like
+        Where to; an existing file is replaced.
+    image : ndarray of shape (height, width, 3) or (height, width)
+        Values in [0, 1], clipped; uint8 is taken as it is.
+
+    Raises
+    ------
+    InputError
+        The picture holds NaN or has another shape, or the disk is full.
+    """
+    write_atomically(path, png_bytes(image))
+
+
+def png_bytes(image: np.ndarray) -> bytes:
+    """Encode a picture as PNG, for a file or for embedding in a page.
+
+    Parameters
+    ----------
+    image : ndarray of shape (height, width, 3) or (height, width)
+        Values in [0, 1], clipped; uint8 is taken as it is.
+
+    Returns
+    -------
+    bytes
+    """
+    return _encoded(image, "PNG", compress_level=6)
+
+
+def jpeg_bytes(image: np.ndarray, *, quality: int = 90) -> bytes:
+    """Encode a picture as JPEG, where a page must stay small.
+
+    Parameters
+    ----------
+    image : ndarray of shape (height, width, 3) or (height, width)
+        Values in [0, 1], clipped; uint8 is taken as it is.
+    quality : int
+        1 to 95, Pillow's scale.
+
+    Returns
+    -------
+    bytes
+    """
+    return _encoded(image, "JPEG", quality=quality)
+
+
+def _encoded(image: np.ndarray, kind: str, **options: int) -> bytes:
+    image = np.asarray(image)
+    if not (image.ndim == 2 or (image.ndim == 3 and image.shape[-1] == 3)):
+        raise InputError(f"a picture of shape (height, width, 3) or (height, width) was expected; got {image.shape}")
+    if image.dtype != np.uint8:
+        if not np.isfinite(image).all():
+            raise InputError("the picture holds NaN or infinite values and was not saved")
+        image = np.rint(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image)).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def write_atomically(path: str | os.PathLike, content: bytes) -> None:
+    """Put bytes into a file so that a reader sees the old file or the new one, never a part.
+
+    Parameters
+    ----------
+    path : path-like
+        Where to.
+    content : bytes
+        What.
+
+    Raises
+    ------
+    InputError
+        The folder cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    # Beside the target: a rename does not cross file systems.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(content)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write '{path}': {(error.strerror or str(error)).lower()}") from error
+
+
+def contact_sheet(images: np.ndarray, *, columns: int | None = None, margin: int = 4) -> np.ndarray:
+    """Tile pictures on white, to be looked at together.
+
+    Parameters
+    ----------
+    images : ndarray of shape (image, height, width, 3)
+        Values in [0, 1].
+    columns : int, optional
+        Pictures in a row; by default a single row up to five pictures, then near square with the fewest gaps.
+    margin : int
+        White pixels around each picture.
+
+    Returns
+    -------
+    ndarray of shape (rows * (height + margin) + margin, columns * (width + margin) + margin, 3)
+        float32 in [0, 1].
+    """
+    images = np.asarray(images, dtype=np.float32)
+    if images.ndim != 4 or images.shape[-1] != 3 or len(images) == 0:
+        raise InputError(f"a contact sheet is made of pictures of shape (image, height, width, 3); got {images.shape}")
+    n_images, height, width, _ = images.shape
+    if columns is None:
+        columns = _columns(n_images)
+    elif columns < 1:
+        raise InputError(f"a contact sheet has at least one column; got {columns}")
+    rows = math.ceil(n_images / columns)
+    sheet = np.ones((rows * (height + margin) + margin, columns * (width + margin) + margin, 3), np.float32)
+    for index, image in enumerate(images):
+        top = margin + (index // columns) * (height + margin)
+        left = margin + (index % columns) * (width + margin)
+        sheet[top : top + height, left : left + width] = np.clip(image, 0.0, 1.0)
+    return sheet
+
+
+def _columns(n_images: int) -> int:
+    if n_images <= 5:
+        return n_images
+    root = math.ceil(math.sqrt(n_images))
+    # Wider than tall suits a screen; the fewest empty places first, then the squarest.
+    return min(range(root, 2 * root + 1), key=lambda columns: (-n_images % columns, columns))
