@@ -59,6 +59,8 @@ def load_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> 
         The file is no image, is truncated, or is too large to be unpacked safely; the message names file and reason.
     """
     path = Path(path)
+    # Opening by a list of formats finds only registered ones, and Pillow registers the rarer ones late. Done once.
+    Image.init()
     try:
         with Image.open(path, formats=_FORMATS) as picture:
             if size is not None:
