@@ -19,7 +19,8 @@ IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .ppm .pgm .pnm .jp2 .avif .mpo .tga".split()
 )
 # Named one by one: Pillow would hand an EPS file to Ghostscript, and that is a program, no picture.
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA")
+# (Pillow opens MPO as JPEG; a format it was built without is not registered.)
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA")
 _ORIENTATION_TAG = 0x0112
 # EXIF 2.32, tag 274: what undoes each stored orientation.
 _UPRIGHT = {
@@ -62,7 +63,7 @@ def load_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> 
     # Opening by a list of formats finds only registered ones, and Pillow registers the rarer ones late. Done once.
     Image.init()
     try:
-        with Image.open(path, formats=_FORMATS) as picture:
+        with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as picture:
             if size is not None:
                 # A large JPEG is decoded at a fraction of its size; twice the size wanted leaves the filter its work.
                 picture.draft(None, (2 * size[1], 2 * size[0]))
