@@ -45,8 +45,9 @@ def load_class_names(source: str | Path | Sequence[Any]) -> tuple[ClassName, ...
     Parameters
     ----------
     source : str, Path or sequence
-        A JSON file holding a list, or the list itself. Entries in order of the output index: ``{"index", "wnid", "label"}`` as in the
-        table of ImageNet that ships with the package (index and wnid may be missing), or bare labels.
+        A JSON file holding a list, or the list itself. Entries in order of the output index: ``{"index", "wnid",
+        "label"}`` as in the table of ImageNet that ships with the package (index and wnid may be missing), or bare
+        labels.
 
     Returns
     -------
@@ -89,7 +90,8 @@ def _class_name(entry: Any, position: int, where: str) -> ClassName:
         if is_index and isinstance(label, str) and label and (wnid is None or isinstance(wnid, str)):
             return ClassName(index, wnid, label)
     raise InputError(
-        f'{where}: entry {position} is {entry!r}; expected a label or {{"index": 0, "wnid": "n01440764", "label": "tench"}}'
+        f"{where}: entry {position} is {entry!r}; expected a label or "
+        '{"index": 0, "wnid": "n01440764", "label": "tench"}'
     )
 
 
@@ -106,7 +108,8 @@ def find_class(word: str | int, class_names: Sequence[ClassName]) -> ClassName:
     Parameters
     ----------
     word : str or int
-        An index (also as digits), a wnid, or a label; upper and lower case are the same, and so are blank, ``_`` and ``-``.
+        An index (also as digits), a wnid, or a label; upper and lower case are the same, and so are blank, ``_`` and
+        ``-``.
     class_names : sequence of ClassName
         Classes of the network, ordered by index.
 
@@ -117,8 +120,8 @@ def find_class(word: str | int, class_names: Sequence[ClassName]) -> ClassName:
     Raises
     ------
     ClassNotFoundError
-        Nothing has this name (a part of a name is not enough; nearest and containing names are listed), or several classes have it
-        (ImageNet has two cranes; all are listed).
+        Nothing has this name (a part of a name is not enough; nearest and containing names are listed), or several
+        classes have it (ImageNet has two cranes; all are listed).
     """
     text = str(word).strip()
     if re.fullmatch(r"[+-]?\d+", text):

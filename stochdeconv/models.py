@@ -45,13 +45,14 @@ def load_model(
     Parameters
     ----------
     model : str, Path or keras.Model
-        A name of keras.applications (``"vgg16"``), the path of a .keras file with its sidecar ``NAME.json``, or a functional or
-        sequential model in memory, which is read and never changed.
+        A name of keras.applications (``"vgg16"``), the path of a .keras file with its sidecar ``NAME.json``, or a
+        functional or sequential model in memory, which is read and never changed.
     weights : path, optional
-        For a name: a local weights file, Keras's legacy HDF5 layout or .weights.h5. A file without the classifier (``notop``) gives a
-        network without class scores. Left out: ImageNet weights, which Keras downloads once.
+        For a name: a local weights file, Keras's legacy HDF5 layout or .weights.h5. A file without the classifier
+        (``notop``) gives a network without class scores. Left out: ImageNet weights, which Keras downloads once.
     preprocessing : {"caffe", "tf", "torch", "none"}, optional
-        How the network wants its input, see `pretrained.input_convention`; needed for a model in memory, else it replaces the sidecar's.
+        How the network wants its input, see `pretrained.input_convention`; needed for a model in memory, else it
+        replaces the sidecar's.
     mean : sequence of three float, optional
         Blue, green, red in 0..255, for ``"caffe"``.
     class_names : path or sequence, optional
@@ -74,7 +75,8 @@ def load_model(
         _refuse_weights(weights, "a model in memory")
         if preprocessing is None:
             raise ModelError(
-                f"model '{model.name}' does not say how it wants its input: pass preprocessing='caffe', 'tf', 'torch' or 'none'"
+                f"model '{model.name}' does not say how it wants its input: "
+                "pass preprocessing='caffe', 'tf', 'torch' or 'none'"
             )
         names = None if class_names is None else load_class_names(class_names)
         found = Pretrained(model, model.name, model.name, input_convention(preprocessing, mean), names)
@@ -88,7 +90,7 @@ def load_model(
             raise ModelError(
                 f"how '{model}' wants its input is known: preprocessing and mean go with a file or a model in memory"
             )
-        found = load_application(str(model), weights)
+        found = load_application(str(model), weights=weights, class_names=class_names)
     return ImageModel(found, dtype=dtype)
 
 
@@ -104,13 +106,14 @@ def _refuse_weights(weights: str | Path | None, what: str) -> None:
 class ImageModel:
     """A network with its input convention: float32 RGB images in [0, 1], (image, height, width, channel), go in.
 
-    The network's layers are copied when they are first needed, with fused ReLUs split off; the owner's model stays as it is. Weights
-    are those it had then.
+    The network's layers are copied when they are first needed, with fused ReLUs split off; the owner's model stays as
+    it is. Weights are those it had then.
 
-    Layers are called by the owner's names (``outer/inner`` inside a nested model). Beside them there are ``"input"``, the images;
-    ``"network_input"``, the images as the network wants them; ``"logits"``, the class scores before the softmax (the output itself of a
-    network without one); and ``NAME_linear``, the values before the ReLU of layer NAME. ``NAME`` is always what the owner's model
-    computes there, but for the first three, which keep their meaning if a layer has the same name.
+    Layers are called by the owner's names (``outer/inner`` inside a nested model). Beside them there are ``"input"``,
+    the images; ``"network_input"``, the images as the network wants them; ``"logits"``, the class scores before the
+    softmax (the output itself of a network without one); and ``NAME_linear``, the values before the ReLU of layer NAME.
+    ``NAME`` is always what the owner's model computes there, but for the first three, which keep their meaning if a
+    layer has the same name.
 
     Attributes
     ----------
@@ -195,7 +198,8 @@ class ImageModel:
         )
 
     def _no_logits(self) -> str:
-        return f"model '{self.name}' has no class scores: it ends in shape {tuple(self._graph.output.shape[1:])}, not in a vector"
+        shape = tuple(self._graph.output.shape[1:])
+        return f"model '{self.name}' has no class scores: it ends in shape {shape}, not in a vector"
 
     # Computing
 
@@ -236,8 +240,8 @@ class ImageModel:
         Returns
         -------
         callable
-            images (image, height, width, channel), float32 in [0, 1], of any size the layers allow -> dict of float32 tensors: the
-            layers, ``"input"`` and ``"network_input"``.
+            images (image, height, width, channel), float32 in [0, 1], of any size the layers allow -> dict of float32
+            tensors: the layers, ``"input"`` and ``"network_input"``.
 
         Raises
         ------
@@ -297,8 +301,10 @@ class ImageModel:
         images : ndarray of shape (image, height, width, channel)
             RGB in [0, 1].
         layers : iterable of str
+            What to compute.
         batch_size : int
-            Images at a time. The last batch is filled up, so that an image's activations never depend on how many come with it.
+            Images at a time. The last batch is filled up, so that an image's activations never depend on how many come
+            with it.
 
         Returns
         -------
@@ -337,7 +343,7 @@ class ImageModel:
 
     @functools.cached_property
     def weights_hash(self) -> str:
-        """SHA-256 over the shapes and float32 bytes of all weight arrays, in the network's order; file formats do not matter."""
+        """SHA-256 over shapes and float32 bytes of all weight arrays, in order: the same for every file format."""
         digest = hashlib.sha256()
         for weight in self.keras_model.weights:
             array = np.ascontiguousarray(weight.numpy(), dtype="<f4")
@@ -368,15 +374,16 @@ class ImageModel:
 def _input_size(model: keras.Model) -> tuple[int, int]:
     if not has_graph(model):
         raise ModelError(
-            f"model '{model.name}' ({type(model).__name__}) has no graph to look into: build it as a functional or sequential model with "
-            "an Input"
+            f"model '{model.name}' ({type(model).__name__}) has no graph to look into: "
+            "build it as a functional or sequential model with an Input"
         )
     if len(model.inputs) != 1:
         raise ModelError(f"model '{model.name}' has {len(model.inputs)} inputs; expected one, an image")
     shape = tuple(model.inputs[0].shape)
     if len(shape) != 4 or shape[-1] != 3:
         raise ModelError(
-            f"model '{model.name}' takes an input of shape {shape}; expected (image, height, width, 3 channels): colour images, channels last"
+            f"model '{model.name}' takes an input of shape {shape}; expected colour images, channels last: "
+            "(image, height, width, 3)"
         )
     return tuple(side or _DEFAULT_SIZE for side in shape[1:3])
 

@@ -1,4 +1,4 @@
-"""The graph of a Keras model: its layers in order, ReLUs split from the layers they are fused into, and how to run a part of it."""
+"""The graph of a Keras model: layers in order, ReLUs split from the layers they are fused into, a part of it run."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ _KEEPS_NONNEGATIVE = {
     "ZeroPadding2D",
 }
 _JOINS = {"Add", "Concatenate"}
+_NONLINEAR = {"ELU", "Gelu", "HardSilu", "LeakyReLU", "LeakyRelu", "PReLU", "ReLU", "Relu", "Relu6", "Silu"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +51,8 @@ class Step:
     name : str
         The layer as its owner calls it; ``outer/inner`` inside a nested model.
     kind : {"layer", "linear", "relu", "softmax"}
-        ``"linear"`` is a layer without its fused activation, ``"relu"`` and ``"softmax"`` are activations, fused or not.
+        ``"linear"`` is a layer without its fused activation, ``"relu"`` and ``"softmax"`` are activations, fused or
+        not.
     operation : keras.Operation
         The owner's layer or operation; it is never called, except an operation without state.
     args, kwargs : tuple, dict
@@ -131,8 +133,8 @@ class NetworkGraph:
             for layer in model.layers:
                 value = record(layer, value)
             return value
-        # Keras's own way to run a graph with other operations in it; clone_model, its public face, would build and initialise a
-        # copy of every layer, those nobody asks for included.
+        # Keras's own way to run a graph with other operations in it; clone_model, its public face, would build and
+        # initialise a copy of every layer, those nobody asks for included.
         return model._run_through_graph(list(inputs), operation_fn=lambda operation: operation, call_fn=record)
 
     def _unused_name(self, name: str) -> str:
@@ -221,15 +223,18 @@ class NetworkGraph:
     def default_layers(self) -> tuple[str, ...]:
         """Choose the layers whose statistics describe an image at every scale.
 
-        These are maps that every path from the input to the output passes, after their ReLU (a concatenation or sum of rectified maps
-        included), no bottleneck (fewer channels than the map before), with weights still to come (the maps of class scores are none of
-        them; a network without class scores has no such maps). Of every run of equal shape it is the last. A network without such
-        maps, one without ReLUs for instance, gives all maps that every path passes.
+        These are maps that every path from the input to the output passes, after their ReLU (a concatenation or sum of
+        rectified maps included), no bottleneck (fewer channels than the map before), with weights still to come (the
+        maps of class scores are none of them; a network without class scores has no such maps). Of every run of equal
+        shape it is the last. A network without such maps gives those after other activations and sums, failing that all
+        maps that every path passes.
         """
         chokes = [name for name in self.symbols if self._is_choke(name)]
-        rectified = self._rectified()
-        chosen = self._last_of_runs([name for name in chokes if id(self.symbols[name]) in rectified])
-        return chosen or self._last_of_runs(chokes)
+        for fitting in (self._rectified(), self._activated()):
+            chosen = self._last_of_runs([name for name in chokes if id(self.symbols[name]) in fitting])
+            if chosen:
+                return chosen
+        return self._last_of_runs(chokes)
 
     def _is_choke(self, name: str) -> bool:
         symbol = self.symbols[name]
@@ -261,7 +266,7 @@ class NetworkGraph:
         return before
 
     def _rectified(self) -> set[int]:
-        """Outputs of ReLUs, and of joins of values that come from ReLUs alone."""
+        """Collect the outputs of ReLUs, and of joins of values that come from ReLUs alone."""
         nonnegative, rectified = set(), set()
         for step in self.steps[: self._n_graph_steps]:
             keeps = step.type_name in _KEEPS_NONNEGATIVE and all(id(symbol) in nonnegative for symbol in step.inputs)
@@ -270,6 +275,15 @@ class NetworkGraph:
                 if step.kind == "relu" or step.type_name in _JOINS:
                     rectified.update(id(output) for output in step.outputs)
         return rectified
+
+    def _activated(self) -> set[int]:
+        """Collect the outputs of activation functions of any kind, and of joins."""
+        activated = set()
+        for step in self.steps[: self._n_graph_steps]:
+            activation = getattr(step.operation, "activation", keras.activations.linear)
+            if step.type_name in _JOINS | _NONLINEAR or activation is not keras.activations.linear:
+                activated.update(id(output) for output in step.outputs)
+        return activated
 
     def _last_of_runs(self, names: list[str]) -> tuple[str, ...]:
         chosen: dict[tuple, str] = {}
@@ -290,7 +304,7 @@ class NetworkGraph:
 
 
 class LayerCopies:
-    """Copies of a model's layers in one dtype, made when they are first needed; the model's own layers are never called.
+    """Copies of a model's layers in one dtype, made when first needed; the model's own layers are never called.
 
     Parameters
     ----------
@@ -350,6 +364,10 @@ class LayerCopies:
 
 def has_graph(model: keras.Model) -> bool:
     """Tell whether a model is functional or sequential and built: subclassed models keep their graph to themselves."""
+    # A functional model with a `call` of its own does something else than its graph says.
+    definer = next(kind for kind in type(model).__mro__ if "call" in vars(kind))
+    if not definer.__module__.startswith("keras."):
+        return False
     if isinstance(model, keras.Sequential):
         return model.built and bool(model.layers)
     return hasattr(model, "_run_through_graph")
@@ -408,7 +426,8 @@ def _copy_layer(step: Step, dtype: str) -> Any:
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
         raise ModelError(
-            f"layer '{step.name}' ({type(layer).__name__}) cannot be copied in {dtype}: {reason}; a layer of your own needs get_config"
+            f"layer '{step.name}' ({type(layer).__name__}) cannot be copied in {dtype}: {reason}; "
+            "a layer of your own needs get_config"
         ) from error
     return copy
 

@@ -1,18 +1,22 @@
-"""Where networks come from: keras.applications, weight files, .keras files with their sidecar, and how each wants its input."""
+"""Where networks come from: keras.applications, weights files, .keras files; and how each wants its input."""
 
 from __future__ import annotations
 
-import inspect
+import contextlib
 import json
+import os
 import re
 import socket
+import sys
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from stochdeconv.class_names import ClassName, imagenet_class_names, load_class_names
 from stochdeconv.errors import MissingInputError, ModelError, closest
@@ -25,7 +29,8 @@ PREPROCESSINGS = ("caffe", "tf", "torch", "none")
 _DOWNLOAD_TIMEOUT_SECONDS = 30
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
-# Which mode preprocess_input has in each module of keras.applications; "none" where the network scales its input itself.
+# Which mode preprocess_input has in each module of keras.applications; "none" where the network scales its input
+# itself.
 _PREPROCESSING_OF_MODULE = {
     "convnext": "none",
     "densenet": "torch",
@@ -74,8 +79,9 @@ def input_convention(preprocessing: Any, mean: Any = None, *, where: str = "") -
     Parameters
     ----------
     preprocessing : {"caffe", "tf", "torch", "none"}
-        Keras's names. ``"caffe"``: BGR in 0..255 minus `mean`; ``"tf"``: RGB in -1..1; ``"torch"``: RGB in 0..1, minus ImageNet's mean,
-        divided by its standard deviation; ``"none"``: RGB in 0..255, for a network that does the rest itself.
+        Keras's names. ``"caffe"``: BGR in 0..255 minus `mean`; ``"tf"``: RGB in -1..1; ``"torch"``: RGB in 0..1, minus
+        ImageNet's mean, divided by its standard deviation; ``"none"``: RGB in 0..255, for a network that does the rest
+        itself.
     mean : sequence of three float, optional
         Blue, green, red, for ``"caffe"`` alone; ImageNet's where it is left out.
     where : str
@@ -115,7 +121,7 @@ def application_names() -> dict[str, str]:
     }
 
 
-def load_application(word: str, weights: str | Path | None = None) -> Pretrained:
+def load_application(word: str, *, weights: str | Path | None = None, class_names: Any = None) -> Pretrained:
     """Load a network of keras.applications.
 
     Parameters
@@ -123,8 +129,10 @@ def load_application(word: str, weights: str | Path | None = None) -> Pretrained
     word : str
         ``"vgg16"``; case and ``-`` ``_`` do not matter.
     weights : path, optional
-        A weights file: Keras's legacy HDF5 layout (the official files) or .weights.h5, with the classifier or without (``notop``).
-        Left out: ImageNet weights, downloaded once by Keras.
+        A weights file: Keras's legacy HDF5 layout (the official files) or .weights.h5, with the classifier or without
+        (``notop``). Left out: ImageNet weights, downloaded once by Keras.
+    class_names : path or sequence, optional
+        In place of ImageNet's.
 
     Raises
     ------
@@ -147,13 +155,16 @@ def load_application(word: str, weights: str | Path | None = None) -> Pretrained
         model = _download(constructor, name)
     elif module == "efficientnet":
         raise ModelError(
-            f"'{name}' cannot take a weights file: Keras adds a scaling of the input only when it loads its own ImageNet weights; "
-            "save the whole network as a .keras file instead"
+            f"'{name}' cannot take a weights file: Keras adds a scaling of the input only when it loads its own "
+            "ImageNet weights; save the whole network as a .keras file instead"
         )
     else:
         model = _with_weights(constructor, name, Path(weights))
     has_classes = len(model.output_shape) == 2
-    names = imagenet_class_names() if has_classes and model.output_shape[-1] == 1000 else None
+    if class_names is not None:
+        names = load_class_names(class_names)
+    else:
+        names = imagenet_class_names() if has_classes and model.output_shape[-1] == 1000 else None
     return Pretrained(model, name, name, convention, names)
 
 
@@ -167,7 +178,9 @@ def _download(constructor: Any, name: str) -> keras.Model:
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT_SECONDS)
     try:
-        return constructor(weights="imagenet")
+        # Keras shows the download on stdout, where results go.
+        with contextlib.redirect_stdout(sys.stderr):
+            return constructor(weights="imagenet")
     # Keras raises a bare Exception when a download fails, and OSError or ValueError for what lies broken in its cache.
     except Exception as error:
         url = re.search(r"https?://\S+?(?=:?\s|:?$)", str(error))
@@ -183,7 +196,7 @@ def _download(constructor: Any, name: str) -> keras.Model:
 
 
 def _cache_folder() -> str:
-    return str(Path(keras.config.keras_home()) / "models") if hasattr(keras.config, "keras_home") else "~/.keras/models"
+    return str(Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models")
 
 
 def _with_weights(constructor: Any, name: str, path: Path) -> keras.Model:
@@ -192,13 +205,13 @@ def _with_weights(constructor: Any, name: str, path: Path) -> keras.Model:
     reason = _try_weights(whole, path)
     if reason is None:
         return whole
-    headless = {"include_top": False} if "include_top" in inspect.signature(constructor).parameters else None
     input_shape = whole.input_shape[1:]
-    del whole
-    if headless is not None:
-        model = constructor(weights=None, input_shape=input_shape, **headless)
-        if _try_weights(model, path) is None:
-            return model
+    del whole  # VGG16 is half a gigabyte.
+    headless = constructor(weights=None, include_top=False, input_shape=input_shape)
+    if _try_weights(headless, path) is None:
+        return headless
+    if "open file" in reason:
+        raise ModelError(f"the weights {path} cannot be read: {reason}")
     raise ModelError(f"the weights in {path} do not fit '{name}', with or without its classifier: {reason}")
 
 
@@ -215,18 +228,34 @@ def _require_hdf5(path: Path) -> None:
 def _try_weights(model: keras.Model, path: Path) -> str | None:
     """Load weights into the model; returns why that is not possible, None when it is done."""
     reasons = []
-    # Keras tells its two layouts apart by the file's name; a name is no evidence, so both are tried under names it understands.
+    # Keras tells its two layouts apart by the file's name; a name is no evidence, so both are tried under names it
+    # understands.
     with tempfile.TemporaryDirectory() as folder:
         for suffix in (".h5", ".weights.h5"):
             link = Path(folder) / f"weights{suffix}"
             link.symlink_to(path.resolve())
-            try:
-                model.load_weights(link)
+            reason = _load_all_weights(model, link)
+            if reason is None:
                 return None
-            except Exception as error:
-                reasons.append(_first_line(error))
-    # A legacy file says how its layers differ; the other reason is then only that it is no .weights.h5 (and the other way round).
-    return reasons[0] if "found 0 saved layers" not in reasons[0] else reasons[1]
+            reasons.append(reason)
+    # What the wrong reader says of the file is no help.
+    return reasons[1] if "found 0 saved layers" in reasons[0] else reasons[0]
+
+
+def _load_all_weights(model: keras.Model, path: Path) -> str | None:
+    # Of a .weights.h5 that lacks layers Keras loads the others and at best warns: what is still NaN was not in the file.
+    weights = [weight for weight in model.weights if "float" in weight.dtype]
+    for weight in weights:
+        weight.assign(np.full(weight.shape, np.nan, dtype="float32"))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.load_weights(path)
+    # Keras and h5py raise many kinds of error for a file that is broken or of another network.
+    except Exception as error:
+        return _first_line(error)
+    missing = [weight.path for weight in weights if np.isnan(weight.numpy()).any()]
+    return f"there is nothing for '{missing[0]}' in it" if missing else None
 
 
 # .keras files
@@ -291,7 +320,8 @@ def _read_keras_file(path: Path) -> keras.Model:
         reason = _first_line(error)
         if re.search(r"Could not locate|custom_object|register_keras_serializable|[Ll]ambda|safe_mode", str(error)):
             raise ModelError(
-                f"{path} needs Python code that is not in the file ({reason}); load it in Python and pass the keras.Model to load_model"
+                f"{path} needs Python code that is not in the file ({reason}); "
+                "load it in Python and pass the keras.Model to load_model"
             ) from error
         raise ModelError(f"{path} is no readable Keras 3 file (.keras): {reason}") from error
     return model
