@@ -1,0 +1,341 @@
+"""Saved images against real photographs: metrics.json and one report that opens anywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stochdeconv import images as image_files
+from stochdeconv.errors import ExistingOutputError
+
+if TYPE_CHECKING:
+    from stochdeconv.metrics.entries import ClassEntry, Contestant
+    from stochdeconv.metrics.figures import Reference
+    from stochdeconv.metrics.intervals import Estimate
+    from stochdeconv.metrics.judge import Judge
+    from stochdeconv.metrics.measurements import Measurements
+    from stochdeconv.models import ImageModel
+
+METRICS = "metrics.json"
+REPORT = "report.html"
+REAL, NOISE_FLOOR = "real", "real_vs_real"
+# Relative feature distance at which two files are one photograph: far above rounding, far below any two photographs.
+_SAME_PHOTOGRAPH = 1e-3
+
+
+def compare(
+    contestants: Mapping[str, Sequence[Path]],
+    *,
+    real: str | Path,
+    judge: ImageModel,
+    output: str | Path,
+    train: str | Path | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> dict[str, Any]:
+    """Tell how realistic and how varied images are, against photographs and against each other.
+
+    Parameters
+    ----------
+    contestants : mapping of str to sequence of path
+        Name to run folders (as generate and maximize leave them), one or more a class. The class comes from run.json.
+    real : path
+        Photographs that no statistics have seen: one folder (or text file of paths), or a tree with a folder a class (wnid or label).
+    judge : ImageModel
+        A classifier that had no part in making the images; classes are matched by wnid.
+    output : path
+        Folder for metrics.json and report.html.
+    train : path, optional
+        Photographs the statistics come from, in the same forms, for the nearest training photograph of each image.
+    seed : int
+        Seed of the resampling and of the choice of photographs.
+    overwrite : bool
+        Replace an earlier comparison.
+    progress : callable, optional
+        Called with (pictures done, pictures in all, what is done).
+
+    Returns
+    -------
+    dict
+        The content of metrics.json: every figure is ``{"value", "low", "high"}``, a 95 % interval; None where it is undefined. Figures are
+        computed class by class and averaged over the classes; those of each class are under ``"classes"``.
+
+    Raises
+    ------
+    StochDeconvError
+        Before any work where the input cannot be compared or the output exists; nothing is written then.
+    """
+    # The command line reads this signature; the libraries behind the figures take seconds to load.
+    from stochdeconv.metrics.entries import find_warnings, match_classes, read_contestants
+    from stochdeconv.metrics.judge import Judge
+
+    output = Path(output)
+    _refuse_existing(output, overwrite=overwrite)
+    entrants = read_contestants(contestants)
+    entries = match_classes(entrants, Path(real), None if train is None else Path(train))
+    warnings = find_warnings(entrants, judge_hash=judge.weights_hash)
+    size = _common_size(entrants, warnings)
+    asked = Judge(judge)
+
+    done = _Progress(entries, progress)
+    measured = [
+        _measure_class(entry, asked, size=size, seed=(seed, number), warnings=warnings, done=done)
+        for number, entry in enumerate(entries)
+    ]
+    settings = {
+        "contestants": {entrant.name: [str(run.folder) for run in entrant.runs] for entrant in entrants},
+        "real": str(real),
+        "train": None if train is None else str(train),
+        "seed": seed,
+        "image_size": list(size),
+    }
+    metrics = _metrics(entrants, measured, judge=asked, settings=settings, warnings=warnings)
+
+    from stochdeconv.report.page import render_report
+
+    done.say("writing the report")
+    page = render_report(metrics, entrants, measured)
+    # Figures last: where metrics.json is, its report is too.
+    image_files.write_atomically(output / REPORT, page.encode("utf-8"))
+    image_files.write_atomically(output / METRICS, (json.dumps(metrics, indent=1, allow_nan=False) + "\n").encode())
+    return metrics
+
+
+def _refuse_existing(output: Path, *, overwrite: bool) -> None:
+    if output.exists() and not output.is_dir():
+        raise ExistingOutputError(f"'{output}' is a file; a comparison is written to a folder")
+    found = [name for name in (METRICS, REPORT) if (output / name).exists()]
+    if found and not overwrite:
+        raise ExistingOutputError(
+            f"'{output}' already holds {' and '.join(found)}; choose another folder or pass --overwrite"
+        )
+
+
+def _common_size(entrants: Sequence[Contestant], warnings: list[str]) -> tuple[int, int]:
+    """Find the smallest size among the images: larger ones are shown to the judge at it, and so are the photographs."""
+    sizes: dict[tuple[int, int], str] = {}
+    for entrant in entrants:
+        for run in entrant.runs:
+            for path in run.images:
+                sizes.setdefault(image_files.load_image(path).shape[:2], entrant.name)
+    size = (min(height for height, _ in sizes), min(width for _, width in sizes))
+    if len(sizes) > 1:
+        told = ", ".join(f"{height}×{width} ('{name}')" for (height, width), name in sizes.items())
+        warnings.append(f"The images differ in size: {told}. All were compared at {size[0]}×{size[1]}.")
+    return size
+
+
+class _Progress:
+    """Pictures done of pictures to do, over the whole comparison."""
+
+    def __init__(self, entries: Sequence[ClassEntry], report: Callable[[int, int, str], None] | None) -> None:
+        self.total = sum(
+            len(entry.real) + len(entry.train) + sum(len(entry.images(name)) for name in entry.runs)
+            for entry in entries
+        )
+        self.done = 0
+        self._report = report
+
+    def say(self, message: str) -> None:
+        if self._report is not None:
+            self._report(self.done, self.total, message)
+
+    def ticker(self, message: str) -> Callable[[int], None]:
+        def tick(n_pictures: int) -> None:
+            self.done += n_pictures
+            self.say(message)
+
+        return tick
+
+
+def _measure_class(
+    entry: ClassEntry,
+    judge: Judge,
+    *,
+    size: tuple[int, int],
+    seed: tuple[int, int],
+    warnings: list[str],
+    done: _Progress,
+) -> dict[str, Any]:
+    """Measure one class: figures, pictures and curves of every contestant, the real photographs and their halves."""
+    from stochdeconv.metrics.figures import Reference, measure_figures
+    from stochdeconv.metrics.intervals import UNDEFINED
+    from stochdeconv.metrics.measurements import measure, measure_features
+
+    title = entry.class_key.title
+    class_index = judge.class_index(wnid=entry.class_key.wnid, label=entry.class_key.label)
+    if class_index is None and entry.class_key.key != "images":
+        warnings.append(
+            f"The judge does not know the class '{title}' ({entry.class_key.wnid or 'no wnid'}): no top-1, top-5 and objects."
+        )
+    photographs = measure(
+        entry.real, judge, size=size, class_index=class_index, tick=done.ticker(f"{title}: photographs")
+    )
+    train, train_paths = None, entry.train
+    if entry.train:
+        train = measure_features(entry.train, judge, size=size, tick=done.ticker(f"{title}: training photographs"))
+    reference = Reference.of(photographs, train=train, class_index=class_index, n_classes=judge.n_classes)
+    if train is not None:
+        reference, train_paths = _without_shared(reference, entry, warnings)
+
+    rows: dict[str, dict[str, Any]] = {}
+    for name in entry.runs:
+        has_class = all(run.class_key is not None for run in entry.runs[name])
+        index = class_index if has_class else None
+        images = measure(entry.images(name), judge, size=size, class_index=index, tick=done.ticker(f"{title}: {name}"))
+        own_reference = replace(reference, class_index=index)
+        estimates = measure_figures(images, own_reference, seed=seed)
+        rows[name] = _row(entry.images(name), images, estimates, own_reference, train_paths, judge)
+
+    n_wanted = max(len(entry.images(name)) for name in entry.runs)
+    if len(photographs) < n_wanted:
+        warnings.append(
+            f"'{title}' has {len(photographs)} real photographs for {n_wanted} images: the row of photographs is shorter."
+        )
+    order = np.random.default_rng(seed).permutation(len(photographs))
+    chosen = np.sort(order[:n_wanted])
+    estimates = measure_figures(photographs[chosen], reference, seed=seed, same=chosen)
+    paths = tuple(entry.real[row] for row in chosen)
+    rows[REAL] = _row(paths, photographs[chosen], estimates, reference, train_paths, judge)
+
+    n_half = len(photographs) // 2
+    halves = dict.fromkeys(estimates, UNDEFINED)
+    if n_half >= 2:
+        one, other = np.sort(order[:n_half]), np.sort(order[n_half : 2 * n_half])
+        halves = measure_figures(photographs[one], reference, seed=seed, against=other)
+    rows[NOISE_FLOOR] = {"n": n_half, "estimates": halves, "pictures": [], "curves": {}}
+    return {"entry": entry, "size": size, "rows": rows, "class_index": class_index, "n_train": len(train_paths)}
+
+
+def _without_shared(reference: Reference, entry: ClassEntry, warnings: list[str]) -> tuple[Reference, tuple[Path, ...]]:
+    """Leave training photographs that are among the real ones out: their distance of 0 would hide what is a copy."""
+    from stochdeconv.metrics.variety import nearest_photographs
+
+    if np.isnan(reference.length_scale):
+        return reference, entry.train
+    real = reference.standardizer(reference.measurements.features)
+    distances, _ = nearest_photographs(reference.train, real)
+    kept = distances > _SAME_PHOTOGRAPH * reference.length_scale
+    n_shared = int((~kept).sum())
+    if n_shared:
+        warnings.append(
+            f"{n_shared} of {len(kept)} training photographs of '{entry.class_key.title}' are among the real ones and were left out; "
+            "real photographs should be ones that the statistics have not seen."
+        )
+    paths = tuple(path for path, keep in zip(entry.train, kept, strict=True) if keep)
+    return replace(reference, train=reference.train[kept]), paths
+
+
+def _row(
+    paths: Sequence[Path],
+    images: Measurements,
+    estimates: dict[str, Estimate],
+    reference: Reference,
+    train_paths: Sequence[Path],
+    judge: Judge,
+) -> dict[str, Any]:
+    """Gather what metrics.json and the report need of one contestant in one class."""
+    from stochdeconv.metrics.judge import probabilities
+    from stochdeconv.metrics.variety import nearest_photographs
+
+    named = images.logits.argmax(axis=1)
+    certainty = probabilities(images.logits).max(axis=1)
+    labels = [judge.model.class_names[index].label if index < judge.n_classes else None for index in named]
+    pictures = [
+        {
+            "file": str(path),
+            "judge_label": label,
+            "judge_probability": float(probability),
+            "judge_right": None if reference.class_index is None else bool(index == reference.class_index),
+            "nearest_train": None,
+        }
+        for path, label, probability, index in zip(paths, labels, certainty, named, strict=True)
+    ]
+    if reference.train is not None and len(reference.train) and reference.train.shape[1]:
+        distances, nearest = nearest_photographs(reference.standardizer(images.features), reference.train)
+        for picture, distance, row in zip(pictures, distances, nearest, strict=True):
+            picture["nearest_train"] = {"file": str(train_paths[row]), "distance": float(distance)}
+    curves = {
+        "spectrum": images.spectra.mean(axis=0),
+        "gradient": images.gradients.mean(axis=0),
+        "color": images.colors.mean(axis=0),
+    }
+    return {"n": len(paths), "estimates": estimates, "pictures": pictures, "curves": curves}
+
+
+def _metrics(
+    entrants: Sequence[Contestant],
+    measured: Sequence[dict[str, Any]],
+    *,
+    judge: Judge,
+    settings: dict[str, Any],
+    warnings: list[str],
+) -> dict[str, Any]:
+    """Average over the classes and write everything as plain JSON values."""
+    from stochdeconv.metrics.figures import FIGURE_KEYS
+    from stochdeconv.metrics.intervals import average, interval
+    from stochdeconv.metrics.marks import judge_marks
+
+    def averaged(name: str) -> dict[str, Any]:
+        rows = [one["rows"][name] for one in measured]
+        figures = {
+            key: interval(average([row["estimates"][key] for row in rows], seed=(settings["seed"], number)))
+            for number, key in enumerate(FIGURE_KEYS)
+        }
+        return {"n": sum(row["n"] for row in rows), **figures}
+
+    def of_class(row: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "n": row["n"],
+            **{key: interval(row["estimates"][key]) for key in FIGURE_KEYS},
+            "images": row["pictures"],
+        }
+
+    names = [entrant.name for entrant in entrants]
+    figures = {name: averaged(name) for name in [*names, REAL, NOISE_FLOOR]}
+    baselines = [figures[entrant.name] for entrant in entrants if entrant.role == "baseline"]
+    marks = {
+        entrant.name: {
+            key: {"met": mark.met, "wanted": mark.wanted}
+            for key, mark in judge_marks(figures[entrant.name], real=figures[REAL], baselines=baselines).items()
+        }
+        for entrant in entrants
+        if entrant.role != "baseline"
+    }
+    classes = {
+        one["entry"].class_key.key: {
+            "label": one["entry"].class_key.label,
+            "wnid": one["entry"].class_key.wnid,
+            "judge_class_index": one["class_index"],
+            "n_real": len(one["entry"].real),
+            "n_train": one["n_train"],
+            "contestants": {name: of_class(one["rows"][name]) for name in names},
+            REAL: of_class(one["rows"][REAL]),
+            NOISE_FLOOR: of_class(one["rows"][NOISE_FLOOR]),
+        }
+        for one in measured
+    }
+    return {
+        "contestants": {name: figures[name] for name in names},
+        REAL: figures[REAL],
+        NOISE_FLOOR: figures[NOISE_FLOOR],
+        "judge": {
+            "name": judge.model.name,
+            "source": str(judge.model.source),
+            "weights_hash": judge.model.weights_hash,
+            "input_size": list(judge.model.input_size),
+            "n_classes": judge.n_classes,
+            "feature_layer": judge.source.feature_layer,
+            "class_layer": judge.source.class_layer,
+        },
+        "settings": settings,
+        "marks": marks,
+        "warnings": warnings,
+        "classes": classes,
+    }

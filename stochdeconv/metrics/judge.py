@@ -1,0 +1,200 @@
+"""The judge: a network that names images and measures them, and had no part in making them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stochdeconv.errors import ClassNotFoundError, ModelError
+
+if TYPE_CHECKING:
+    from stochdeconv.models import ImageModel
+
+# Naming the class among the first five says something only where there are many (EVALUATION: judges of at least 100 classes).
+MIN_CLASSES_FOR_TOP5 = 100
+# Pictures the judge looks at together: small, because one contestant has few.
+BATCH = 16
+# Layers that pass a map's values on unchanged when the network is used, named by their Keras class.
+_PASSING_LAYERS = frozenset(
+    {"Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "AlphaDropout", "Identity"}
+)
+
+
+@dataclass(frozen=True)
+class FeatureSource:
+    """Where in the judge its feature is read.
+
+    Attributes
+    ----------
+    class_layer : str
+        The judge's last weighted layer.
+    feature_layer : str
+        The layer whose output it reads; a map where only averaging (and dropout) lies between.
+    class_weights : ndarray of shape (channel, class) or None
+        Weights from the averaged map to the classes; None where the layer does not read a map position by position.
+    """
+
+    class_layer: str
+    feature_layer: str
+    class_weights: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What the judge says of images.
+
+    Attributes
+    ----------
+    features : ndarray of shape (image, feature)
+        Input of the last weighted layer, averaged over positions.
+    logits : ndarray of shape (image, class)
+    feature_maps : ndarray of shape (image, height, width, channel) or None
+        The same input before averaging; None where the judge has none (see `FeatureSource`).
+    """
+
+    features: np.ndarray
+    logits: np.ndarray
+    feature_maps: np.ndarray | None
+
+
+def find_feature_source(keras_model: Any, input_size: tuple[int, int]) -> FeatureSource:
+    """Find the judge's feature in the network's graph: the input of its last layer with weights.
+
+    Parameters
+    ----------
+    keras_model : keras.Model
+        A classifier; layers inside nested models are found too.
+    input_size : tuple of int
+        (height, width) of its images.
+
+    Returns
+    -------
+    FeatureSource
+
+    Raises
+    ------
+    ModelError
+        The network has no layer with a kernel: it classifies nothing.
+    """
+    from stochdeconv.network_graph import NetworkGraph
+
+    graph = NetworkGraph(keras_model, (*input_size, 3))
+    steps = graph.needed_steps([graph.output])
+    weighted = [
+        step
+        for step in steps
+        if getattr(step.operation, "kernel", None) is not None and step.kind in {"layer", "linear"}
+    ]
+    if not weighted:
+        raise ModelError(f"the judge '{keras_model.name}' has no weighted layer; expected a trained classifier")
+    last = weighted[-1]
+    producers = {id(symbol): step for step in steps for symbol in step.outputs}
+    names = {id(symbol): name for name, symbol in graph.symbols.items()} | {id(graph.input): "network_input"}
+
+    def behind(symbol: Any) -> Any:
+        # Past layers that hand the same values on.
+        step = producers.get(id(symbol))
+        while step is not None and _passes_on(step):
+            symbol = step.inputs[0]
+            step = producers.get(id(symbol))
+        return symbol
+
+    symbol = behind(last.inputs[0])
+    kernel = np.asarray(last.operation.kernel)
+    reads_each_position = kernel.ndim == 2 or (kernel.ndim == 4 and kernel.shape[:2] == (1, 1))
+    pooling = producers.get(id(symbol))
+    if reads_each_position and pooling is not None and pooling.type_name == "GlobalAveragePooling2D":
+        symbol = behind(pooling.inputs[0])
+    elif kernel.ndim != 4 or not reads_each_position:
+        # Behind a flattening or a dense layer no position has its own evidence: there is no class activation map.
+        return FeatureSource(last.name, names[id(symbol)], None)
+    weights = kernel.reshape(kernel.shape[-2:]).astype(np.float32)
+    return FeatureSource(last.name, names[id(symbol)], weights)
+
+
+def _passes_on(step: Any) -> bool:
+    if step.type_name in {"Flatten", "Reshape"}:
+        return tuple(step.inputs[0].shape[1:-1]) == (1, 1)
+    return step.type_name in _PASSING_LAYERS
+
+
+class Judge:
+    """A network asked for its feature, its logits and its class activation maps in one pass.
+
+    Parameters
+    ----------
+    model : ImageModel
+        The network, with its own input size and convention.
+    """
+
+    def __init__(self, model: ImageModel) -> None:
+        self.model = model
+        self.source = find_feature_source(model.keras_model, tuple(model.input_size))
+
+    def look(self, images: np.ndarray) -> Judgement:
+        """Measure images of the judge's own input size.
+
+        Parameters
+        ----------
+        images : ndarray of shape (image, height, width, 3), float32 RGB in [0, 1]
+
+        Returns
+        -------
+        Judgement
+        """
+        layer = self.source.feature_layer
+        seen = self.model.activations(images, [layer, "logits"], batch_size=BATCH)
+        maps = np.asarray(seen[layer], dtype=np.float32)
+        features = maps.mean(axis=tuple(range(1, maps.ndim - 1))) if maps.ndim > 2 else maps
+        logits = np.asarray(seen["logits"], dtype=np.float32)
+        return Judgement(
+            features, logits.reshape(len(images), -1), maps if self.source.class_weights is not None else None
+        )
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes the judge tells apart."""
+        return len(self.model.class_names)
+
+    def class_index(self, *, wnid: str | None, label: str | None) -> int | None:
+        """Find the judge's own index of a class, by wnid; by label only where the images' network knows no wnid. None: unknown."""
+        word = wnid or label
+        if word is None:
+            return None
+        try:
+            return self.model.find_class(word).index
+        except ClassNotFoundError:
+            return None
+
+    def class_weights(self, class_index: int | None) -> np.ndarray | None:
+        """Give the weights (channel,) from the feature map to a class; None where there is no map or no class."""
+        weights = self.source.class_weights
+        if weights is None or class_index is None or class_index >= weights.shape[1]:
+            return None
+        return weights[:, class_index]
+
+
+def in_top(logits: np.ndarray, class_index: int, *, k: int) -> np.ndarray:
+    """Tell for each image whether the class is among its k largest logits.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (image, class)
+    class_index : int
+    k : int
+
+    Returns
+    -------
+    ndarray of float of shape (image,)
+        1 or 0; ties count for the class.
+    """
+    n_larger = (logits > logits[:, class_index : class_index + 1]).sum(axis=1)
+    return (n_larger < k).astype(np.float64)
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Turn logits (image, class) into softmax probabilities."""
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)

@@ -1,0 +1,93 @@
+"""The marks: what a figure should reach to count as close to photographs and ahead of the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+Figures = Mapping[str, Mapping[str, float | None]]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Whether a figure reaches its mark (None: cannot be told), and the mark in words with its numbers."""
+
+    met: bool | None
+    wanted: str
+
+
+def judge_marks(figures: Figures, *, real: Figures, baselines: Sequence[Figures]) -> dict[str, Mark]:
+    """Hold a contestant's figures against the marks.
+
+    Parameters
+    ----------
+    figures : mapping of figure key to ``{"value", "low", "high"}``
+        Of the contestant; the values are judged, the intervals are for the reader.
+    real : the same
+        Of as many real photographs.
+    baselines : sequence of the same
+        Of the activation-maximization contestants; may be empty, then the marks that need them are open.
+
+    Returns
+    -------
+    dict of str to Mark
+        For every figure that has a mark. Coverage of 0 is a miss whatever photographs reach.
+    """
+    marks = {}
+    for key in ("judge_top1", "judge_top5"):
+        marks[key] = _at_least(figures, real, key, 0.8)
+    marks["kid"] = _kid(figures, baselines)
+    coverage = _at_least(figures, real, "coverage", 0.3)
+    if _value(figures, "coverage") == 0:
+        coverage = Mark(False, coverage.wanted)
+    marks["coverage"] = coverage
+    for key in ("pairwise_distance", "vendi"):
+        marks[key] = _between(figures, real, key, 0.8, 1.1)
+    marks["nearest_train_distance"] = _at_least(figures, real, "nearest_train_distance", 0.9)
+    marks["cam_peaks"] = _between(figures, real, "cam_peaks", 0.7, 1.3)
+    for key in ("spectrum_slope", "gradient_kurtosis", "color_distance"):
+        marks[key] = _nearer_than_baselines(figures, real, baselines, key)
+    return marks
+
+
+def _value(figures: Figures, key: str) -> float | None:
+    return figures[key]["value"]
+
+
+def _at_least(figures: Figures, real: Figures, key: str, factor: float) -> Mark:
+    value, of_real = _value(figures, key), _value(real, key)
+    if of_real is None:
+        return Mark(None, f"≥ {factor:g} × real")
+    wanted = f"≥ {factor:g} × real = {factor * of_real:.3g}"
+    return Mark(None if value is None else value >= factor * of_real, wanted)
+
+
+def _between(figures: Figures, real: Figures, key: str, lowest: float, highest: float) -> Mark:
+    value, of_real = _value(figures, key), _value(real, key)
+    if of_real is None:
+        return Mark(None, f"{lowest:g} to {highest:g} × real")
+    low, high = lowest * of_real, highest * of_real
+    return Mark(
+        None if value is None else low <= value <= high, f"{lowest:g} to {highest:g} × real = {low:.3g} to {high:.3g}"
+    )
+
+
+def _kid(figures: Figures, baselines: Sequence[Figures]) -> Mark:
+    value = _value(figures, "kid")
+    known = [_value(baseline, "kid") for baseline in baselines if _value(baseline, "kid") is not None]
+    if not known:
+        return Mark(None, "≤ 1/3 of the best baseline's")
+    # At a third of nothing there is nothing to gain: a baseline as near as photographs need only be reached.
+    bound = min(known) / 3 if min(known) > 0 else min(known)
+    return Mark(None if value is None else value <= bound, f"≤ 1/3 of the best baseline's = {bound:.3g}")
+
+
+def _nearer_than_baselines(figures: Figures, real: Figures, baselines: Sequence[Figures], key: str) -> Mark:
+    wanted = "nearer to real than the best baseline"
+    value, of_real = _value(figures, key), _value(real, key)
+    known = [_value(baseline, key) for baseline in baselines if _value(baseline, key) is not None]
+    if not known or of_real is None:
+        return Mark(None, wanted)
+    best = min(known, key=lambda other: abs(other - of_real))
+    wanted = f"{wanted}: real {of_real:.3g}, baseline {best:.3g}"
+    return Mark(None if value is None else abs(value - of_real) <= abs(best - of_real), wanted)

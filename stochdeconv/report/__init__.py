@@ -1,0 +1,1 @@
+"""The page a comparison ends in: one HTML file that opens offline."""

@@ -1,0 +1,137 @@
+"""The report's first sentences: who comes nearest to photographs, by how much, and what speaks against it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Headline, sentences that carry or limit it, and the contestants from the nearest to photographs on."""
+
+    headline: str
+    sentences: tuple[str, ...]
+    order: tuple[str, ...]
+    winner: str | None
+
+
+def number(value: float | None) -> str:
+    """Write a figure with three digits, as a person would; a dash where there is none."""
+    if value is None:
+        return "–"
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 1e5 or size < 1e-3:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa}·10^{int(exponent)}".replace("-", "−")
+    if size >= 100:
+        text = f"{value:,.0f}"
+    else:
+        text = f"{value:.{2 if size >= 1 else 3}g}" if size < 10 else f"{value:.1f}"
+        if 1 <= size < 10:
+            text = f"{value:.2f}"
+    return text.replace("-", "−")
+
+
+def percent(value: float | None) -> str:
+    """Write a share as whole percent; a dash where there is none."""
+    return "–" if value is None else f"{100 * value:.0f} %"
+
+
+def find_verdict(metrics: Mapping[str, Any], roles: Mapping[str, str]) -> Verdict:
+    """Rank the contestants by KID and say what a reader must know beside the ranking.
+
+    Parameters
+    ----------
+    metrics : mapping
+        The content of metrics.json.
+    roles : mapping of str to str
+        Name to ``"ours"``, ``"baseline"`` or ``"other"``.
+
+    Returns
+    -------
+    Verdict
+    """
+    contestants = metrics["contestants"]
+    known = [name for name in contestants if contestants[name]["kid"]["value"] is not None]
+    unknown = [name for name in contestants if name not in known]
+    order = sorted(known, key=lambda name: contestants[name]["kid"]["value"])
+    if not order:
+        return Verdict("No ranking: too few images for a distance to photographs", (), tuple(unknown), None)
+    best = order[0]
+    sentences = [_distance(metrics, roles, best)]
+    if len(order) > 1:
+        second = order[1]
+        if _overlap(contestants[best]["kid"], contestants[second]["kid"]):
+            sentences.append(
+                f"The intervals of {best} and {second} overlap: at this number of images the two cannot be told apart by KID."
+            )
+    sentences += _recognised(metrics, best) + _variety(metrics, best) + _copied(metrics, best)
+    headline = (
+        f"{best} comes nearest to real photographs" if len(order) > 1 else f"How near {best} comes to real photographs"
+    )
+    return Verdict(headline, tuple(sentences), tuple(order + unknown), best)
+
+
+def _distance(metrics: Mapping[str, Any], roles: Mapping[str, str], best: str) -> str:
+    contestants = metrics["contestants"]
+    kid = contestants[best]["kid"]["value"]
+    text = f"KID {number(kid)}"
+    if roles[best] != "baseline":
+        baselines = [
+            name for name in contestants if roles[name] == "baseline" and contestants[name]["kid"]["value"] is not None
+        ]
+        if baselines:
+            nearest = min(baselines, key=lambda name: contestants[name]["kid"]["value"])
+            theirs = contestants[nearest]["kid"]["value"]
+            text += (
+                f", {number(kid / theirs)} × the best baseline's ({nearest}, {number(theirs)})"
+                if theirs > 0
+                else f"; best baseline {nearest} {number(theirs)}"
+            )
+    return f"{text}; real photographs among themselves: {number(metrics['real']['kid']['value'])}."
+
+
+def _overlap(one: Mapping[str, float | None], other: Mapping[str, float | None]) -> bool:
+    if one["high"] is None or other["low"] is None:
+        return True
+    return one["high"] >= other["low"]
+
+
+def _recognised(metrics: Mapping[str, Any], best: str) -> list[str]:
+    figures = metrics["contestants"][best]["judge_top1"]
+    if figures["value"] is None:
+        return []
+    others = {name: row["judge_top1"]["value"] for name, row in metrics["contestants"].items() if name != best}
+    text = f"The judge names {percent(figures['value'])} of its images correctly (real photographs: {percent(metrics['real']['judge_top1']['value'])}"
+    better = [name for name, value in others.items() if value is not None and value > figures["value"]]
+    if better:
+        leader = max(better, key=lambda name: others[name])
+        text += f"; {leader}: {percent(others[leader])}"
+    return [text + ")."]
+
+
+def _variety(metrics: Mapping[str, Any], best: str) -> list[str]:
+    value = metrics["contestants"][best]["pairwise_distance"]["value"]
+    of_real = metrics["real"]["pairwise_distance"]["value"]
+    if value is None or not of_real:
+        return []
+    ratio = value / of_real
+    if ratio < 0.8:
+        return [f"But its images resemble each other: variety {number(ratio)} × that of photographs."]
+    if ratio > 1.1:
+        return [f"Its images differ more than photographs do: variety {number(ratio)} × theirs."]
+    return [f"Its variety is that of photographs ({number(ratio)} ×)."]
+
+
+def _copied(metrics: Mapping[str, Any], best: str) -> list[str]:
+    value = metrics["contestants"][best]["nearest_train_distance"]["value"]
+    of_real = metrics["real"]["nearest_train_distance"]["value"]
+    if value is None or not of_real or value >= 0.9 * of_real:
+        return []
+    return [
+        f"Careful: its images lie nearer to training photographs ({number(value)}) than new photographs do ({number(of_real)}): they may be copies."
+    ]
