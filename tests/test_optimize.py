@@ -74,12 +74,12 @@ def test_adam_and_normalized_take_the_steps_their_formulas_say(model):
 def test_adam_is_that_of_keras(model):
     target = np.random.default_rng(3).uniform(size=(1, *SIZE, 3)).astype(np.float32)
     variables = parameterizations.pixels(np.full((*SIZE, 3), 0.5), noise=0.0, learning_rate=0.05)
-    result = optimize(model, losses.match({"input": target}), parameterization=variables, n_steps=20)
+    result = optimize(model, 100.0 * losses.match({"input": target}), parameterization=variables, n_steps=20)
     values = keras.Variable(np.full((1, *SIZE, 3), 0.5, np.float32))
     adam = keras.optimizers.Adam(0.05, epsilon=1e-8)
     for _ in range(20):
-        adam.apply([2 * (values.value - ops.convert_to_tensor(target)) / np.sum(target**2)], [values])
-    np.testing.assert_allclose(result.images, ops.convert_to_numpy(values.value), atol=1e-4)
+        adam.apply([200 * (values.value - ops.convert_to_tensor(target)) / np.sum(target**2)], [values])
+    np.testing.assert_allclose(result.images, values.numpy(), atol=1e-4)
 
 
 def test_a_term_that_joins_late_has_no_say_before(model):

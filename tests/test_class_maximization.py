@@ -1,0 +1,101 @@
+import keras
+import numpy as np
+import pytest
+
+from stochdeconv.errors import ClassNotFoundError, InputError, LayerNotFoundError
+from stochdeconv.methods.class_maximization import PRESETS, _input_origin, maximize, parse_unit
+from stochdeconv.models import load_model
+
+SIZE = (24, 24)
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(1)
+    network = keras.Sequential(
+        [
+            keras.Input((*SIZE, 3)),
+            keras.layers.Conv2D(8, 3, activation="relu", name="conv"),
+            keras.layers.Conv2D(8, 3, activation="relu", name="deep"),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(3, activation="softmax", name="predictions"),
+        ]
+    )
+    kernel, bias = network.layers[-1].get_weights()
+    network.layers[-1].set_weights([1000 * kernel, bias])  # logits of the size a trained network has, beside which L2 decay is small
+    return load_model(network, preprocessing="tf", class_names=["cat", "dog", "eel"], dtype="float32")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_raises_the_class_logit(model, preset):
+    result = maximize(model, "dog", preset=preset, n_images=2, n_steps=30)
+    start = maximize(model, "dog", preset=preset, n_images=2, n_steps=1)
+    assert np.all(model.logits(result.images)[:, 1] > model.logits(start.images)[:, 1] + 0.01)
+    assert result.images.min() >= 0 and result.images.max() <= 1
+    assert not np.array_equal(result.images[0], result.images[1])
+    assert result.record["class"] == {"index": 1, "wnid": None, "label": "dog"}
+    assert result.record["settings"]["preset"] == preset and result.record["complete"]
+
+
+def test_units_and_channels(model):
+    result = maximize(model, unit="deep:3:5:6", n_images=1, n_steps=30)
+    values = model.activations(result.images, ["deep"])["deep"][0, :, :, 3]
+    assert values[5, 6] > 3 * values[15, 15]
+    assert result.record["class"] is None and result.record["settings"]["unit"] == "deep:3:5:6"
+    mean = maximize(model, unit="deep:3", n_images=1, n_steps=30)
+    assert model.activations(mean.images, ["deep"])["deep"][0, :, :, 3].mean() > values.mean()
+
+
+def test_overrides_reach_the_run(model):
+    plain = maximize(model, 0, preset="simonyan", n_images=1, n_steps=20)
+    pale = maximize(model, 0, preset="simonyan", l2=1e-3, n_images=1, n_steps=20)
+    smooth = maximize(model, 0, preset="simonyan", blur=1.0, n_images=1, n_steps=20)
+    flat = maximize(model, 0, preset="simonyan", clip=0.02, n_images=1, n_steps=20)
+    assert pale.images.std() < plain.images.std()
+    assert np.diff(smooth.images, axis=1).std() < np.diff(plain.images, axis=1).std()
+    assert np.abs(flat.images - 0.5).max() <= 0.0201
+    assert pale.record["settings"]["l2"] == 1e-3
+
+
+def test_l2_means_the_same_whatever_the_input_convention():
+    images = np.random.default_rng(0).uniform(size=(1, *SIZE, 3)).astype(np.float32)
+    network = keras.Sequential([keras.Input((*SIZE, 3)), keras.layers.Conv2D(2, 3, name="conv")])
+    for preprocessing, mean, levels in [("tf", None, 127.5), ("caffe", [104, 117, 123], 1.0), ("none", None, 1.0)]:
+        model = load_model(network, preprocessing=preprocessing, mean=mean)
+        color, found = _input_origin(model)
+        assert found == pytest.approx(levels, rel=1e-4)
+        origin = np.broadcast_to(color, images.shape).astype(np.float32)
+        if preprocessing != "none":
+            np.testing.assert_allclose(np.asarray(model.preprocess(origin)), 0, atol=1e-3)
+    np.testing.assert_allclose(color, 0.5)
+
+
+def test_units_are_checked(model):
+    assert parse_unit(model, "deep:3") == ("deep", 3, None)
+    assert parse_unit(model, "logits:2") == ("logits", 2, None)
+    for unit in ("deep", "deep:x", "deep:1:2", "deep:-1"):
+        with pytest.raises(InputError, match="LAYER:CHANNEL"):
+            parse_unit(model, unit)
+    with pytest.raises(LayerNotFoundError, match="closest: 'deep'"):
+        parse_unit(model, "deeep:0")
+    with pytest.raises(LayerNotFoundError, match="channels 0 to 7"):
+        parse_unit(model, "deep:8")
+    with pytest.raises(LayerNotFoundError, match="rows 0 to 19"):
+        parse_unit(model, "deep:0:20:0")
+    with pytest.raises(InputError, match="no positions"):
+        parse_unit(model, "logits:0:1:1")
+
+
+def test_senseless_calls_are_refused(model):
+    with pytest.raises(InputError, match="either a class or"):
+        maximize(model)
+    with pytest.raises(InputError, match="either a class or"):
+        maximize(model, "dog", unit="deep:0")
+    with pytest.raises(InputError, match="simonyan, regularised, fourier"):
+        maximize(model, "dog", preset="simoyan")
+    with pytest.raises(ClassNotFoundError, match="dog"):
+        maximize(model, "dgo")
+    with pytest.raises(InputError, match="use 'regularised'"):
+        maximize(model, "dog", preset="fourier", blur=1.0)
+    with pytest.raises(InputError, match="at least 0"):
+        maximize(model, "dog", l2=-1.0)

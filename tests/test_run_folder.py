@@ -1,0 +1,78 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from stochdeconv.errors import ExistingOutputError, InputError, MissingInputError
+from stochdeconv.images import load_image
+from stochdeconv.run_folder import RunResult, read_record, refuse_existing, write_atomically
+
+
+@pytest.fixture
+def result():
+    images = np.random.default_rng(0).uniform(size=(3, 10, 12, 3)).astype(np.float32)
+    history = [{"batch": 0, "step": 1, "a": 1.5}, {"batch": 0, "step": 2, "a": 0.5, "cosine": 0.1}]
+    return RunResult(images, history, {"command": "generate", "n_images": 3}, {"deep/mean": np.arange(6.0).reshape(3, 2)})
+
+
+def test_a_run_leaves_what_it_should(result, tmp_path):
+    folder = result.save(tmp_path / "new" / "run")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "contact_sheet.png", "history.csv", "image_000.png", "image_001.png", "image_002.png", "run.json", "targets.npz",
+    ]  # fmt: skip
+    for i in range(3):
+        np.testing.assert_allclose(load_image(folder / f"image_{i:03d}.png", None), result.images[i], atol=0.5 / 255 + 1e-6)
+    with open(folder / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows == [{"batch": "0", "step": "1", "a": "1.5", "cosine": ""}, {"batch": "0", "step": "2", "a": "0.5", "cosine": "0.1"}]
+    with np.load(folder / "targets.npz") as arrays:
+        np.testing.assert_array_equal(arrays["deep/mean"], [[0, 1], [2, 3], [4, 5]])
+    assert read_record(folder) == json.loads((folder / "run.json").read_text()) == result.record
+
+
+def test_saving_twice_gives_the_same_bytes(result, tmp_path):
+    one, two = result.save(tmp_path / "one"), result.save(tmp_path / "two")
+    for path in one.iterdir():
+        if path.suffix == ".png":
+            assert path.read_bytes() == (two / path.name).read_bytes()
+
+
+def test_an_earlier_run_is_refused_and_replaced_as_a_whole(result, tmp_path):
+    folder = result.save(tmp_path / "run")
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(ExistingOutputError, match="--overwrite"):
+        result.save(folder)
+    fewer = RunResult(result.images[:1], result.history, result.record)
+    fewer.save(folder, overwrite=True)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "contact_sheet.png", "history.csv", "image_000.png", "notes.txt", "run.json",
+    ]  # fmt: skip
+
+
+def test_output_that_is_no_folder_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExistingOutputError, match="is a file"):
+        refuse_existing(tmp_path / "file", overwrite=True)
+
+
+def test_a_record_that_is_missing_or_broken(tmp_path):
+    with pytest.raises(MissingInputError, match=r"run\.json"):
+        read_record(tmp_path)
+    for text in ("{", "[1]"):
+        (tmp_path / "run.json").write_text(text)
+        with pytest.raises(InputError, match="make the run again"):
+            read_record(tmp_path)
+
+
+def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "run.json"
+    write_atomically(path, b"old")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old" and [found.name for found in tmp_path.iterdir()] == ["run.json"]
