@@ -77,7 +77,7 @@ class PrincipalGaussian:
         return rng.standard_normal(len(self.variances)) * np.sqrt(self.variances)
 
     def draw_residual(self, rng: np.random.Generator) -> np.ndarray:
-        """What the components leave out, of shape (column,): Gaussian with the covariance of the rows' residuals."""
+        """Draw what the components leave out, of shape (column,): Gaussian with the covariance of the rows' residuals."""
         n_rows = len(self.residuals)
         return rng.standard_normal(n_rows) @ self.residuals / np.sqrt(n_rows - 1)
 

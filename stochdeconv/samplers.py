@@ -104,7 +104,7 @@ class Targets:
         }
         return cls(
             layers,
-            arrays["logit"] if "logit" in arrays else None,
+            arrays.get("logit"),
             arrays["log_gradient_mean"],
             arrays["log_gradient_std"],
             arrays["source_rows"],
@@ -230,7 +230,7 @@ class _Rows:
         return Targets(layers, logit, edges[:, 0], edges[:, 1], source_rows)
 
     def draw_logit(self, rng: np.random.Generator) -> np.ndarray:
-        """A logit of the class's own distribution, skewed as it is and never outside of it; empty without a class."""
+        """Draw a logit of the class's own distribution, skewed as it is and never outside of it; empty without a class."""
         if self.logit is None:
             return np.zeros(0)
         return np.quantile(self.weighted[:, self.logit], rng.random(), axis=0)

@@ -1,0 +1,265 @@
+"""Commands about statistics: collect, merge, inspect, layers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stochdeconv.cli import terminal
+from stochdeconv.cli.terminal import ProgressBar, default
+from stochdeconv.collect import collect as collect_statistics
+from stochdeconv.errors import ClassNotFoundError, ExistingOutputError, InputError, ModelError, StochDeconvError
+
+if TYPE_CHECKING:
+    from stochdeconv.models import ImageModel
+    from stochdeconv.statistics import ClassStatistics
+
+# Where statistics land in a checkout, and what a collection's working folder is called beside its file.
+STATS_CACHE = Path("stats_cache")
+SUFFIXES = (".h5", ".hdf5")
+PARTIAL = ".partial"
+
+
+def _parse_shard(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([0-9]+)/([0-9]+)", text.strip())
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise typer.BadParameter(f"'{text}' is not I/N with 1 <= I <= N")
+    return int(match[1]), int(match[2])
+
+
+def collect(
+    images: Annotated[
+        Path,
+        typer.Argument(metavar="IMAGES", help="A folder of images, a tree of class folders, or a text file of paths."),
+    ],
+    model: terminal.Model,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE|DIR", help="An .h5 file, or a folder.", show_default="stats_cache/MODEL/CLASS.h5"
+        ),
+    ] = None,
+    class_name: Annotated[
+        str | None, typer.Option("--class", metavar="NAME", help="The class.", show_default="the folder's name")
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option(metavar="L,L", help="Layers to measure.", show_default="the network's default layers")
+    ] = None,
+    n_components: Annotated[int, typer.Option(help="Layout components kept per layer.")] = default(
+        collect_statistics, "n_components"
+    ),
+    layout_size: Annotated[int, typer.Option(help="Rows and columns of a layout, at most.")] = default(
+        collect_statistics, "layout_size"
+    ),
+    batch_size: terminal.BatchSize = default(collect_statistics, "batch_size"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what was interrupted; nothing to do is fine.")] = False,
+    shard: Annotated[
+        Any, typer.Option(metavar="I/N", parser=_parse_shard, help="Every N-th image from the I-th on; see merge.")
+    ] = None,
+    weights: terminal.Weights = None,
+    overwrite: terminal.Overwrite = False,
+    quiet: terminal.Quiet = False,
+) -> None:
+    """Run ``stochdeconv collect``."""
+    from stochdeconv.images import find_class_folders
+
+    if resume and overwrite:
+        raise typer.BadParameter("--resume keeps what is there, --overwrite does not; give one of the two")
+    folders = find_class_folders(images)
+    if folders and class_name is not None:
+        raise InputError(f"'{images}' is a tree of {len(folders)} class folders; --class goes with one folder of images")
+    if folders and output is not None and output.suffix in SUFFIXES:
+        raise InputError(f"'{images}' is a tree of {len(folders)} class folders, one file for each; -o names a folder then")
+    network = terminal.load_model(model, weights=weights)
+    jobs = {_output_file(output, network, source, class_name, shard): source for source in folders or [images]}
+    if len(jobs) < len(folders):
+        raise InputError(f"two folders below '{images}' are of one class, as '{network.name}' names them; rename one")
+    if not (resume or overwrite):
+        for path in jobs:
+            _refuse_existing(path)
+
+    def one(path: Path, source: Path) -> None:
+        _collect_one(
+            network,
+            source,
+            path,
+            resume=resume,
+            quiet=quiet,
+            settings={
+                "class_name": class_name,
+                "layers": terminal.parse_list(layers),
+                "n_components": n_components,
+                "layout_size": layout_size,
+                "batch_size": batch_size,
+                "shard": shard,
+                "overwrite": overwrite,
+            },
+        )
+
+    failed = []
+    for path, source in jobs.items():
+        try:
+            one(path, source)
+        except StochDeconvError as error:
+            if not folders:
+                raise
+            # One bad folder must not cost the others; the exit code tells.
+            typer.echo(f"error: {source.name}: {error}", err=True)
+            failed.append(source.name)
+    if failed:
+        terminal.fail(f"{len(failed)} of {len(jobs)} classes failed: {', '.join(failed)}")
+
+
+def _collect_one(
+    network: ImageModel, source: Path, path: Path, *, resume: bool, quiet: bool, settings: dict[str, Any]
+) -> None:
+    from stochdeconv.spool import remove_spool
+    from stochdeconv.statistics_file import load_statistics, save_statistics
+
+    partial = path.with_name(path.name + PARTIAL)
+    if resume and path.exists():
+        if settings["shard"] is None and load_statistics(path).weights_hash != network.weights_hash:
+            raise ModelError(f"'{path}' is complete, but of another network than '{network.name}'; --overwrite replaces it")
+        remove_spool(partial)
+        typer.echo(path)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with ProgressBar(source.name, quiet=quiet) as bar:
+            statistics = collect_statistics(
+                network, source, spool=partial, resume=resume, progress=bar.on_progress, **settings
+            )
+            save_statistics(statistics, path, overwrite=settings["overwrite"])
+    except KeyboardInterrupt:
+        terminal.fail(f"interrupted; go on with --resume ({partial} holds what is done)", code=terminal.EXIT_INTERRUPTED)
+    if settings["shard"] is not None:
+        statistics.close()
+    remove_spool(partial)
+    for name, reason in getattr(statistics, "skipped", ()) if settings["shard"] is None else ():
+        typer.echo(f"skipped: {name}: {reason}", err=True)
+    typer.echo(path)
+
+
+def _output_file(
+    output: Path | None, network: ImageModel, source: Path, class_name: str | None, shard: tuple[int, int] | None
+) -> Path:
+    if output is not None and output.suffix in SUFFIXES:
+        return output
+    part = "" if shard is None else f".{shard[0]}-of-{shard[1]}"
+    folder = STATS_CACHE / network.name if output is None else output
+    return folder / f"{_class_stem(network, source, class_name)}{part}.h5"
+
+
+def _class_stem(network: ImageModel, source: Path, class_name: str | None) -> str:
+    """Name a file after the class as the network calls it, after the folder otherwise."""
+    folder = source.resolve()
+    word = class_name or (folder.name if folder.is_dir() else None)
+    stem = folder.stem if folder.is_file() else folder.name
+    if word is not None:
+        try:
+            found = network.find_class(word)
+        except ClassNotFoundError:
+            if class_name is not None:
+                raise
+        else:
+            # ImageNet has two cranes.
+            unique = Counter(name.label for name in network.class_names)[found.label] == 1
+            stem = found.label if unique else f"{found.label} {found.wnid or found.index}"
+    return re.sub(r"[^\w.-]+", "_", stem)
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise ExistingOutputError(f"'{path}' already exists; choose another with -o, or pass --overwrite (or --resume)")
+
+
+def merge(
+    shards: Annotated[list[Path], typer.Argument(metavar="A.h5 B.h5 …", help="Files of collect --shard.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="C.h5", help="The whole.")],
+    overwrite: terminal.Overwrite = False,
+) -> None:
+    """Run ``stochdeconv merge``."""
+    from stochdeconv.collect import merge as merge_shards
+    from stochdeconv.statistics_file import save_statistics
+
+    if not overwrite:
+        _refuse_existing(output)
+    statistics = merge_shards(shards)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    save_statistics(statistics, output, overwrite=overwrite)
+    typer.echo(output)
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="FILE.h5", help="Class statistics.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Run ``stochdeconv inspect``."""
+    from stochdeconv.statistics_file import load_statistics
+
+    facts = describe_statistics(load_statistics(path))
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    known = facts["class"]
+    skipped = facts["skipped"]
+    told = "none" if known is None else f"{known['label']} ({known['wnid']}, index {known['index']})"
+    typer.echo(f"class     {told}")
+    typer.echo(f"network   {facts['model']['name']} ({facts['model']['source']}), weights {facts['model']['weights_hash'][:12]}")
+    typer.echo(f"images    {facts['n_images']}, {facts['n_rows']} with a row of their own, {len(skipped)} skipped")
+    for name, reason in skipped.items():
+        typer.echo(f"skipped   {name}: {reason}")
+    typer.echo("")
+    rows = [("layer", "shape", "layout", "components", "explained")]
+    for layer in facts["layers"]:
+        shape, layout = ("×".join(map(str, layer[key])) for key in ("shape", "layout_shape"))
+        rows.append((layer["name"], shape, layout, str(layer["n_components"]), f"{layer['explained']:.1%}"))
+    typer.echo(terminal.format_table(rows))
+
+
+def describe_statistics(statistics: ClassStatistics) -> dict[str, Any]:
+    """Sum statistics up in plain values."""
+    known = {"index": statistics.class_index, "wnid": statistics.wnid, "label": statistics.class_name}
+    return {
+        "class": None if statistics.class_name is None else known,
+        "model": {
+            "name": statistics.model_name,
+            "source": statistics.model_source,
+            "weights_hash": statistics.weights_hash,
+        },
+        "input_size": list(statistics.input_size),
+        "n_images": statistics.n_images,
+        "n_rows": statistics.n_rows,
+        "skipped": dict(statistics.skipped),
+        "layers": [
+            {
+                "name": name,
+                "shape": list(layer.shape),
+                "layout_shape": list(layer.layout_shape),
+                "n_components": layer.n_components,
+                "explained": float(layer.explained_variance.sum()) / float(layer.total_variance or 1.0),
+            }
+            for name, layer in statistics.items()
+        ],
+        "settings": dict(statistics.settings),
+        "versions": dict(statistics.versions),
+        "hash": statistics.hash(),
+    }
+
+
+def layers(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name of keras.applications, or a .keras file.")],
+    weights: terminal.Weights = None,
+) -> None:
+    """Run ``stochdeconv layers``."""
+    network = terminal.load_model(model, weights=weights)
+    rows = []
+    for name in network.layer_names:
+        shape = "×".join(map(str, network.layer_shape(name)))
+        rows.append((name, shape, "*" if name in network.default_layers else ""))
+    typer.echo(terminal.format_table(rows))

@@ -1,0 +1,79 @@
+"""The command that compares images with photographs: compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stochdeconv.cli import terminal
+from stochdeconv.cli.terminal import ProgressBar, default
+from stochdeconv.compare import METRICS, REAL, REPORT
+from stochdeconv.compare import compare as compare_images
+
+# What the table on stdout shows of metrics.json.
+_HEADLINES = ("judge_top1", "judge_top5", "kid", "coverage", "pairwise_distance")
+
+
+def compare(
+    contestants: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DIR|NAME=DIR…",
+            help="Folders of generate or maximize; a contestant is named by its folder, a repeated NAME adds a class.",
+        ),
+    ],
+    real: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Photographs no statistics have seen; or a tree of class folders.")
+    ],
+    judge: Annotated[str, typer.Option(metavar="MODEL", help="A classifier that had no part in making the images.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help=f"Folder for {METRICS} and {REPORT}.")],
+    train: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Photographs the statistics come from: was any copied?")
+    ] = None,
+    weights: terminal.Weights = None,
+    seed: Annotated[int, typer.Option(help="Seed of the intervals.")] = default(compare_images, "seed"),
+    overwrite: terminal.Overwrite = False,
+    quiet: terminal.Quiet = False,
+) -> None:
+    """Run ``stochdeconv compare``."""
+    named = name_contestants(contestants)
+    network = terminal.load_model(judge, weights=weights)
+    with ProgressBar("comparing", quiet=quiet) as bar:
+        metrics = compare_images(
+            named,
+            real=real,
+            judge=network,
+            output=output,
+            train=train,
+            seed=seed,
+            overwrite=overwrite,
+            progress=bar.on_progress,
+        )
+    for warning in metrics["warnings"]:
+        typer.echo(f"warning: {warning}", err=True)
+    rows = {**metrics["contestants"], REAL: metrics[REAL]}
+    typer.echo(
+        terminal.format_table(
+            [("", *_HEADLINES), *((name, *(_format(row.get(key)) for key in _HEADLINES)) for name, row in rows.items())]
+        )
+    )
+    typer.echo(output / REPORT)
+
+
+def name_contestants(words: list[str]) -> dict[str, list[Path]]:
+    """Read ``DIR`` and ``NAME=DIR`` words into folders by name."""
+    folders: dict[str, list[Path]] = {}
+    for word in words:
+        name, sign, path = word.partition("=")
+        if not sign or Path(word).is_dir():  # a folder may have a "=" in its own name
+            name, path = Path(word).resolve().name, word
+        if not name or not path:
+            raise typer.BadParameter(f"'{word}' is neither DIR nor NAME=DIR")
+        folders.setdefault(name, []).append(Path(path))
+    return folders
+
+
+def _format(figure: dict[str, Any] | None) -> str:
+    return "-" if figure is None or figure["value"] is None else f"{figure['value']:.3g}"

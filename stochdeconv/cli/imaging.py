@@ -1,0 +1,172 @@
+"""Commands that make images: generate, maximize."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stochdeconv.cli import terminal
+from stochdeconv.cli.terminal import ProgressBar, default
+from stochdeconv.errors import MissingInputError
+from stochdeconv.generate import generate as generate_images
+from stochdeconv.methods.class_maximization import maximize as maximize_images
+
+if TYPE_CHECKING:
+    from stochdeconv.models import ImageModel
+    from stochdeconv.run_folder import RunResult
+    from stochdeconv.statistics import ClassStatistics
+
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the images, their history and run.json.")
+]
+
+
+def generate(
+    statistics: Annotated[Path, typer.Argument(metavar="FILE.h5", help="Class statistics, as collect leaves them.")],
+    output: Output,
+    n_images: terminal.NumberOfImages = default(generate_images, "n_images"),
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", metavar="MODEL", help="The network, if it is not where the file says it was."),
+    ] = None,
+    weights: terminal.Weights = None,
+    sampler: Annotated[
+        str, typer.Option(metavar="chain|joint|bootstrap|independent", help="How targets are sampled.")
+    ] = default(generate_images, "sampler"),
+    temperature: Annotated[
+        float, typer.Option(help="Multiplies what sets the samples apart from the mean of the class.")
+    ] = default(generate_images, "temperature"),
+    gradient_rule: Annotated[
+        str, typer.Option(metavar="true|guided|deconvnet|mix", help="How gradients pass a ReLU.")
+    ] = default(generate_images, "gradient_rule"),
+    init: Annotated[str, typer.Option(metavar="noise|IMAGE", help="Where the images start.")] = default(
+        generate_images, "init"
+    ),
+    n_steps: terminal.NumberOfSteps = default(generate_images, "n_steps"),
+    size: terminal.Size = None,
+    batch_size: terminal.BatchSize = default(generate_images, "batch_size"),
+    seed: terminal.Seed = default(generate_images, "seed"),
+    dtype: terminal.Dtype = None,
+    overwrite: terminal.Overwrite = False,
+    quiet: terminal.Quiet = False,
+) -> None:
+    """Run ``stochdeconv generate``."""
+    from stochdeconv.statistics_file import load_statistics
+
+    _check_output(output, overwrite=overwrite)
+    known = load_statistics(statistics)
+    network = _network_of(known, model, weights=weights, dtype=dtype)
+    with ProgressBar(known.class_name or statistics.stem, quiet=quiet) as bar:
+        _run_and_save(
+            lambda: generate_images(
+                network,
+                known,
+                n_images=n_images,
+                sampler=sampler,
+                temperature=temperature,
+                gradient_rule=gradient_rule,
+                init=init,
+                n_steps=n_steps,
+                size=size,
+                batch_size=batch_size,
+                seed=seed,
+                callback=bar.on_step,
+            ),
+            output,
+            overwrite=overwrite,
+        )
+
+
+def maximize(
+    model: terminal.Model,
+    output: Output,
+    class_name: Annotated[
+        str | None, typer.Argument(metavar="[CLASS]", help="Name, wnid or index; left out when --unit is given.")
+    ] = None,
+    n_images: terminal.NumberOfImages = default(maximize_images, "n_images"),
+    preset: Annotated[str, typer.Option(metavar="simonyan|regularised|fourier", help="Way to maximise.")] = default(
+        maximize_images, "preset"
+    ),
+    l2: Annotated[
+        float | None, typer.Option(help="Weight of the squared, mean-centred input.", show_default="the preset's")
+    ] = None,
+    blur: Annotated[
+        float | None, typer.Option(help="Gaussian blur between steps, in pixels.", show_default="the preset's")
+    ] = None,
+    jitter: Annotated[
+        int | None, typer.Option(help="Largest random shift, in pixels.", show_default="the preset's")
+    ] = None,
+    clip: Annotated[
+        float | None, typer.Option(help="Largest distance of a pixel from mid-grey.", show_default="the preset's")
+    ] = None,
+    unit: Annotated[
+        str | None, typer.Option(metavar="LAYER:CHANNEL[:ROW:COLUMN]", help="A unit instead of a class.")
+    ] = None,
+    weights: terminal.Weights = None,
+    n_steps: terminal.NumberOfSteps = default(maximize_images, "n_steps"),
+    size: terminal.Size = None,
+    batch_size: terminal.BatchSize = default(maximize_images, "batch_size"),
+    seed: terminal.Seed = default(maximize_images, "seed"),
+    dtype: terminal.Dtype = None,
+    overwrite: terminal.Overwrite = False,
+    quiet: terminal.Quiet = False,
+) -> None:
+    """Run ``stochdeconv maximize``."""
+    if (class_name is None) == (unit is None):
+        raise typer.BadParameter("give either CLASS or --unit LAYER:CHANNEL[:ROW:COLUMN], one of the two")
+    _check_output(output, overwrite=overwrite)
+    network = terminal.load_model(model, weights=weights, dtype=dtype)
+    with ProgressBar(class_name or unit, quiet=quiet) as bar:
+        _run_and_save(
+            lambda: maximize_images(
+                network,
+                class_name,
+                unit=unit,
+                preset=preset,
+                l2=l2,
+                blur=blur,
+                jitter=jitter,
+                clip=clip,
+                n_images=n_images,
+                n_steps=n_steps,
+                size=size,
+                batch_size=batch_size,
+                seed=seed,
+                callback=bar.on_step,
+            ),
+            output,
+            overwrite=overwrite,
+        )
+
+
+def _network_of(statistics: ClassStatistics, word: str | None, **options: object) -> ImageModel:
+    """Load the network the statistics name, or the one given in its place."""
+    if word is not None:
+        return terminal.load_model(word, **options)
+    try:
+        return terminal.load_model(statistics.model_source, **options)
+    except MissingInputError as error:
+        raise MissingInputError(f"{error}; if the network has moved, say where with -m MODEL") from None
+
+
+def _check_output(folder: Path, *, overwrite: bool) -> None:
+    """Refuse before the work what saving would refuse after it."""
+    from stochdeconv.run_folder import refuse_existing
+
+    refuse_existing(folder, overwrite=overwrite)
+
+
+def _run_and_save(run: Callable[[], RunResult], folder: Path, *, overwrite: bool) -> None:
+    from stochdeconv.run_folder import RunInterrupted
+
+    try:
+        result = run()
+    except RunInterrupted as interrupt:
+        interrupt.result.save(folder, overwrite=overwrite)
+        terminal.fail(f"interrupted; the images as far as they came are in {folder}", code=terminal.EXIT_INTERRUPTED)
+    else:
+        result.save(folder, overwrite=overwrite)
+        typer.echo(folder / "contact_sheet.png")

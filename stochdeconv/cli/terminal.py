@@ -1,0 +1,149 @@
+"""What all commands share: progress on stderr, one line for an error, options of the same name, defaults of the library."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from stochdeconv.models import ImageModel
+    from stochdeconv.optimize import Step
+
+EXIT_FAILURE, EXIT_INTERRUPTED = 1, 130
+
+Model = Annotated[
+    str,
+    typer.Option("--model", "-m", metavar="MODEL", help="vgg16, another name of keras.applications, or a .keras file."),
+]
+Weights = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Local weights of a keras.applications network, instead of a download.")
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(metavar="auto|float32|bfloat16", help="Of the network in the image loop.", show_default="auto"),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output that is already there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+Seed = Annotated[int, typer.Option(help="What belongs to image i depends on (seed, i) alone.")]
+NumberOfImages = Annotated[int, typer.Option("--n-images", "-n", help="How many images.")]
+NumberOfSteps = Annotated[int, typer.Option(help="Optimisation steps.")]
+Size = Annotated[int | None, typer.Option(help="Side of the images in pixels.", show_default="the network's")]
+BatchSize = Annotated[int, typer.Option(help="Images at a time.")]
+
+
+def default(function: Callable, name: str) -> Any:
+    """Read a flag's default where it stands: in the signature of the function behind the command."""
+    return inspect.signature(function).parameters[name].default
+
+
+def parse_list(text: str | None) -> list[str] | None:
+    """Split a comma-separated list."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def load_model(word: str, **options: Any) -> ImageModel:
+    """Load a network, with those options that were given."""
+    from stochdeconv.models import load_model as load
+
+    return load(word, **{name: value for name, value in options.items() if value is not None})
+
+
+def fail(message: str, *, code: int = EXIT_FAILURE) -> None:
+    """End the command with one line on stderr."""
+    typer.echo(f"{'stopped' if code == EXIT_INTERRUPTED else 'error'}: {' '.join(message.split())}", err=True)
+    raise typer.Exit(code)
+
+
+def describe_os_error(error: OSError) -> str:
+    """Say in one line what the system refused."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" at '{error.filename}'" if error.filename else ""
+        return f"the disk is full{where}; free some space and run the command again"
+    where = f": '{error.filename}'" if error.filename else ""
+    return f"{error.strerror or error}{where}"
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Show our own warnings as one line each; those of other libraries mean nothing to who runs a command."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        typer.echo(f"warning: {message}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("always", category=UserWarning, module=r"stochdeconv\b")
+        warnings.showwarning = show
+        yield
+
+
+class ProgressBar:
+    """A bar on stderr with the time left and, below it, the loss of each term; nothing where nobody watches."""
+
+    def __init__(self, description: str, *, quiet: bool):
+        self._description = description
+        self._bar = None if quiet or not sys.stderr.isatty() else _rich_bar(description)
+
+    def __enter__(self) -> ProgressBar:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def on_progress(self, done: int, total: int, message: str) -> None:
+        """Show what the collector and the comparison report."""
+        self._show(done, total, message)
+
+    def on_step(self, step: Step) -> None:
+        """Show a step of an optimisation."""
+        if self._bar is not None:
+            self._show(step.step, step.n_steps, format_losses(step.losses))
+
+    def _show(self, done: int, total: int, message: str) -> None:
+        if self._bar is not None:
+            task = self._bar.task_ids[0]
+            self._bar.update(task, completed=done, total=total, message=message)
+
+
+def format_losses(losses: Mapping[str, float]) -> str:
+    """Format the loss of each term."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
+
+
+def _rich_bar(description: str) -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Bar(Progress):
+        def get_renderables(self):
+            yield from super().get_renderables()
+            yield Text(str(self.tasks[0].fields["message"]), style="dim")
+
+    bar = Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    bar.add_task(description, total=None, message="")
+    return bar
+
+
+def format_table(rows: Sequence[Sequence[str]]) -> str:
+    """Align the columns of rows, for people and for ``awk`` alike."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)

@@ -1,0 +1,169 @@
+"""The house rules: who may import whom, and who may do what."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "stochdeconv"
+
+# From the roof down. Rooms on one level do not import each other; a package is one room.
+LEVELS = [
+    {"cli"},
+    {"demo"},
+    {"compare"},
+    {"methods"},
+    {"generate"},
+    {"collect"},
+    {"report"},
+    {"metrics"},
+    {"run_folder"},
+    {"optimize"},
+    {"measurement"},
+    {"statistics_file"},
+    {"spool"},
+    {"regularizers", "samplers"},
+    {"gaussians"},
+    {"losses", "statistics"},
+    {"models"},
+    {"layer_copies"},
+    {"network_graph", "pretrained"},
+    {"gradients"},
+    {"parameterizations"},
+    {"transforms"},
+    {"backend"},
+    {"distributions"},
+    {"images"},
+    {"class_names"},
+    {"errors"},
+]
+LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
+SOLE_IMPORTERS = {
+    "h5py": {"statistics_file"},
+    "PIL": {"images"},
+    "tensorflow": {"backend"},
+    "jax": {"backend"},
+    "torch": {"backend"},
+    "typer": {"cli"},
+    "rich": {"cli"},
+}
+NAMELESS = {"utils", "util", "common", "misc", "base", "helpers", "helper", "core"}
+# Their signatures hold the defaults of commands.
+FREE_OF_KERAS = ["collect", "compare", "generate", "methods.class_maximization"]
+
+
+def module_name(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): ast.parse(path.read_text(), str(path)) for path in sorted(PACKAGE.rglob("*.py"))}
+ROOMS = {name.split(".")[0] for name in MODULES if name}
+
+
+def imported_modules(nodes):
+    """Modules that import statements among some nodes name, dotted."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: a relative import"
+            if node.module == "stochdeconv":
+                yield from (f"stochdeconv.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def own_rooms(tree):
+    for name in imported_modules(ast.walk(tree)):
+        if name.startswith("stochdeconv.") and name.split(".")[1] in ROOMS:
+            yield name.split(".")[1]
+
+
+def test_every_room_has_its_level():
+    assert set(LEVEL) >= ROOMS, f"give {ROOMS - set(LEVEL)} a place in the order"
+    assert not ROOMS & NAMELESS
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name])
+def test_imports_go_downward(name):
+    room = name.split(".")[0]
+    for other in own_rooms(MODULES[name]):
+        assert other == room or LEVEL[other] > LEVEL[room], f"{name} imports {other}, which is not below it"
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name])
+def test_gates(name):
+    room = name.split(".")[0]
+    for module in imported_modules(ast.walk(MODULES[name])):
+        allowed = SOLE_IMPORTERS.get(module.split(".")[0])
+        assert allowed is None or room in allowed, f"{name} imports {module}: that is for {allowed} alone"
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.split(".")[0] != "cli"])
+def test_only_the_command_line_prints_or_exits(name):
+    for node in ast.walk(MODULES[name]):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in {"print", "exit", "quit", "sys.exit", "os._exit"}, f"{name} line {node.lineno}: {called}"
+        if isinstance(node, ast.Raise) and node.exc is not None:
+            assert "SystemExit" not in ast.unparse(node.exc), f"{name} line {node.lineno}"
+        if isinstance(node, ast.Attribute):
+            assert ast.unparse(node) not in {"sys.stdout", "sys.stderr.write"}, f"{name} line {node.lineno}"
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name])
+def test_user_input_is_not_asserted(name):
+    lines = [node.lineno for node in ast.walk(MODULES[name]) if isinstance(node, ast.Assert)]
+    assert not lines, f"{name} lines {lines}: raise a StochDeconvError"
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name])
+def test_nothing_draws_from_a_global_random_state(name):
+    for node in ast.walk(MODULES[name]):
+        called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        legacy = re.fullmatch(r"(np|numpy)\.random\.(?!default_rng|Generator|SeedSequence)\w+", called)
+        assert not legacy, f"{name} line {node.lineno}: {called}"
+        assert called not in {"keras.utils.set_random_seed", "random.seed"}, f"{name} line {node.lineno}: {called}"
+
+
+def imported_at_once(tree):
+    """Import statements that run when a module is imported: not those in functions or for type checkers."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from imported_at_once(node)
+
+
+def reach(name, found):
+    """Collect what importing a module brings in, all the way down."""
+    if name not in found:
+        found.add(name)
+        tree = MODULES.get(name.removeprefix("stochdeconv."))
+        if tree is not None and name.startswith("stochdeconv."):
+            for imported in imported_modules(imported_at_once(tree)):
+                reach(imported, found)
+    return found
+
+
+@pytest.mark.parametrize("name", FREE_OF_KERAS)
+def test_what_commands_read_their_defaults_from_loads_without_keras(name):
+    found = reach(f"stochdeconv.{name}", set())
+    heavy = {module for module in found if module.split(".")[0] in {"keras", "tensorflow", "sklearn", "matplotlib"}}
+    assert not heavy, f"stochdeconv.{name} brings in {heavy}"
+
+
+def test_public_functions_say_what_they_are_for():
+    missing = []
+    for name, tree in MODULES.items():
+        for node in [tree, *tree.body]:
+            public = isinstance(node, ast.Module) or (
+                isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+            )
+            if public and not ast.get_docstring(node):
+                missing.append(f"{name}.{getattr(node, 'name', '')}")
+    assert not missing
