@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from stochdeconv.metrics.pixels import GRADIENT_EDGES, N_COLOR_BINS
 
@@ -63,7 +65,7 @@ def intervals_plot(rows: Sequence[Row], *, ident: str, title: str, better: str, 
     if not known:
         return None
     with matplotlib.rc_context({**_STYLE, "font.size": 11 if wide else 9, "svg.hashsalt": ident}):
-        size = (5.2, 0.42 * len(rows) + 0.75) if wide else (3.4, 0.26 * len(rows) + 0.5)
+        size = (5.2, 0.36 * len(rows) + 0.7) if wide else (3.4, 0.26 * len(rows) + 0.5)
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
         real = rows[0].interval
@@ -84,8 +86,7 @@ def intervals_plot(rows: Sequence[Row], *, ident: str, title: str, better: str, 
         values = np.array([end for row in known for end in (*_ends(row.interval), row.interval["value"])])
         positive = values[values > 0]
         if better == "low" and len(positive) and positive.max() > 30 * positive.min():
-            axes.set_xscale("symlog", linthresh=_linear_below(known))
-            axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+            _decades(axes, rows, known, top=float(positive.max()))
         axes.set_yticks(range(len(rows)), [_short(row.name) for row in rows], color=INK)
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -93,7 +94,7 @@ def intervals_plot(rows: Sequence[Row], *, ident: str, title: str, better: str, 
         axes.grid(axis="x", color="#eef0f4", lw=0.8)
         axes.set_axisbelow(True)
         if axes.get_xscale() == "linear":
-            axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4 if not wide else 6))
+            axes.xaxis.set_major_locator(MaxNLocator(4 if not wide else 6))
         return _svg(figure, ident=ident, title=title)
 
 
@@ -103,12 +104,23 @@ def _ends(interval: Mapping[str, float | None]) -> tuple[float, float]:
     return (value if low is None else low), (value if high is None else high)
 
 
-def _linear_below(known: Sequence[Row]) -> float:
-    """Where a logarithmic axis turns linear around zero: a power of ten near the smallest figure, not far below the second smallest."""
-    sizes = sorted(abs(row.interval["value"]) for row in known if row.interval["value"])
-    if not sizes:
-        return 1.0
-    return float(10.0 ** np.floor(np.log10(max(sizes[0], sizes[-1] / 1e4))))
+def _decades(axes: Axes, rows: Sequence[Row], known: Sequence[Row], *, top: float) -> None:
+    """Make the axis logarithmic above the real photographs' interval and linear around zero, ticks at 0 and at powers of ten."""
+    smallest = min(
+        (abs(row.interval["value"]) for row in known if row not in rows[:1] and row.interval["value"]), default=top
+    )
+    floor = max([abs(end) for end in _ends(rows[0].interval)], default=0.0) if rows[0] in known else 0.0
+    lowest = int(np.floor(np.log10(max(floor, smallest / 10, top * 1e-6))))
+    axes.set_xscale("symlog", linthresh=10.0**lowest, linscale=0.5)
+    decades = range(lowest, int(np.floor(np.log10(top))) + 1)
+    step = max(len(decades) // 4, 1)
+    shown = list(decades)[::step]
+    axes.set_xticks([0, *(10.0**power for power in shown)], ["0", *(_power(power) for power in shown)])
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _power(power: int) -> str:
+    return f"{10.0**power:g}" if -3 <= power <= 3 else f"$10^{{{power}}}$"
 
 
 def _short(name: str, *, longest: int = 18) -> str:
@@ -120,12 +132,12 @@ def _short(name: str, *, longest: int = 18) -> str:
 def spectra_plot(rows: Sequence[Row]) -> str:
     """Show every contestant's mean amplitude spectrum, both axes logarithmic, with the fitted range shaded."""
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": "spectra"}):
-        figure = Figure(figsize=(4.2, 3.2), layout="constrained")
+        figure = Figure(figsize=(4.4, 3.0), layout="constrained")
         axes = figure.subplots()
         for row in reversed(rows):
             spectrum = row.curves["spectrum"]
             cycles = np.arange(1, len(spectrum))
-            axes.loglog(cycles, np.maximum(spectrum[1:], 1e-9), color=row.color, lw=2.4 if row is rows[0] else 1.5)
+            axes.loglog(cycles, _positive(spectrum[1:]), color=row.color, lw=2.4 if row is rows[0] else 1.5)
         quarter = 2 * len(rows[0].curves["spectrum"]) // 4
         axes.axvspan(3, max(quarter, 3), color="#eef0f4", lw=0, zorder=0)
         axes.set_xlabel("cycles per image (coarse → fine)")
@@ -136,12 +148,12 @@ def spectra_plot(rows: Sequence[Row]) -> str:
 def gradients_plot(rows: Sequence[Row]) -> str:
     """Show every contestant's histogram of neighbouring pixels' differences, logarithmic in height."""
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": "gradients"}):
-        figure = Figure(figsize=(4.2, 3.2), layout="constrained")
+        figure = Figure(figsize=(4.4, 3.0), layout="constrained")
         axes = figure.subplots()
         centres = (GRADIENT_EDGES[1:] + GRADIENT_EDGES[:-1]) / 2
         for row in reversed(rows):
             axes.semilogy(
-                centres, np.maximum(row.curves["gradient"], 1e-6), color=row.color, lw=2.4 if row is rows[0] else 1.5
+                centres, _positive(row.curves["gradient"]), color=row.color, lw=2.4 if row is rows[0] else 1.5
             )
         axes.set_xlabel("difference of neighbouring pixels")
         axes.set_ylabel("share of differences")
@@ -153,7 +165,7 @@ def gradients_plot(rows: Sequence[Row]) -> str:
 def colors_plot(rows: Sequence[Row]) -> str:
     """Show how every contestant's red, green and blue are spread from dark to bright."""
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": "colors"}):
-        figure = Figure(figsize=(4.2, 3.2), layout="constrained")
+        figure = Figure(figsize=(4.4, 3.0), layout="constrained")
         panels = figure.subplots(1, 3, sharey=True)
         centres = (np.arange(N_COLOR_BINS) + 0.5) / N_COLOR_BINS
         for panel, name, others in zip(panels, ("red", "green", "blue"), ((1, 2), (0, 2), (0, 1)), strict=True):
@@ -167,6 +179,11 @@ def colors_plot(rows: Sequence[Row]) -> str:
         return _svg(
             figure, ident="colors", title="Histograms of red, green and blue of each contestant and of real photographs"
         )
+
+
+def _positive(curve: np.ndarray) -> np.ndarray:
+    # A logarithm has no place for an empty bin: the line breaks there.
+    return np.where(curve > 0, curve, np.nan)
 
 
 def _svg(figure: Figure, *, ident: str, title: str) -> str:

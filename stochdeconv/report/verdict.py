@@ -24,21 +24,26 @@ def number(value: float | None) -> str:
     if value == 0:
         return "0"
     size = abs(value)
-    if size >= 1e5 or size < 1e-3:
+    if size < 5e-4:
+        return "≈ 0"
+    if size >= 1e6:
         mantissa, exponent = f"{value:.1e}".split("e")
-        return f"{mantissa}·10^{int(exponent)}".replace("-", "−")
+        return f"{mantissa} · 10^{int(exponent)}".replace("-", "−")
     if size >= 100:
         text = f"{value:,.0f}"
     else:
-        text = f"{value:.{2 if size >= 1 else 3}g}" if size < 10 else f"{value:.1f}"
-        if 1 <= size < 10:
-            text = f"{value:.2f}"
+        text = f"{value:.{1 if size >= 10 else 2 if size >= 1 else 3}f}"
     return text.replace("-", "−")
 
 
 def percent(value: float | None) -> str:
     """Write a share as whole percent; a dash where there is none."""
-    return "–" if value is None else f"{100 * value:.0f} %"
+    return "–" if value is None else f"{100 * value:.0f}\u00a0%"
+
+
+def ratio(value: float) -> str:
+    """Write how many times as large with two digits."""
+    return f"{value:.2g}" if value < 0.1 else f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
 
 def find_verdict(metrics: Mapping[str, Any], roles: Mapping[str, str]) -> Verdict:
@@ -88,7 +93,7 @@ def _distance(metrics: Mapping[str, Any], roles: Mapping[str, str], best: str) -
             nearest = min(baselines, key=lambda name: contestants[name]["kid"]["value"])
             theirs = contestants[nearest]["kid"]["value"]
             text += (
-                f", {number(kid / theirs)} × the best baseline's ({nearest}, {number(theirs)})"
+                f", {ratio(kid / theirs)} × the best baseline's ({nearest}, {number(theirs)})"
                 if theirs > 0
                 else f"; best baseline {nearest} {number(theirs)}"
             )
@@ -119,12 +124,12 @@ def _variety(metrics: Mapping[str, Any], best: str) -> list[str]:
     of_real = metrics["real"]["pairwise_distance"]["value"]
     if value is None or not of_real:
         return []
-    ratio = value / of_real
-    if ratio < 0.8:
-        return [f"But its images resemble each other: variety {number(ratio)} × that of photographs."]
-    if ratio > 1.1:
-        return [f"Its images differ more than photographs do: variety {number(ratio)} × theirs."]
-    return [f"Its variety is that of photographs ({number(ratio)} ×)."]
+    times = value / of_real
+    if times < 0.8:
+        return [f"But its images resemble each other: variety {ratio(times)} × that of photographs."]
+    if times > 1.1:
+        return [f"Its images differ more than photographs do: variety {ratio(times)} × theirs."]
+    return [f"Its variety is that of photographs ({ratio(times)} ×)."]
 
 
 def _copied(metrics: Mapping[str, Any], best: str) -> list[str]:
