@@ -16,7 +16,8 @@ from stochdeconv import backend
 from stochdeconv.class_names import ClassName, find_class, load_class_names
 from stochdeconv.errors import InputError, LayerNotFoundError, ModelError, closest
 from stochdeconv.gradients import GRADIENT_RULES
-from stochdeconv.network_graph import LayerCopies, NetworkGraph, has_graph
+from stochdeconv.layer_copies import LayerCopies
+from stochdeconv.network_graph import NetworkGraph, has_graph
 from stochdeconv.pretrained import Pretrained, input_convention, load_application, load_keras_file
 
 Tensor = Any

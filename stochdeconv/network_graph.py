@@ -1,23 +1,16 @@
-"""The graph of a Keras model: layers in order, ReLUs split from the layers they are fused into, a part of it run."""
+"""The graph of a Keras model: its layers in order, with ReLUs split from the layers they are fused into."""
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import keras
-from keras import ops
-
-from stochdeconv.errors import ModelError
-from stochdeconv.gradients import rectify
-
-Tensor = Any
 
 # Layers that end in ``self.activation(...)``, so that replacing it by the identity gives what stands before it.
-_LAYERS_WITH_FUSED_ACTIVATION = (
+LAYERS_WITH_FUSED_ACTIVATION = (
     keras.layers.Conv1D,
     keras.layers.Conv2D,
     keras.layers.Conv3D,
@@ -74,7 +67,7 @@ class Step:
     @property
     def inputs(self) -> list:
         """Values the step needs, once per use."""
-        return [leaf for leaf in keras.tree.flatten((self.args, dict(self.kwargs))) if _is_symbol(leaf)]
+        return [leaf for leaf in keras.tree.flatten((self.args, dict(self.kwargs))) if is_symbol(leaf)]
 
     @property
     def type_name(self) -> str:
@@ -177,7 +170,7 @@ class NetworkGraph:
                     self.linear_symbols.setdefault(producer.name, step.inputs[0])
             elif step.type_name == "Concatenate" and all(id(symbol) in before_relu for symbol in step.inputs):
                 args, kwargs = keras.tree.map_structure(
-                    lambda leaf: before_relu[id(leaf)] if _is_symbol(leaf) else leaf, (step.args, dict(step.kwargs))
+                    lambda leaf: before_relu[id(leaf)] if is_symbol(leaf) else leaf, (step.args, dict(step.kwargs))
                 )
                 symbol = keras.KerasTensor(step.outputs[0].shape, dtype=step.outputs[0].dtype)
                 self.steps.append(Step(step.name, "layer", step.operation, args, kwargs, (symbol,)))
@@ -303,65 +296,6 @@ class NetworkGraph:
         return tuple(runs)
 
 
-class LayerCopies:
-    """Copies of a model's layers in one dtype, made when first needed; the model's own layers are never called.
-
-    Parameters
-    ----------
-    dtype : {"float32", "bfloat16"}
-        Of weights and computation.
-    """
-
-    def __init__(self, dtype: str):
-        self.dtype = dtype
-        self._copies: dict[tuple[int, str], Any] = {}
-
-    def prepare(self, steps: Iterable[Step]) -> None:
-        """Copy what these steps need. Variables are made here, so call it outside a compiled function."""
-        for step in steps:
-            if step.kind in {"layer", "linear"} and isinstance(step.operation, keras.layers.Layer):
-                self._of(step)
-
-    def run(self, steps: Iterable[Step], values: dict[int, Tensor], *, gradient_rule: str) -> None:
-        """Compute the steps, in inference mode.
-
-        Parameters
-        ----------
-        steps : iterable of Step
-            In order of computation.
-        values : dict of int to tensor
-            By ``id`` of the symbol: the network's input; receives all values computed.
-        gradient_rule : str
-            Backward rule of the ReLUs, see `gradients.Rectifier`.
-        """
-        for step in steps:
-            args, kwargs = keras.tree.map_structure(
-                lambda leaf: values[id(leaf)] if _is_symbol(leaf) else leaf, (step.args, dict(step.kwargs))
-            )
-            if step.kind == "relu":
-                result = rectify(args[0] if args else next(iter(kwargs.values())), gradient_rule, step.max_value)
-            elif step.kind == "softmax" and not isinstance(step.operation, keras.layers.Layer):
-                result = step.operation(*args, **kwargs)
-            elif step.kind == "softmax":
-                result = ops.softmax(args[0], axis=getattr(step.operation, "axis", -1))
-            elif isinstance(step.operation, keras.layers.Layer):
-                layer, takes_training = self._of(step)
-                if takes_training:
-                    kwargs["training"] = False
-                result = layer(*args, **kwargs)
-            else:
-                result = step.operation(*args, **kwargs)
-            for symbol, value in zip(step.outputs, keras.tree.flatten(result), strict=True):
-                values[id(symbol)] = value
-
-    def _of(self, step: Step) -> tuple[Any, bool]:
-        key = (id(step.operation), step.kind)
-        if key not in self._copies:
-            layer = _copy_layer(step, self.dtype)
-            self._copies[key] = (layer, "training" in inspect.signature(layer.call).parameters)
-        return self._copies[key]
-
-
 def has_graph(model: keras.Model) -> bool:
     """Tell whether a model is functional or sequential and built: subclassed models keep their graph to themselves."""
     # A functional model with a `call` of its own does something else than its graph says.
@@ -373,7 +307,8 @@ def has_graph(model: keras.Model) -> bool:
     return hasattr(model, "_run_through_graph")
 
 
-def _is_symbol(leaf: Any) -> bool:
+def is_symbol(leaf: Any) -> bool:
+    """Tell whether an argument of a step stands for a value."""
     return isinstance(leaf, keras.KerasTensor)
 
 
@@ -386,7 +321,7 @@ def _activation(operation: Any) -> tuple[str, bool, float | None]:
     if isinstance(operation, keras.layers.Softmax):
         return "softmax", False, None
     if isinstance(operation, keras.layers.Layer):
-        is_fused = isinstance(operation, _LAYERS_WITH_FUSED_ACTIVATION)
+        is_fused = isinstance(operation, LAYERS_WITH_FUSED_ACTIVATION)
         if not is_fused and not isinstance(operation, keras.layers.Activation):
             return "layer", False, None
         known: dict[Callable, tuple[str, float | None]] = {
@@ -400,37 +335,3 @@ def _activation(operation: Any) -> tuple[str, bool, float | None]:
     bare = {"Relu": ("relu", None), "Relu6": ("relu", 6.0), "Softmax": ("softmax", None)}
     kind, max_value = bare.get(type(operation).__name__, ("layer", None))
     return kind, False, max_value
-
-
-def _copy_layer(step: Step, dtype: str) -> Any:
-    layer = step.operation
-    try:
-        config = layer.get_config()
-        if layer.dtype_policy.name != dtype:
-            config["dtype"] = dtype
-        if isinstance(layer, _LAYERS_WITH_FUSED_ACTIVATION):
-            # The function itself: one written by the user has no name Keras could find it by.
-            config["activation"] = "linear" if step.kind == "linear" else layer.activation
-        if type(layer).__module__.startswith("keras."):
-            # The weights are overwritten below; drawing 100 million random ones first takes seconds.
-            config.update({key: "zeros" for key in config if key.endswith("_initializer")})
-        copy = type(layer).from_config(config)
-        copy(
-            *keras.tree.map_structure(_placeholder, step.args),
-            **keras.tree.map_structure(_placeholder, dict(step.kwargs)),
-        )
-        copy.set_weights(layer.get_weights())
-        if hasattr(copy, "finalize_state"):
-            copy.finalize_state()
-        copy.trainable = False
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ModelError(
-            f"layer '{step.name}' ({type(layer).__name__}) cannot be copied in {dtype}: {reason}; "
-            "a layer of your own needs get_config"
-        ) from error
-    return copy
-
-
-def _placeholder(leaf: Any) -> Any:
-    return keras.KerasTensor(leaf.shape, dtype=leaf.dtype) if _is_symbol(leaf) else leaf

@@ -1,0 +1,116 @@
+"""Running a part of a network's graph on copies of its layers, with ReLUs that follow a backward rule."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+from keras import ops
+
+from stochdeconv.errors import ModelError
+from stochdeconv.gradients import rectify
+from stochdeconv.network_graph import LAYERS_WITH_FUSED_ACTIVATION, Step, is_symbol
+
+Tensor = Any
+
+
+class LayerCopies:
+    """Copies of a model's layers in one dtype, made when first needed; the model's own layers are never called.
+
+    Parameters
+    ----------
+    dtype : {"float32", "bfloat16"}
+        Of weights and computation.
+    """
+
+    def __init__(self, dtype: str):
+        self.dtype = dtype
+        self._copies: dict[tuple[int, str], Any] = {}
+
+    def prepare(self, steps: Iterable[Step]) -> None:
+        """Copy what these steps need. Variables are made here, so call it outside a compiled function."""
+        for step in steps:
+            if step.kind in {"layer", "linear"} and isinstance(step.operation, keras.layers.Layer):
+                self._of(step)
+
+    def run(self, steps: Iterable[Step], values: dict[int, Tensor], *, gradient_rule: str) -> None:
+        """Compute the steps, in inference mode.
+
+        Parameters
+        ----------
+        steps : iterable of Step
+            In order of computation.
+        values : dict of int to tensor
+            By ``id`` of the symbol: the network's input; receives all values computed.
+        gradient_rule : str
+            Backward rule of the ReLUs, see `gradients.Rectifier`.
+        """
+        for step in steps:
+            args, kwargs = keras.tree.map_structure(
+                lambda leaf: values[id(leaf)] if is_symbol(leaf) else leaf, (step.args, dict(step.kwargs))
+            )
+            if step.kind == "relu":
+                result = rectify(args[0] if args else next(iter(kwargs.values())), gradient_rule, step.max_value)
+            elif step.kind == "softmax" and not isinstance(step.operation, keras.layers.Layer):
+                result = step.operation(*args, **kwargs)
+            elif step.kind == "softmax":
+                result = ops.softmax(args[0], axis=getattr(step.operation, "axis", -1))
+            elif isinstance(step.operation, keras.layers.Layer):
+                layer, takes_training = self._of(step)
+                if takes_training:
+                    kwargs["training"] = False
+                result = layer(*args, **kwargs)
+            else:
+                result = step.operation(*args, **kwargs)
+            for symbol, value in zip(step.outputs, keras.tree.flatten(result), strict=True):
+                values[id(symbol)] = value
+
+    def _of(self, step: Step) -> tuple[Any, bool]:
+        key = (id(step.operation), step.kind)
+        if key not in self._copies:
+            layer = _copy_layer(step, self.dtype)
+            self._copies[key] = (layer, "training" in inspect.signature(layer.call).parameters)
+        return self._copies[key]
+
+
+def _copy_layer(step: Step, dtype: str) -> Any:
+    layer = step.operation
+    if isinstance(layer, keras.layers.Lambda):
+        # Keras refuses to make Python code from a config, even of a function that is at hand.
+        return keras.layers.Lambda(layer.function, arguments=layer.arguments, name=layer.name, dtype=dtype)
+    try:
+        with warnings.catch_warnings():
+            # That a lambda makes a bad file does not matter here.
+            warnings.filterwarnings("ignore", message="The object being serialized includes a `lambda`")
+            config = layer.get_config()
+        if layer.dtype_policy.name != dtype:
+            config["dtype"] = dtype
+        if isinstance(layer, LAYERS_WITH_FUSED_ACTIVATION):
+            # The function itself: one written by the user has no name Keras could find it by.
+            config["activation"] = "linear" if step.kind == "linear" else layer.activation
+        if type(layer).__module__.startswith("keras."):
+            # The weights are overwritten below; drawing 100 million random ones first takes seconds.
+            config.update({key: "zeros" for key in config if key.endswith("_initializer")})
+        copy = type(layer).from_config(config)
+        copy(
+            *keras.tree.map_structure(_placeholder, step.args),
+            **keras.tree.map_structure(_placeholder, dict(step.kwargs)),
+        )
+        copy.set_weights(layer.get_weights())
+        if hasattr(copy, "finalize_state"):
+            copy.finalize_state()
+        copy.trainable = False
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(
+            f"layer '{step.name}' ({type(layer).__name__}) cannot be copied in {dtype}: {reason}; "
+            "a layer of your own needs get_config"
+        ) from error
+    return copy
+
+
+def _placeholder(leaf: Any) -> Any:
+    return keras.KerasTensor(leaf.shape, dtype=leaf.dtype) if is_symbol(leaf) else leaf
