@@ -149,7 +149,10 @@ def load_application(word: str, *, weights: str | Path | None = None, class_name
             + "; expected a name of keras.applications (vgg16, resnet50, ...) or the path of a .keras file"
         )
     constructor = getattr(keras.applications, known[name])
-    module = _module_of(known[name])
+    # Not every module of keras.applications shows its constructors, but each knows where it was written.
+    module = constructor.__module__.rsplit(".", 1)[-1]
+    if module not in _PREPROCESSING_OF_MODULE:
+        raise ModelError(f"how '{name}' wants its input is not known here: load it with Keras and pass the keras.Model")
     convention = input_convention(_PREPROCESSING_OF_MODULE[module])
     if weights is None:
         model = _download(constructor, name)
@@ -166,12 +169,6 @@ def load_application(word: str, *, weights: str | Path | None = None, class_name
     else:
         names = imagenet_class_names() if has_classes and model.output_shape[-1] == 1000 else None
     return Pretrained(model, name, name, convention, names)
-
-
-def _module_of(constructor_name: str) -> str:
-    return next(
-        module for module in _PREPROCESSING_OF_MODULE if hasattr(getattr(keras.applications, module), constructor_name)
-    )
 
 
 def _download(constructor: Any, name: str) -> keras.Model:

@@ -44,12 +44,12 @@ def test_a_candidate_can_be_told_by_its_wnid():
 
 
 def test_a_part_of_a_name_is_not_enough():
-    with pytest.raises(ClassNotFoundError, match="there is no class 'springer'.*'English springer'"):
+    with pytest.raises(ClassNotFoundError, match=r"there is no class 'springer'.*'English springer'"):
         find_class("springer", imagenet_class_names())
 
 
 def test_an_unknown_name_names_the_closest():
-    with pytest.raises(ClassNotFoundError, match="closest: .*'church'"):
+    with pytest.raises(ClassNotFoundError, match=r"closest: .*'church'"):
         find_class("chruch", imagenet_class_names())
     with pytest.raises(ClassNotFoundError, match="a name, a wnid or an index"):
         find_class("", imagenet_class_names())

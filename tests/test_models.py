@@ -106,7 +106,9 @@ def test_bounds_of_relus_are_reached(network):
 
 def test_a_concatenation_of_relus_has_linear_values(network):
     found = network.activations(images(), ["join", "join_linear", "branch_a_linear", "branch_b"], batch_size=3)
-    np.testing.assert_array_equal(found["join_linear"], np.concatenate([found["branch_a_linear"], found["branch_b"]], -1))
+    np.testing.assert_array_equal(
+        found["join_linear"], np.concatenate([found["branch_a_linear"], found["branch_b"]], -1)
+    )
     np.testing.assert_array_equal(np.maximum(found["join_linear"], 0), found["join"])
 
 
@@ -479,7 +481,9 @@ def test_an_unknown_layer_names_the_closest():
     vgg16 = load_model(keras.applications.VGG16(weights=None, include_top=False), preprocessing="caffe")
     with pytest.raises(LayerNotFoundError) as caught:
         vgg16.activations(images(), ["block5_conv4"])
-    assert str(caught.value).startswith("model 'vgg16' has no layer 'block5_conv4'; closest: 'block5_conv3', 'block5_conv2'")
+    assert str(caught.value).startswith(
+        "model 'vgg16' has no layer 'block5_conv4'; closest: 'block5_conv3', 'block5_conv2'"
+    )
     assert str(caught.value).endswith("all of them: stochdeconv layers vgg16")
 
 
