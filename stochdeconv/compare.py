@@ -46,7 +46,8 @@ def compare(
     contestants : mapping of str to sequence of path
         Name to run folders (as generate and maximize leave them), one or more a class. The class comes from run.json.
     real : path
-        Photographs that no statistics have seen: one folder (or text file of paths), or a tree with a folder a class (wnid or label).
+        Photographs that no statistics have seen: one folder (or text file of paths), or a tree with a folder a class
+        (wnid or label).
     judge : ImageModel
         A classifier that had no part in making the images; classes are matched by wnid.
     output : path
@@ -63,8 +64,9 @@ def compare(
     Returns
     -------
     dict
-        The content of metrics.json: every figure is ``{"value", "low", "high"}``, a 95 % interval; None where it is undefined. Figures are
-        computed class by class and averaged over the classes; those of each class are under ``"classes"``.
+        The content of metrics.json: every figure is ``{"value", "low", "high"}``, a 95 % interval; None where it is
+        undefined. Figures are computed class by class and averaged over the classes; those of each class are under
+        ``"classes"``.
 
     Raises
     ------

@@ -51,8 +51,8 @@ def inside_radii(features: np.ndarray, real: np.ndarray, *, same: np.ndarray) ->
 def density(within: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """Make the figure density: how many real photographs' neighbourhoods an image lies in, over k.
 
-    density = 1 / (k n) · Σ over images and photographs of [image within the photograph's k-th neighbour radius]. Real images give about 1, more
-    is possible (images that crowd where photographs crowd), 0 is far from every photograph.
+    density = 1 / (k n) · Σ over images and photographs of [image within the photograph's k-th neighbour radius]. Real
+    images give about 1, more is possible (images that crowd where photographs crowd), 0 is far from every photograph.
 
     Parameters
     ----------
@@ -64,9 +64,8 @@ def density(within: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     callable
         ``counts`` (replicate, image) -> density (replicate,).
 
-    Notes
-    -----
-    Source: Naeem, Oh, Uh, Choi and Yoo, *Reliable Fidelity and Diversity Metrics for Generative Models*, ICML 2020, k = 5.
+    Notes ----- Source: Naeem, Oh, Uh, Choi and Yoo, *Reliable Fidelity and Diversity Metrics for Generative Models*,
+    ICML 2020, k = 5.
     """
     per_image = within.sum(axis=1) / N_NEIGHBOURS
 
@@ -79,8 +78,8 @@ def density(within: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 def coverage(within: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """Make the figure coverage: the fraction of real photographs with at least one image inside their radius.
 
-    coverage = 1 / N · Σ over photographs of [some image within the photograph's k-th neighbour radius], 0 to 1. It grows with the number of
-    images: compare it at equal numbers only, and with that of as many real photographs.
+    coverage = 1 / N · Σ over photographs of [some image within the photograph's k-th neighbour radius], 0 to 1. It
+    grows with the number of images: compare it at equal numbers only, and with that of as many real photographs.
 
     Parameters, result and source as in `density`.
     """

@@ -141,7 +141,8 @@ def match_classes(contestants: Sequence[Contestant], real: Path, train: Path | N
     ----------
     contestants : sequence of Contestant
     real, train : path
-        A folder of images (or text file of paths) of the one class there is, or a tree with a folder a class, named by wnid or label.
+        A folder of images (or text file of paths) of the one class there is, or a tree with a folder a class, named
+        by wnid or label.
 
     Returns
     -------
@@ -225,7 +226,7 @@ def _comparable(label: str) -> str:
 
 
 def find_warnings(contestants: Sequence[Contestant], *, judge_hash: str) -> list[str]:
-    """List what a reader should know of the runs before believing the figures: a judge that judges itself, unfinished runs, unequal numbers."""
+    """List what a reader should know of the runs first: a judge of its own images, unfinished runs, unequal numbers."""
     warnings = []
     for contestant in contestants:
         for run in contestant.runs:

@@ -103,7 +103,8 @@ def measure_figures(
     same : ndarray of int of shape (image,), optional
         For real photographs as a contestant: each one's row in the reference, so that none is compared with itself.
     against : ndarray of int, optional
-        Rows of the reference to measure against instead of all of them (for two disjoint halves). Units and thresholds stay those of the full set.
+        Rows of the reference to measure against instead of all of them (for two disjoint halves). Units and
+        thresholds stay those of the full set.
 
     Returns
     -------

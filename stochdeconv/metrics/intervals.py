@@ -1,7 +1,7 @@
 """Intervals of figures: which images are drawn again, and what the draws say.
 
-A draw is a row of ``counts``: how many times each image is in it. Every figure of this package takes such counts, so that the value and
-its resampled replicates come from one formula.
+A draw is a row of ``counts``: how many times each image is in it. Every figure of this package takes such counts, so
+that the value and its resampled replicates come from one formula.
 """
 
 from __future__ import annotations
@@ -87,11 +87,13 @@ def subsample(
 ) -> Estimate:
     """Estimate a figure that counts how much *different* there is in a set, by subsampling halves.
 
-    A bootstrap draw holds copies (about 37 % of the images are missing from it), so it understates such a figure: Vendi score, coverage
-    and the distance of a pooled histogram. A half without repetition holds none. Its size lowers the figure too, so what is used is the
-    relative spread around the halves' own mean, scaled from half to full size by sqrt(m / (n - m)) (the delete-d jackknife's factor).
+    A bootstrap draw holds copies (about 37 % of the images are missing from it), so it understates such a figure:
+    Vendi score, coverage and the distance of a pooled histogram. A half without repetition holds none. Its size
+    lowers the figure too, so what is used is the relative spread around the halves' own mean, scaled from half to
+    full size by sqrt(m / (n - m)) (the delete-d jackknife's factor).
 
-    Parameters and result as in `bootstrap`; ``highest`` is what the figure can reach (no figure of this kind is negative). Below four images there is a value but no interval.
+    Parameters and result as in `bootstrap`; ``highest`` is what the figure can reach (no figure of this kind is
+    negative). Below four images there is a value but no interval.
     """
     if n_images < 1:
         return UNDEFINED
@@ -130,8 +132,9 @@ def average(estimates: Sequence[Estimate], *, seed: Sequence[int]) -> Estimate:
 def interval(estimate: Estimate) -> dict[str, float | None]:
     """Write an estimate as ``{"value", "low", "high"}``: the 95 % percentile interval of its replicates.
 
-    A value that is undefined, and the interval of a figure that has none (one image, no pair of images), are None. Draws in which the figure is
-    undefined (all copies of one image: no pair) are left out; where fewer than half remain, no interval is given.
+    A value that is undefined, and the interval of a figure that has none (one image, no pair of images), are None.
+    Draws in which the figure is undefined (all copies of one image: no pair) are left out; where fewer than half
+    remain, no interval is given.
     """
     if not np.isfinite(estimate.value):
         return {"value": None, "low": None, "high": None}
@@ -143,7 +146,7 @@ def interval(estimate: Estimate) -> dict[str, float | None]:
 
 
 def mean_of(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Turn one number per image into a figure: its mean over the drawn images, images without a number (NaN) left out."""
+    """Turn one number per image into a figure: its mean, images without a number (NaN) left out."""
     values = np.asarray(values, dtype=np.float64)
     known = np.isfinite(values)
     filled = np.where(known, values, 0.0)
@@ -156,7 +159,7 @@ def mean_of(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def median_of(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Turn one number per image into a figure: its median over the drawn images, for numbers with a long tail; NaN as in `mean_of`."""
+    """Turn one number per image into a figure: its median, for numbers with a long tail; NaN as in `mean_of`."""
     values = np.asarray(values, dtype=np.float64)
     order = np.argsort(values, kind="stable")
     order = order[np.isfinite(values[order])]

@@ -25,8 +25,9 @@ def cubic_kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def kernel_distance(features: np.ndarray, real: np.ndarray, *, same: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """Make the figure KID: squared maximum mean discrepancy to the real photographs with the cubic kernel, unbiased.
 
-    KID = mean k(x, x') + mean k(y, y') - 2 mean k(x, y), each mean over pairs of *different* images: neither an image with itself, nor
-    with its copy in a bootstrap draw, nor a real photograph with itself where real photographs are the contestant.
+    KID = mean k(x, x') + mean k(y, y') - 2 mean k(x, y), each mean over pairs of *different* images: neither an image
+    with itself, nor with its copy in a bootstrap draw, nor a real photograph with itself where real photographs are
+    the contestant.
 
     Parameters
     ----------
@@ -40,13 +41,11 @@ def kernel_distance(features: np.ndarray, real: np.ndarray, *, same: np.ndarray)
     Returns
     -------
     callable
-        ``counts`` (replicate, image) -> KID (replicate,), without unit; 0 expected for real photographs, and slightly negative values do
-        occur. NaN where there is no pair of different images, or fewer than two photographs.
+        ``counts`` (replicate, image) -> KID (replicate,), without unit; 0 expected for real photographs, and slightly
+        negative values do occur. NaN where there is no pair of different images, or fewer than two photographs.
 
-    Notes
-    -----
-    Source: Bińkowski, Sutherland, Arbel and Gretton, *Demystifying MMD GANs*, ICLR 2018; estimator of Gretton et al., JMLR 2012, lemma 6. We keep
-    the whole sets where the former averages over subsets.
+    Notes ----- Source: Bińkowski, Sutherland, Arbel and Gretton, *Demystifying MMD GANs*, ICLR 2018; estimator of
+    Gretton et al., JMLR 2012, lemma 6. We keep the whole sets where the former averages over subsets.
     """
     among_real = cubic_kernel(real, real)
     np.fill_diagonal(among_real, 0.0)

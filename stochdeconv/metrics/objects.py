@@ -30,7 +30,7 @@ def class_activation_maps(feature_maps: np.ndarray, class_weights: np.ndarray) -
 
 
 def peak_threshold(real_maps: np.ndarray) -> float:
-    """Take half the median, over real photographs, of the maps' maxima; NaN where that is not positive (the judge sees no object)."""
+    """Take half the median of the real photographs' map maxima; NaN where it is not positive (no object is seen)."""
     if not len(real_maps):
         return float("nan")
     median = float(np.median(real_maps.max(axis=(1, 2))))
@@ -40,8 +40,8 @@ def peak_threshold(real_maps: np.ndarray) -> float:
 def count_peaks(maps: np.ndarray, *, threshold: float) -> np.ndarray:
     """Count the places of each map where a class peaks: one object gives one peak, a tiled texture many.
 
-    A peak is a position above the threshold, not below any of its eight neighbours. Higher peaks first, a peak nearer than a fifth of the
-    side to an accepted one is dropped.
+    A peak is a position above the threshold, not below any of its eight neighbours. Higher peaks first, a peak nearer
+    than a fifth of the side to an accepted one is dropped.
 
     Parameters
     ----------

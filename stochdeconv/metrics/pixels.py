@@ -22,8 +22,9 @@ def luminance(images: np.ndarray) -> np.ndarray:
 def radial_spectra(images: np.ndarray) -> np.ndarray:
     """Measure how much of an image is coarse and how much is fine: its amplitude spectrum, averaged around the circle.
 
-    The grey image's central square, less its mean, under a Hann window in both directions; absolute value of its discrete Fourier transform,
-    divided by the number of pixels; averaged over all frequencies that round to the same number of cycles an image.
+    The grey image's central square, less its mean, under a Hann window in both directions; absolute value of its
+    discrete Fourier transform, divided by the number of pixels; averaged over all frequencies that round to the same
+    number of cycles an image.
 
     Parameters
     ----------
@@ -141,8 +142,8 @@ def color_distance(histograms: np.ndarray, real: np.ndarray, *, same: np.ndarray
     Returns
     -------
     callable
-        ``counts`` (replicate, image) -> distance (replicate,), 0 (the same colours) to 1 (none in common), base-2 logarithm. NaN where
-        no real photograph remains.
+        ``counts`` (replicate, image) -> distance (replicate,), 0 (the same colours) to 1 (none in common), base-2
+        logarithm. NaN where no real photograph remains.
 
     Notes
     -----

@@ -20,8 +20,8 @@ def pairwise_distance(features: np.ndarray) -> Callable[[np.ndarray], np.ndarray
     Returns
     -------
     callable
-        ``counts`` (replicate, image) -> distance (replicate,), in standard deviations of the real features; pairs of copies of one image are left
-        out; NaN where no pair remains.
+        ``counts`` (replicate, image) -> distance (replicate,), in standard deviations of the real features; pairs of
+        copies of one image are left out; NaN where no pair remains.
     """
     distances = cdist(features, features)
 
@@ -42,8 +42,8 @@ def median_distance(real: np.ndarray) -> float:
 def vendi(features: np.ndarray, *, length_scale: float) -> Callable[[np.ndarray], np.ndarray]:
     """Make the figure Vendi score: the effective number of different images.
 
-    Vendi = exp(-Σ λ log λ) over the eigenvalues λ of K / n, K_ij = exp(-|x_i - x_j|² / (2 ℓ²)): 1 for n copies of one image, n for n images
-    with nothing in common. It grows with n: compare it at equal numbers only.
+    Vendi = exp(-Σ λ log λ) over the eigenvalues λ of K / n, K_ij = exp(-|x_i - x_j|² / (2 ℓ²)): 1 for n copies of one
+    image, n for n images with nothing in common. It grows with n: compare it at equal numbers only.
 
     Parameters
     ----------
@@ -54,13 +54,12 @@ def vendi(features: np.ndarray, *, length_scale: float) -> Callable[[np.ndarray]
     Returns
     -------
     callable
-        ``counts`` (replicate, image) -> score (replicate,). Rows must be equally long subsets (0 or 1) or hold every image once.
-        NaN where the length scale is not positive, or for a single image, which has no variety.
+        ``counts`` (replicate, image) -> score (replicate,). Rows must be equally long subsets (0 or 1) or hold every
+        image once. NaN where the length scale is not positive, or for a single image, which has no variety.
 
-    Notes
-    -----
-    Source: Friedman and Dieng, *The Vendi Score: A Diversity Evaluation Metric for Machine Learning*, TMLR 2023. Their package (vendi-score 0.0.3)
-    reaches into a SciPy namespace that SciPy 2 removes, so the two lines are here.
+    Notes ----- Source: Friedman and Dieng, *The Vendi Score: A Diversity Evaluation Metric for Machine Learning*,
+    TMLR 2023. Their package (vendi-score 0.0.3) reaches into a SciPy namespace that SciPy 2 removes, so the two lines
+    are here.
     """
     squared = cdist(features, features, "sqeuclidean")
 
@@ -90,7 +89,8 @@ def nearest_photographs(features: np.ndarray, train: np.ndarray) -> tuple[np.nda
     Returns
     -------
     distances : ndarray of shape (image,)
-        Euclidean, in standard deviations of the real features. A large distance alone proves nothing: noise is far from every photograph.
+        Euclidean, in standard deviations of the real features. A large distance alone proves nothing: noise is far
+        from every photograph.
     rows : ndarray of int of shape (image,)
         Which photograph.
     """

@@ -29,10 +29,8 @@ def number(value: float | None) -> str:
     if size >= 1e6:
         mantissa, exponent = f"{value:.1e}".split("e")
         return f"{mantissa} · 10^{int(exponent)}".replace("-", "−")
-    if size >= 100:
-        text = f"{value:,.0f}"
-    else:
-        text = f"{value:.{1 if size >= 10 else 2 if size >= 1 else 3}f}"
+    n_decimals = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3
+    text = f"{value:,.{n_decimals}f}"
     return text.replace("-", "−")
 
 
@@ -111,7 +109,8 @@ def _recognised(metrics: Mapping[str, Any], best: str) -> list[str]:
     if figures["value"] is None:
         return []
     others = {name: row["judge_top1"]["value"] for name, row in metrics["contestants"].items() if name != best}
-    text = f"The judge names {percent(figures['value'])} of its images correctly (real photographs: {percent(metrics['real']['judge_top1']['value'])}"
+    of_real = percent(metrics["real"]["judge_top1"]["value"])
+    text = f"The judge names {percent(figures['value'])} of its images correctly (real photographs: {of_real}"
     better = [name for name, value in others.items() if value is not None and value > figures["value"]]
     if better:
         leader = max(better, key=lambda name: others[name])
@@ -138,5 +137,6 @@ def _copied(metrics: Mapping[str, Any], best: str) -> list[str]:
     if value is None or not of_real or value >= 0.9 * of_real:
         return []
     return [
-        f"Careful: its images lie nearer to training photographs ({number(value)}) than new photographs do ({number(of_real)}): they may be copies."
+        f"Careful: its images lie nearer to training photographs ({number(value)}) "
+        f"than new photographs do ({number(of_real)}): they may be copies."
     ]

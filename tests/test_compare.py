@@ -1,0 +1,351 @@
+"""compare: contestants whose order is known, the structure promised, and one clear error for every bad input."""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from stochdeconv import images as image_files
+from stochdeconv.compare import compare
+from stochdeconv.errors import ExistingOutputError, InputError, MissingInputError
+from stochdeconv.metrics.figures import FIGURE_KEYS
+from stochdeconv.models import load_model
+
+SIZE = 24
+WNIDS = {"cat": "n00000001", "dog": "n00000002"}
+CAT = {"index": 5, "wnid": "n00000001", "label": "cat"}  # the generator numbers classes in its own way
+DOG = {"index": 6, "wnid": "n00000002", "label": "dog"}
+
+
+def photograph(seed, *, label="cat"):
+    """A reddish (cat) or bluish (dog) disc on a soft ground."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:SIZE, :SIZE] / SIZE
+    disc = np.hypot(y - rng.uniform(0.3, 0.7), x - rng.uniform(0.3, 0.7)) < rng.uniform(0.15, 0.3)
+    color = [0.8, 0.3, 0.2] if label == "cat" else [0.2, 0.3, 0.8]
+    image = np.full((SIZE, SIZE, 3), rng.uniform(0.3, 0.6)) + 0.2 * y[..., None]
+    image[disc] = np.array(color) + rng.normal(0, 0.08, size=3)
+    return np.clip(image + rng.normal(0, 0.02, size=image.shape), 0, 1)
+
+
+def noise(seed):
+    return np.random.default_rng(1000 + seed).random((SIZE, SIZE, 3))
+
+
+def write_photographs(folder, seeds, *, label="cat"):
+    for seed in seeds:
+        image_files.save_png(folder / f"{seed:04d}.png", photograph(seed, label=label))
+    return folder
+
+
+def write_run(folder, images, *, named=CAT, command="generate", **record):
+    for index, image in enumerate(images):
+        image_files.save_png(folder / f"image_{index:03d}.png", image)
+    image_files.save_png(folder / "contact_sheet.png", image_files.contact_sheet(np.stack(images)))
+    content = {
+        "command": command,
+        "class": named,
+        "settings": {"n_steps": 256, "preset": "<b>bold</b>"},
+        "seed": 0,
+        "model": {"name": "net", "source": "net", "weights_hash": "another"},
+        "n_images": len(images),
+        "complete": True,
+    }
+    (folder / "run.json").write_text(json.dumps(content | record))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def judge():
+    """A network that calls red discs cats, blue ones dogs and everything else a cow."""
+    keras.utils.set_random_seed(3)
+    image = keras.Input((16, 16, 3))
+    x = layers.Conv2D(8, 3, padding="same", activation="relu", name="map")(image)
+    x = layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, layers.Dense(3, activation="softmax", name="classes")(x), name="little-judge")
+    kernel, bias = model.get_layer("map").get_weights()
+    kernel[..., :2] = 0
+    kernel[1, 1, :, 0], kernel[1, 1, :, 1] = [1, 0, -1], [-1, 0, 1]
+    bias[:2] = -0.15
+    model.get_layer("map").set_weights([kernel, bias])
+    weights = np.zeros((8, 3))
+    weights[:2, 1:] = [[50, -50], [-50, 50]]
+    model.get_layer("classes").set_weights([weights, np.array([1.0, 0, 0])])
+    names = [{"wnid": "n00000009", "label": "cow"}, *({"wnid": wnid, "label": label} for label, wnid in WNIDS.items())]
+    return load_model(model, preprocessing="none", class_names=names)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """Two classes of photographs, and contestants from good to hopeless."""
+    root = tmp_path_factory.mktemp("data")
+    for label in WNIDS:
+        # One folder is named by wnid, the other by label: both are found.
+        folder = WNIDS[label] if label == "cat" else label
+        write_photographs(root / "real" / folder, range(24), label=label)
+        write_photographs(root / "train" / folder, range(100, 130), label=label)
+        named = CAT if label == "cat" else DOG
+        good = [photograph(seed, label=label) for seed in range(200, 208)]
+        write_run(root / "runs" / "good" / label, good, named=named)
+        write_run(root / "runs" / "copies" / label, [photograph(100, label=label)] * 8, named=named)
+        write_run(root / "runs" / "noise" / label, [noise(s) for s in range(8)], named=named, command="maximize")
+    return root
+
+
+def runs(data, *names, classes=("cat", "dog")):
+    return {name: [data / "runs" / name / label for label in classes] for name in names}
+
+
+@pytest.fixture(scope="session")
+def result(data, judge, tmp_path_factory):
+    output = tmp_path_factory.mktemp("out") / "new"
+    calls = []
+    metrics = compare(
+        runs(data, "noise", "good", "copies"),
+        real=data / "real",
+        judge=judge,
+        output=output,
+        train=data / "train",
+        progress=lambda *call: calls.append(call),
+    )
+    return metrics, output, calls
+
+
+def value(metrics, name, key):
+    row = metrics["contestants"][name] if name in metrics["contestants"] else metrics[name]
+    return row[key]["value"]
+
+
+def test_metrics_json_has_the_structure_promised(result):
+    metrics, output, _ = result
+    assert json.loads((output / "metrics.json").read_text()) == metrics
+    assert list(metrics["contestants"]) == ["noise", "good", "copies"]
+    for row in [*metrics["contestants"].values(), metrics["real"], metrics["real_vs_real"]]:
+        assert list(row) == ["n", *FIGURE_KEYS]
+        assert all(set(row[key]) == {"value", "low", "high"} for key in FIGURE_KEYS)
+    assert metrics["contestants"]["good"]["n"] == metrics["real"]["n"] == 16
+    assert set(metrics) >= {"judge", "settings", "classes", "marks", "warnings"}
+    assert sorted(path.name for path in output.iterdir()) == ["metrics.json", "report.html"]
+
+
+def test_contestants_come_in_the_order_they_deserve(result):
+    metrics, _, _ = result
+    assert value(metrics, "good", "kid") < value(metrics, "copies", "kid") < value(metrics, "noise", "kid")
+    assert value(metrics, "good", "judge_top1") == value(metrics, "real", "judge_top1") == 1
+    assert value(metrics, "noise", "judge_top1") < 1
+    assert value(metrics, "good", "coverage") > value(metrics, "copies", "coverage")
+    assert value(metrics, "noise", "coverage") == 0
+    assert value(metrics, "copies", "pairwise_distance") == pytest.approx(0, abs=1e-5)
+    assert value(metrics, "copies", "vendi") == pytest.approx(1)
+    assert value(metrics, "copies", "nearest_train_distance") == pytest.approx(0, abs=1e-5)
+    assert value(metrics, "good", "nearest_train_distance") > 0.1
+    assert value(metrics, "good", "color_distance") < value(metrics, "noise", "color_distance")
+    low, high = (metrics["real"]["kid"][end] for end in ("low", "high"))
+    assert low < 0.3
+    assert high > -0.3
+
+
+def test_every_interval_holds_its_value(result):
+    metrics, _, _ = result
+    for row in metrics["contestants"].values():
+        for key in FIGURE_KEYS:
+            figure = row[key]
+            if figure["low"] is not None:
+                assert figure["low"] - 1e-9 <= figure["value"] <= figure["high"] + 1e-9, key
+
+
+def test_top5_needs_a_hundred_classes_and_objects_a_class_map(result):
+    metrics, _, _ = result
+    assert value(metrics, "good", "judge_top5") is None
+    assert value(metrics, "good", "cam_peaks") is not None
+
+
+def test_figures_are_means_over_the_classes(result):
+    metrics, _, _ = result
+    classes = metrics["classes"]
+    assert list(classes) == ["n00000001", "n00000002"]
+    for key in FIGURE_KEYS:
+        of_classes = [one["contestants"]["good"][key]["value"] for one in classes.values()]
+        if None not in of_classes:
+            assert value(metrics, "good", key) == pytest.approx(np.mean(of_classes))
+
+
+def test_each_image_names_its_nearest_training_photograph(result, data):
+    metrics, _, _ = result
+    pictures = metrics["classes"]["n00000001"]["contestants"]["copies"]["images"]
+    assert {Path(picture["nearest_train"]["file"]) for picture in pictures} == {data / "train" / "n00000001" / "0100.png"}
+    assert {picture["judge_label"] for picture in pictures} == {"cat"}
+
+
+def test_only_what_generate_made_is_held_against_the_baselines(result):
+    metrics, _, _ = result
+    assert set(metrics["marks"]) == {"good", "copies"}
+    assert metrics["marks"]["good"]["kid"]["met"] is True
+    assert metrics["marks"]["copies"]["vendi"]["met"] is False
+
+
+def test_progress_reaches_its_total(result):
+    _, _, calls = result
+    dones = [done for done, _, _ in calls]
+    assert dones == sorted(dones)
+    assert {total for _, total, _ in calls} == {2 * (24 + 30 + 3 * 8)}
+    assert calls[-1][0] == calls[-1][1]
+
+
+def test_same_input_same_bytes(data, judge, tmp_path):
+    outputs = [tmp_path / "one", tmp_path / "two"]
+    for output in outputs:
+        compare(runs(data, "good", classes=["cat"]), real=data / "real", judge=judge, output=output)
+    for name in ("metrics.json", "report.html"):
+        assert (outputs[0] / name).read_bytes() == (outputs[1] / name).read_bytes()
+
+
+def small(judge, tmp_path, images, *, real=None, named=CAT, **more):
+    """Compare one run of one class with one folder of photographs."""
+    run = write_run(tmp_path / "run", images, named=named, **more)
+    real = real or write_photographs(tmp_path / "real", range(12))
+    return compare({"mine": run}, real=real, judge=judge, output=tmp_path / "out")
+
+
+def test_a_single_image_gives_what_can_be_said(judge, tmp_path):
+    row = small(judge, tmp_path, [photograph(50)])["contestants"]["mine"]
+    assert row["judge_top1"] == {"value": 1.0, "low": None, "high": None}
+    for key in ("kid", "pairwise_distance", "vendi"):
+        assert row[key]["value"] is None
+
+
+def test_few_photographs_are_no_crash(judge, tmp_path):
+    real = write_photographs(tmp_path / "few", range(3))
+    metrics = small(judge, tmp_path, [photograph(50), photograph(51)], real=real)
+    assert metrics["contestants"]["mine"]["coverage"]["value"] is None
+    assert metrics["contestants"]["mine"]["kid"]["value"] is not None
+    only = write_photographs(tmp_path / "only", range(1))
+    metrics = compare({"mine": tmp_path / "run"}, real=only, judge=judge, output=tmp_path / "out2")
+    assert metrics["contestants"]["mine"]["kid"]["value"] is None
+    assert any("1 real photographs for 2 images" in warning for warning in metrics["warnings"])
+
+
+def test_without_a_class_the_figures_that_need_one_are_null(judge, tmp_path):
+    metrics = small(judge, tmp_path, [photograph(s) for s in range(50, 54)], named=None)
+    row = metrics["contestants"]["mine"]
+    assert row["judge_top1"]["value"] is row["cam_peaks"]["value"] is None
+    assert row["kid"]["value"] is not None
+    assert metrics["warnings"] == []
+
+
+def test_a_class_the_judge_does_not_know_is_said(judge, tmp_path):
+    named = {"index": 1, "wnid": "n77777777", "label": "dog"}  # the judge's dog has another wnid
+    metrics = small(judge, tmp_path, [photograph(s) for s in range(50, 54)], named=named)
+    assert metrics["contestants"]["mine"]["judge_top1"]["value"] is None
+    assert any("does not know the class 'dog'" in warning for warning in metrics["warnings"])
+
+
+def test_a_judge_of_its_own_images_is_a_warning(judge, tmp_path):
+    own = {"name": "judge", "source": "judge", "weights_hash": judge.weights_hash}
+    metrics = small(judge, tmp_path, [photograph(s) for s in range(50, 54)], model=own)
+    assert any("judge made the images of 'mine' itself" in warning for warning in metrics["warnings"])
+    assert "judge made the images of" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_other_sizes_and_numbers_are_compared_at_the_smallest_and_said(judge, tmp_path, data):
+    large = [image_files.resize(photograph(s).astype(np.float32), (32, 40)) for s in range(50, 54)]
+    write_run(tmp_path / "large", large)
+    contestants = {"large": [tmp_path / "large"], "good": [data / "runs" / "good" / "cat"]}
+    metrics = compare(contestants, real=data / "real" / "n00000001", judge=judge, output=tmp_path / "out")
+    assert metrics["settings"]["image_size"] == [SIZE, SIZE]
+    assert any("32×40 ('large')" in warning for warning in metrics["warnings"])
+    assert any("large 4, good 8" in warning for warning in metrics["warnings"])
+
+
+def test_training_photographs_among_the_real_ones_are_left_out_and_said(judge, tmp_path):
+    run = write_run(tmp_path / "run", [photograph(s) for s in range(50, 54)])
+    real = write_photographs(tmp_path / "real", range(12))
+    train = write_photographs(tmp_path / "train", range(8, 20))
+    metrics = compare({"mine": run}, real=real, judge=judge, output=tmp_path / "out", train=train)
+    assert metrics["classes"]["n00000001"]["n_train"] == 8
+    assert metrics["real"]["nearest_train_distance"]["value"] > 0.1
+    assert any(warning.startswith("4 of 12 training photographs") for warning in metrics["warnings"])
+
+
+def test_the_same_photographs_twice_leave_no_nearest_one(judge, tmp_path):
+    run = write_run(tmp_path / "run", [photograph(s) for s in range(50, 54)])
+    real = write_photographs(tmp_path / "real", range(12))
+    metrics = compare({"mine": run}, real=real, judge=judge, output=tmp_path / "out", train=real)
+    assert metrics["contestants"]["mine"]["nearest_train_distance"]["value"] is None
+
+
+def test_existing_output_is_refused_and_kept(judge, data, tmp_path):
+    (tmp_path / "report.html").write_text("old")
+    arguments = {"real": data / "real", "judge": judge, "output": tmp_path}
+    with pytest.raises(ExistingOutputError, match=r"already holds report.html.*--overwrite"):
+        compare(runs(data, "good"), **arguments)
+    assert (tmp_path / "report.html").read_text() == "old"
+    compare(runs(data, "good", classes=["cat"]), **arguments, overwrite=True)
+    assert (tmp_path / "report.html").read_text() != "old"
+
+
+def broken_photograph(tmp_path):
+    real = write_photographs(tmp_path / "broken", range(7))
+    (real / "0003.png").write_bytes((real / "0003.png").read_bytes()[:80])
+    return real
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda a, t, d: a.update(contestants={}), InputError, "nothing to compare"),
+        (lambda a, t, d: a.update(contestants={"x": [t / "none"]}), MissingInputError, "no such run folder"),
+        (lambda a, t, d: a.update(contestants={"x": [d / "real"]}), MissingInputError, r"holds no run.json"),
+        (lambda a, t, d: a.update(contestants={"real": a["contestants"]["good"]}), InputError, "cannot be called 'real'"),
+        (lambda a, t, d: a["contestants"].update(x=a["contestants"]["good"] * 2), InputError, "twice"),
+        (lambda a, t, d: a["contestants"].update(runs(d, "noise", classes=["cat"])), InputError, "'noise' has no images"),
+        (lambda a, t, d: a.update(real=t / "none"), MissingInputError, r"no such folder of photographs.*--real"),
+        (lambda a, t, d: a.update(train=t / "none"), MissingInputError, r"no such folder of photographs.*--train"),
+        (lambda a, t, d: a.update(real=d / "real" / "dog"), InputError, "several classes are compared"),
+        (lambda a, t, d: a.update(real=t), InputError, "no folder for the class 'cat'"),
+        (lambda a, t, d: a.update(real=broken_photograph(t)), InputError, "0003.png"),
+    ],
+)
+def test_bad_input_is_one_clear_error_and_writes_nothing(change, error, message, judge, data, tmp_path):
+    write_photographs(tmp_path / "zebra", range(2))
+    write_photographs(tmp_path / "horse", range(2))
+    one_class = change.__code__.co_names and "broken_photograph" in change.__code__.co_names
+    arguments = {
+        "contestants": runs(data, "good", classes=["cat"] if one_class else ["cat", "dog"]),
+        "real": data / "real",
+        "judge": judge,
+        "output": tmp_path / "out",
+    }
+    change(arguments, tmp_path, data)
+    with pytest.raises(error, match=message) as caught:
+        compare(arguments.pop("contestants"), **arguments)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_photographs_of_another_class_are_refused(judge, data, tmp_path):
+    with pytest.raises(InputError, match="holds another class"):
+        compare(
+            runs(data, "good", classes=["dog"]), real=data / "real" / "n00000001", judge=judge, output=tmp_path / "out"
+        )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "cannot be read"), ("[]", "not a record"), ('{"class": "cat"}', "expected null or an object")],
+)
+def test_a_damaged_record_is_one_clear_error(content, message, judge, data, tmp_path):
+    run = write_run(tmp_path / "run", [photograph(1)])
+    (run / "run.json").write_text(content)
+    with pytest.raises(InputError, match=message):
+        compare({"x": run}, real=data / "real", judge=judge, output=tmp_path / "out")
+
+
+def test_a_run_without_images_is_one_clear_error(judge, data, tmp_path):
+    run = write_run(tmp_path / "run", [photograph(1)])
+    (run / "image_000.png").unlink()
+    with pytest.raises(InputError, match="no image_000.png"):
+        compare({"x": run}, real=data / "real", judge=judge, output=tmp_path / "out")
