@@ -81,10 +81,10 @@ class ExactSum:
         low += error
         high[:] = total
 
-    def merge(self, other: ExactSum) -> None:
-        """Add another sum."""
-        self.add(other.high)
-        self.low += other.low
+    def merge(self, high: np.ndarray, low: np.ndarray) -> None:
+        """Add another sum's two parts."""
+        self.add(high)
+        self.low += low
 
     @property
     def value(self) -> np.ndarray:

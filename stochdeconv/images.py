@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import os
 import threading
@@ -16,7 +17,8 @@ from stochdeconv.errors import InputError, MissingInputError
 
 #: Endings (lower case) that make a file in a folder an image; what a file really is, is read from its content.
 IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .ppm .pgm .pnm .jp2 .avif .mpo .tga".split()
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm"}
+    | {".jp2", ".avif", ".mpo", ".tga"}
 )
 # Named one by one: Pillow would hand an EPS file to Ghostscript, and that is a program, no picture.
 # (Pillow opens MPO as JPEG; a format it was built without is not registered.)
@@ -191,7 +193,7 @@ def find_images(source: str | os.PathLike | Iterable[str | os.PathLike]) -> list
         raise InputError(f"{what} holds no image; images end in {', '.join(sorted(IMAGE_SUFFIXES))}")
     keys = image_keys(source, paths)
     ordered = sorted(zip(keys, paths, strict=True))
-    for (key, _), (after, _) in zip(ordered, ordered[1:], strict=False):
+    for (key, _), (after, _) in itertools.pairwise(ordered):
         if key == after:
             raise InputError(f"{what} names '{key}' twice; each image counts once")
     return [path for _, path in ordered]

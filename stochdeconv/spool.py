@@ -115,7 +115,8 @@ class Spool:
                 write_atomically(self.folder / _MANIFEST, json.dumps(self.manifest).encode())
             self._read_state()
             for name in self.columns:
-                self._files[name] = open(self._path(name), "r+b" if self._path(name).exists() else "w+b", buffering=0)
+                mode = "r+b" if self._path(name).exists() else "w+b"
+                self._files[name] = open(self._path(name), mode, buffering=0)  # noqa: SIM115  (open until `close`)
                 self._drop_uncommitted(name)
 
     @classmethod
@@ -163,7 +164,7 @@ class Spool:
             )
 
     def _take_lock(self) -> None:
-        self._lock = open(self.folder / _LOCK, "wb")
+        self._lock = open(self.folder / _LOCK, "wb")  # noqa: SIM115  (held until `close`)
         try:
             import fcntl
         except ImportError:  # Windows has no advisory locks of this kind
