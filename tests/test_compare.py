@@ -176,7 +176,9 @@ def test_figures_are_means_over_the_classes(result):
 def test_each_image_names_its_nearest_training_photograph(result, data):
     metrics, _, _ = result
     pictures = metrics["classes"]["n00000001"]["contestants"]["copies"]["images"]
-    assert {Path(picture["nearest_train"]["file"]) for picture in pictures} == {data / "train" / "n00000001" / "0100.png"}
+    assert {Path(picture["nearest_train"]["file"]) for picture in pictures} == {
+        data / "train" / "n00000001" / "0100.png"
+    }
     assert {picture["judge_label"] for picture in pictures} == {"cat"}
 
 
@@ -299,9 +301,17 @@ def broken_photograph(tmp_path):
         (lambda a, t, d: a.update(contestants={}), InputError, "nothing to compare"),
         (lambda a, t, d: a.update(contestants={"x": [t / "none"]}), MissingInputError, "no such run folder"),
         (lambda a, t, d: a.update(contestants={"x": [d / "real"]}), MissingInputError, r"holds no run.json"),
-        (lambda a, t, d: a.update(contestants={"real": a["contestants"]["good"]}), InputError, "cannot be called 'real'"),
+        (
+            lambda a, t, d: a.update(contestants={"real": a["contestants"]["good"]}),
+            InputError,
+            "cannot be called 'real'",
+        ),
         (lambda a, t, d: a["contestants"].update(x=a["contestants"]["good"] * 2), InputError, "twice"),
-        (lambda a, t, d: a["contestants"].update(runs(d, "noise", classes=["cat"])), InputError, "'noise' has no images"),
+        (
+            lambda a, t, d: a["contestants"].update(runs(d, "noise", classes=["cat"])),
+            InputError,
+            "'noise' has no images",
+        ),
         (lambda a, t, d: a.update(real=t / "none"), MissingInputError, r"no such folder of photographs.*--real"),
         (lambda a, t, d: a.update(train=t / "none"), MissingInputError, r"no such folder of photographs.*--train"),
         (lambda a, t, d: a.update(real=d / "real" / "dog"), InputError, "several classes are compared"),
@@ -347,5 +357,5 @@ def test_a_damaged_record_is_one_clear_error(content, message, judge, data, tmp_
 def test_a_run_without_images_is_one_clear_error(judge, data, tmp_path):
     run = write_run(tmp_path / "run", [photograph(1)])
     (run / "image_000.png").unlink()
-    with pytest.raises(InputError, match="no image_000.png"):
+    with pytest.raises(InputError, match=r"no image_000\.png"):
         compare({"x": run}, real=data / "real", judge=judge, output=tmp_path / "out")
