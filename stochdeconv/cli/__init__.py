@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import importlib
-import os
 from typing import Annotated, Any
 
 import typer
@@ -90,8 +89,7 @@ def _root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    # TensorFlow reads this when it is imported, which no command does before this runs.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    """Take what goes before the command."""
 
 
 def main() -> None:

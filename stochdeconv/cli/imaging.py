@@ -60,7 +60,7 @@ def generate(
     known = load_statistics(statistics)
     network = _network_of(known, model, weights=weights, dtype=dtype)
     with ProgressBar(known.class_name or statistics.stem, quiet=quiet) as bar:
-        _run_and_save(
+        saved = _save_what_comes(
             lambda: generate_images(
                 network,
                 known,
@@ -78,6 +78,7 @@ def generate(
             output,
             overwrite=overwrite,
         )
+    _report(output, complete=saved)
 
 
 def maximize(
@@ -120,7 +121,7 @@ def maximize(
     _check_output(output, overwrite=overwrite)
     network = terminal.load_model(model, weights=weights, dtype=dtype)
     with ProgressBar(class_name or unit, quiet=quiet) as bar:
-        _run_and_save(
+        saved = _save_what_comes(
             lambda: maximize_images(
                 network,
                 class_name,
@@ -140,6 +141,7 @@ def maximize(
             output,
             overwrite=overwrite,
         )
+    _report(output, complete=saved)
 
 
 def _network_of(statistics: ClassStatistics, word: str | None, **options: object) -> ImageModel:
@@ -154,19 +156,26 @@ def _network_of(statistics: ClassStatistics, word: str | None, **options: object
 
 def _check_output(folder: Path, *, overwrite: bool) -> None:
     """Refuse before the work what saving would refuse after it."""
+    terminal.import_keras()
     from stochdeconv.run_folder import refuse_existing
 
     refuse_existing(folder, overwrite=overwrite)
 
 
-def _run_and_save(run: Callable[[], RunResult], folder: Path, *, overwrite: bool) -> None:
+def _save_what_comes(run: Callable[[], RunResult], folder: Path, *, overwrite: bool) -> bool:
+    """Run and save, after Ctrl-C too; say whether the run came to its end."""
     from stochdeconv.run_folder import RunInterrupted
 
     try:
-        result = run()
+        result, complete = run(), True
     except RunInterrupted as interrupt:
-        interrupt.result.save(folder, overwrite=overwrite)
+        result, complete = interrupt.result, False
+    result.save(folder, overwrite=overwrite)
+    return complete
+
+
+def _report(folder: Path, *, complete: bool) -> None:
+    # Once the progress bar is gone, which would wipe the line away.
+    if not complete:
         terminal.fail(f"interrupted; the images as far as they came are in {folder}", code=terminal.EXIT_INTERRUPTED)
-    else:
-        result.save(folder, overwrite=overwrite)
-        typer.echo(folder / "contact_sheet.png")
+    typer.echo(folder / "contact_sheet.png")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import inspect
+import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -49,8 +52,30 @@ def parse_list(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
+def import_keras() -> None:
+    """Import Keras and its backend without the pages that TensorFlow writes meanwhile."""
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:  # somebody wants to see them, or has seen to it already
+        importlib.import_module("stochdeconv.backend")
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    # What is logged before TensorFlow has read the level goes to file descriptor 2 whatever the level says.
+    with tempfile.TemporaryFile() as sink:
+        kept = os.dup(2)
+        os.dup2(sink.fileno(), 2)
+        try:
+            importlib.import_module("stochdeconv.backend")
+        except BaseException:
+            sink.seek(0)
+            os.write(kept, sink.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
 def load_model(word: str, **options: Any) -> ImageModel:
     """Load a network, with those options that were given."""
+    import_keras()
     from stochdeconv.models import load_model as load
 
     return load(word, **{name: value for name, value in options.items() if value is not None})
@@ -129,7 +154,7 @@ def _rich_bar(description: str) -> Any:
     class Bar(Progress):
         def get_renderables(self):
             yield from super().get_renderables()
-            yield Text(str(self.tasks[0].fields["message"]), style="dim")
+            yield from (Text(str(task.fields["message"]), style="dim") for task in self.tasks)
 
     bar = Bar(
         TextColumn("{task.description}"),
