@@ -150,10 +150,11 @@ def gradients_plot(rows: Sequence[Row]) -> str:
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": "gradients"}):
         figure = Figure(figsize=(4.4, 3.0), layout="constrained")
         axes = figure.subplots()
-        centres = (GRADIENT_EDGES[1:] + GRADIENT_EDGES[:-1]) / 2
+        # The outermost bins hold everything beyond: no part of the curve.
+        centres = (GRADIENT_EDGES[1:-2] + GRADIENT_EDGES[2:-1]) / 2
         for row in reversed(rows):
             axes.semilogy(
-                centres, _positive(row.curves["gradient"]), color=row.color, lw=2.4 if row is rows[0] else 1.5
+                centres, _positive(row.curves["gradient"][1:-1]), color=row.color, lw=2.4 if row is rows[0] else 1.5
             )
         axes.set_xlabel("difference of neighbouring pixels")
         axes.set_ylabel("share of differences")
