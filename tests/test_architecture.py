@@ -24,7 +24,7 @@ LEVELS = [
     {"statistics_file"},
     {"spool"},
     {"regularizers", "samplers"},
-    {"gaussians"},
+    {"facets", "gaussians"},
     {"losses", "statistics"},
     {"models"},
     {"layer_copies"},
@@ -106,7 +106,9 @@ def test_only_the_command_line_prints_or_exits(name):
     for node in ast.walk(MODULES[name]):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
-            assert called not in {"print", "exit", "quit", "sys.exit", "os._exit"}, f"{name} line {node.lineno}: {called}"
+            assert called not in {"print", "exit", "quit", "sys.exit", "os._exit"}, (
+                f"{name} line {node.lineno}: {called}"
+            )
         if isinstance(node, ast.Raise) and node.exc is not None:
             assert "SystemExit" not in ast.unparse(node.exc), f"{name} line {node.lineno}"
         if isinstance(node, ast.Attribute):

@@ -57,7 +57,7 @@ def test_a_function_stays_where_a_module_has_its_name(code, name):
 
 def test_optimize_is_the_function_after_a_run_has_imported_its_module():
     import stochdeconv as sd
-    import stochdeconv.run_folder  # noqa: F401  (imports stochdeconv.optimize)
+    import stochdeconv.run_folder
 
     assert isinstance(sd.optimize, types.FunctionType)
     assert isinstance(sys.modules["stochdeconv.optimize"], types.ModuleType)

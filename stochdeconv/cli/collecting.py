@@ -41,7 +41,11 @@ def collect(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE|DIR", help="An .h5 file, or a folder.", show_default="stats_cache/MODEL/CLASS.h5"
+            "--output",
+            "-o",
+            metavar="FILE|DIR",
+            help="An .h5 file, or a folder.",
+            show_default="stats_cache/MODEL/CLASS.h5",
         ),
     ] = None,
     class_name: Annotated[
@@ -57,7 +61,9 @@ def collect(
         collect_statistics, "layout_size"
     ),
     batch_size: terminal.BatchSize = default(collect_statistics, "batch_size"),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with what was interrupted; nothing to do is fine.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with what was interrupted; nothing to do is fine.")
+    ] = False,
     shard: Annotated[
         Any, typer.Option(metavar="I/N", parser=_parse_shard, help="Every N-th image from the I-th on; see merge.")
     ] = None,
@@ -72,9 +78,13 @@ def collect(
         raise typer.BadParameter("--resume keeps what is there, --overwrite does not; give one of the two")
     folders = find_class_folders(images)
     if folders and class_name is not None:
-        raise InputError(f"'{images}' is a tree of {len(folders)} class folders; --class goes with one folder of images")
+        raise InputError(
+            f"'{images}' is a tree of {len(folders)} class folders; --class goes with one folder of images"
+        )
     if folders and output is not None and output.suffix in SUFFIXES:
-        raise InputError(f"'{images}' is a tree of {len(folders)} class folders, one file for each; -o names a folder then")
+        raise InputError(
+            f"'{images}' is a tree of {len(folders)} class folders, one file for each; -o names a folder then"
+        )
     network = terminal.load_model(model, weights=weights)
     jobs = {_output_file(output, network, source, class_name, shard): source for source in folders or [images]}
     if len(jobs) < len(folders):
@@ -124,7 +134,9 @@ def _collect_one(
     partial = path.with_name(path.name + PARTIAL)
     if resume and path.exists():
         if settings["shard"] is None and load_statistics(path).weights_hash != network.weights_hash:
-            raise ModelError(f"'{path}' is complete, but of another network than '{network.name}'; --overwrite replaces it")
+            raise ModelError(
+                f"'{path}' is complete, but of another network than '{network.name}'; --overwrite replaces it"
+            )
         remove_spool(partial)
         typer.echo(path)
         return
@@ -136,7 +148,9 @@ def _collect_one(
             )
             save_statistics(statistics, path, overwrite=settings["overwrite"])
     except KeyboardInterrupt:
-        terminal.fail(f"interrupted; go on with --resume ({partial} holds what is done)", code=terminal.EXIT_INTERRUPTED)
+        terminal.fail(
+            f"interrupted; go on with --resume ({partial} holds what is done)", code=terminal.EXIT_INTERRUPTED
+        )
     if settings["shard"] is not None:
         statistics.close()
     remove_spool(partial)
@@ -210,7 +224,9 @@ def inspect(
     skipped = facts["skipped"]
     told = "none" if known is None else f"{known['label']} ({known['wnid']}, index {known['index']})"
     typer.echo(f"class     {told}")
-    typer.echo(f"network   {facts['model']['name']} ({facts['model']['source']}), weights {facts['model']['weights_hash'][:12]}")
+    typer.echo(
+        f"network   {facts['model']['name']} ({facts['model']['source']}), weights {facts['model']['weights_hash'][:12]}"
+    )
     typer.echo(f"images    {facts['n_images']}, {facts['n_rows']} with a row of their own, {len(skipped)} skipped")
     for name, reason in skipped.items():
         typer.echo(f"skipped   {name}: {reason}")

@@ -33,7 +33,7 @@ def compare(
         Path | None, typer.Option(metavar="FOLDER", help="Photographs the statistics come from: was any copied?")
     ] = None,
     weights: terminal.Weights = None,
-    seed: Annotated[int, typer.Option(help="Seed of the intervals.")] = default(compare_images, "seed"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the intervals.")] = default(compare_images, "seed"),
     overwrite: terminal.Overwrite = False,
     quiet: terminal.Quiet = False,
 ) -> None:

@@ -27,7 +27,8 @@ Model = Annotated[
     typer.Option("--model", "-m", metavar="MODEL", help="vgg16, another name of keras.applications, or a .keras file."),
 ]
 Weights = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Local weights of a keras.applications network, instead of a download.")
+    Path | None,
+    typer.Option(metavar="FILE", help="Local weights of a keras.applications network, instead of a download."),
 ]
 Dtype = Annotated[
     str | None,
@@ -35,7 +36,7 @@ Dtype = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output that is already there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
-Seed = Annotated[int, typer.Option(help="What belongs to image i depends on (seed, i) alone.")]
+Seed = Annotated[int, typer.Option(min=0, help="What belongs to image i depends on (seed, i) alone.")]
 NumberOfImages = Annotated[int, typer.Option("--n-images", "-n", help="How many images.")]
 NumberOfSteps = Annotated[int, typer.Option(help="Optimisation steps.")]
 Size = Annotated[int | None, typer.Option(help="Side of the images in pixels.", show_default="the network's")]
@@ -171,4 +172,6 @@ def _rich_bar(description: str) -> Any:
 def format_table(rows: Sequence[Sequence[str]]) -> str:
     """Align the columns of rows, for people and for ``awk`` alike."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

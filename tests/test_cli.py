@@ -1,0 +1,554 @@
+"""The command line, as a user meets it: what it prints, what it leaves, how it fails."""
+
+import csv
+import errno
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import stochdeconv.cli.imaging  # noqa: F401  (the commands' modules, so that they can be looked into)
+from stochdeconv.cli import COMMANDS, app, terminal
+from stochdeconv.cli.comparing import name_contestants
+
+N_PHOTOS = 20
+CLASS_NAMES = ["church", "barn", "crane", "crane"]
+
+
+def make_network(path, *, seed):
+    """A small classifier of 32 x 32 images with its sidecar."""
+    initializer = keras.initializers.HeNormal(seed=seed)
+    inputs = x = keras.Input((32, 32, 3))
+    for number, n_channels in enumerate((6, 8), start=1):
+        x = keras.layers.Conv2D(
+            n_channels, 3, padding="same", activation="relu", kernel_initializer=initializer, name=f"conv{number}"
+        )(x)
+        x = keras.layers.MaxPooling2D(name=f"pool{number}")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="average")(x)
+    x = keras.layers.Dense(4, activation="softmax", kernel_initializer=initializer, name="predictions")(x)
+    keras.Model(inputs, x).save(path)
+    path.with_suffix(".json").write_text(json.dumps({"preprocessing": "tf", "class_names": CLASS_NAMES}))
+
+
+def make_photos(folder, n_photos, *, seed):
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    for number in range(n_photos):
+        pixels = (rng.random((5, 5, 3)) * 255).astype(np.uint8)
+        Image.fromarray(pixels).resize((40, 36), Image.Resampling.BICUBIC).save(folder / f"{number:02d}.png")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Networks, photographs, statistics and runs that the tests look at and do not change."""
+    folder = tmp_path_factory.mktemp("made")
+    make_network(folder / "tiny.keras", seed=0)
+    make_network(folder / "other.keras", seed=1)
+    for number, name in enumerate(("photos/church", "photos/barn", "held")):
+        make_photos(folder / name, N_PHOTOS, seed=number)
+    done = call("collect", folder / "photos/church", "-m", folder / "tiny.keras", "-o", folder / "church.h5", *SMALL)
+    assert done.exit_code == 0, done.output
+    assert call("generate", folder / "church.h5", "-o", folder / "ours", *SHORT).exit_code == 0
+    assert call("maximize", "church", "-m", folder / "tiny.keras", "-o", folder / "theirs", *SHORT).exit_code == 0
+    return folder
+
+
+SMALL = ("--n-components", 4, "--layout-size", 8, "--batch-size", 8)
+SHORT = ("-n", 2, "--n-steps", 2)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def call(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def succeed(*words):
+    done = call(*words)
+    assert done.exit_code == 0, done.output
+    return done
+
+
+def refuse(*words, code=1):
+    """What one line says about a failure."""
+    done = call(*words)
+    assert done.exit_code == code, done.output
+    assert isinstance(done.exception, SystemExit), done.exception
+    assert done.stdout == ""
+    lines = done.stderr.strip().splitlines()
+    if code == 1:
+        assert len(lines) == 1, done.stderr
+        assert lines[0].startswith("error: ")
+    return done.stderr
+
+
+def files_in(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+# ---- what every command has in common --------------------------------------------------------------------------------
+
+
+def test_help_names_every_command_and_is_quick():
+    """Processor seconds: those of the wall depend on what else the machine does."""
+    program = "from stochdeconv.cli import main; main()"
+    command = [sys.executable, "-c", program, "--help"]
+    subprocess.run(command, check=True, capture_output=True)
+    before = os.times()
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    after = os.times()
+    for name in COMMANDS:
+        assert f" {name} " in done.stdout
+    seconds = (after.children_user - before.children_user) + (after.children_system - before.children_system)
+    assert seconds < 0.5
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_needs_no_keras(command):
+    program = f"""
+import sys
+from stochdeconv.cli import main
+sys.argv = ["stochdeconv", "{command}", "--help"]
+try:
+    main()
+finally:
+    heavy = {{"keras", "tensorflow", "sklearn", "matplotlib"}} & set(sys.modules)
+    print("heavy:", sorted(heavy), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, capture_output=True, text=True)
+    assert "heavy: []" in done.stderr
+    assert COMMANDS[command][1].split()[0] in done.stdout
+
+
+def test_defaults_are_those_of_the_library():
+    from stochdeconv.generate import generate
+
+    shown = " ".join(succeed("generate", "--help").stdout.split())
+    for name in ("sampler", "n_steps", "gradient_rule", "init", "batch_size"):
+        assert f"default: {terminal.default(generate, name)}" in shown
+
+
+def test_version():
+    import stochdeconv
+
+    assert succeed("--version").stdout.strip() == stochdeconv.__version__
+
+
+@pytest.mark.parametrize("words", [["colect"], ["collect"], ["generate", "a.h5"], ["layers", "a", "b"], ["--no-such"]])
+def test_wrong_usage_is_exit_2(words):
+    refuse(*words, code=2)
+
+
+def test_keras_comes_without_the_pages_of_tensorflow(made):
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    program = "from stochdeconv.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "layers", made / "tiny.keras"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+# ---- layers, collect, inspect, merge ---------------------------------------------------------------------------------
+
+
+def test_layers_lists_names_shapes_and_defaults(made):
+    lines = [line.split() for line in succeed("layers", made / "tiny.keras").stdout.splitlines()]
+    assert lines[0] == ["conv1", "32×32×6", "*"]
+    assert ["pool1", "16×16×6"] in lines
+    assert lines[-1] == ["predictions", "4"]
+
+
+def test_collect_without_output_goes_to_the_cache_under_the_class(made, here):
+    done = succeed("collect", made / "photos/church", "-m", made / "tiny.keras", *SMALL)
+    assert done.stdout == "stats_cache/tiny/church.h5\n"
+    assert done.stderr == ""
+    assert files_in(here) == ["stats_cache/tiny/church.h5"]
+
+
+def test_collect_a_tree_gives_one_file_a_class(made, here):
+    done = succeed("collect", made / "photos", "-m", made / "tiny.keras", "-o", "out", *SMALL)
+    assert sorted(done.stdout.split()) == ["out/barn.h5", "out/church.h5"]
+    facts = json.loads(succeed("inspect", "out/barn.h5", "--json").stdout)
+    assert facts["class"] == {"index": 1, "wnid": None, "label": "barn"}
+
+
+def test_collect_a_text_file_of_paths(made, here):
+    Path("list.txt").write_text("\n".join(str(path) for path in sorted((made / "held").iterdir())))
+    succeed("collect", "list.txt", "-m", made / "tiny.keras", "--class", "1", "-o", "b.h5", *SMALL)
+    facts = json.loads(succeed("inspect", "b.h5", "--json").stdout)
+    assert facts["class"]["label"] == "barn"
+    assert facts["n_images"] == N_PHOTOS
+
+
+def test_a_folder_the_network_does_not_know_gives_statistics_without_class(made, here):
+    succeed("collect", made / "held", "-m", made / "tiny.keras", *SMALL)
+    assert files_in(here) == ["stats_cache/tiny/held.h5"]
+    assert "class     none" in succeed("inspect", "stats_cache/tiny/held.h5").stdout
+
+
+def test_inspect_shows_the_layers_and_what_they_explain(made):
+    shown = succeed("inspect", made / "church.h5").stdout
+    assert "church" in shown
+    assert f"{N_PHOTOS}, {N_PHOTOS} with a row" in shown
+    facts = json.loads(succeed("inspect", made / "church.h5", "--json").stdout)
+    assert [layer["name"] for layer in facts["layers"]] == ["input", "conv1", "conv2"]
+    for layer in facts["layers"]:
+        assert layer["n_components"] == 4
+        assert 0.2 < layer["explained"] < 1
+        assert f"{layer['explained']:.1%}" in shown
+
+
+def test_unreadable_images_are_skipped_and_named(made, here):
+    shutil.copytree(made / "held", "church")
+    Path("church/05.png").write_bytes(b"no picture")
+    done = succeed("collect", "church", "-m", made / "tiny.keras", "-o", "c.h5", *SMALL)
+    assert done.stdout == "c.h5\n"
+    assert "05.png" in done.stderr
+    facts = json.loads(succeed("inspect", "c.h5", "--json").stdout)
+    assert facts["n_images"] == N_PHOTOS - 1
+    assert list(facts["skipped"]) == ["05.png"]
+
+
+def test_fewer_images_than_components_is_a_warning_of_one_line(made, here):
+    done = succeed("collect", made / "held", "-m", made / "tiny.keras", "-o", "c.h5", "--n-components", 64)
+    assert [line[:9] for line in done.stderr.splitlines()] == ["warning: "]
+    assert "19 kept" in done.stderr
+
+
+def test_shards_merge_to_the_same_statistics(made, here):
+    options = ("-m", made / "tiny.keras", *SMALL)
+    shards = []
+    for number in (1, 2, 3):
+        shards += succeed("collect", made / "photos/church", "--shard", f"{number}/3", *options).stdout.split()
+    assert len(set(shards)) == 3
+    assert succeed("merge", *reversed(shards), "-o", "whole.h5").stdout == "whole.h5\n"
+    whole, once = (json.loads(succeed("inspect", path, "--json").stdout) for path in ("whole.h5", made / "church.h5"))
+    assert whole["hash"] == once["hash"]
+    assert "whole.h5" in refuse("merge", *shards, "-o", "whole.h5")
+    assert "3/3" in refuse("merge", *shards[:2], "-o", "other.h5")
+    assert not Path("other.h5").exists()
+
+
+def test_interrupted_collection_resumes_to_the_same_statistics(made, here, monkeypatch):
+    words = ("collect", made / "photos/church", "-m", made / "tiny.keras", "-o", "c.h5", *SMALL)
+
+    def interrupt(self, done, total, message):
+        if done > 8:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(terminal.ProgressBar, "on_progress", interrupt)
+        stopped = call(*words)
+    assert stopped.exit_code == 130
+    assert "--resume" in stopped.stderr
+    assert not Path("c.h5").exists()
+    assert "--resume" in refuse(*words)
+    succeed(*words, "--resume")
+    assert files_in(here) == ["c.h5"]
+    resumed, whole = (json.loads(succeed("inspect", path, "--json").stdout) for path in ("c.h5", made / "church.h5"))
+    assert resumed["hash"] == whole["hash"]
+
+
+def test_resume_begins_where_nothing_is_and_ends_where_all_is(made, here):
+    words = ("collect", made / "photos/church", "-m", made / "tiny.keras", "-o", "c.h5", *SMALL, "--resume")
+    succeed(*words)
+    written = Path("c.h5").stat().st_mtime_ns
+    assert succeed(*words).stdout == "c.h5\n"
+    assert Path("c.h5").stat().st_mtime_ns == written
+    assert "another network" in refuse(*words[:3], made / "other.keras", *words[4:])
+
+
+# ---- generate, maximize, compare -------------------------------------------------------------------------------------
+
+
+def test_generate_leaves_what_the_interface_lists(made):
+    images = [f"image_00{number}.png" for number in range(2)]
+    left = ["contact_sheet.png", "history.csv", *images, "run.json", "targets.npz"]
+    assert files_in(made / "ours") == left
+    record = json.loads((made / "ours/run.json").read_text())
+    assert record["command"] == "generate"
+    assert record["class"]["label"] == "church"
+    assert record["complete"] is True
+    assert len(list(csv.DictReader(io.StringIO((made / "ours/history.csv").read_text())))) == 2
+    assert files_in(made / "theirs") == left[:-1]
+
+
+def test_flags_reach_the_run(made, here):
+    words = ["--sampler", "chain", "--temperature", 0.5, "--gradient-rule", "guided", "--batch-size", 1, "--seed", 3]
+    done = succeed("generate", made / "church.h5", "-o", "out", *SHORT, *words, "--dtype", "float32")
+    assert done.stdout == "out/contact_sheet.png\n"
+    record = json.loads(Path("out/run.json").read_text())
+    settings = record["settings"]
+    assert (settings["sampler"], settings["temperature"], settings["gradient_rule"]) == ("chain", 0.5, "guided")
+    assert (settings["batch_size"], record["seed"]) == (1, 3)
+    words = ["--preset", "regularised", "--l2", 0.1, "--blur", 1.5, "--jitter", 2, "--clip", 0.25, "--size", 40]
+    succeed("maximize", "--unit", "conv2:3", "-m", made / "tiny.keras", "-o", "unit", *SHORT, *words)
+    record = json.loads(Path("unit/run.json").read_text())
+    settings = record["settings"]
+    assert (settings["unit"], settings["preset"]) == ("conv2:3", "regularised")
+    assert (settings["l2"], settings["blur"], settings["jitter"], settings["clip"]) == (0.1, 1.5, 2, 0.25)
+    assert record["image_size"] == [40, 40]
+    assert record["class"] is None
+
+
+@pytest.mark.parametrize("command", ["generate", "maximize"])
+def test_same_seed_same_bytes(made, here, command):
+    words = {"generate": [made / "church.h5"], "maximize": ["church", "-m", made / "tiny.keras"]}[command]
+    for folder, seed in (("a", 5), ("b", 5), ("c", 6)):
+        succeed(command, *words, "-o", folder, "--seed", seed, *SHORT)
+    a, b, c = (Path(folder, "image_001.png").read_bytes() for folder in "abc")
+    assert a == b
+    assert a != c
+
+
+@pytest.mark.parametrize("command", ["generate", "maximize"])
+def test_interrupted_run_keeps_its_images(made, here, monkeypatch, command):
+    def interrupt(self, step):
+        if step.step == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(terminal.ProgressBar, "on_step", interrupt)
+    words = {"generate": [made / "church.h5"], "maximize": ["church", "-m", made / "tiny.keras"]}[command]
+    stopped = call(command, *words, "-o", "out", "-n", 2, "--n-steps", 50)
+    assert stopped.exit_code == 130
+    assert "out" in stopped.stderr
+    assert json.loads(Path("out/run.json").read_text())["complete"] is False
+    assert Path("out/image_001.png").exists()
+
+
+def test_a_moved_network_is_named_with_m(made, here):
+    shutil.copy(made / "tiny.keras", "moved.keras")
+    shutil.copy(made / "tiny.json", "moved.json")
+    succeed("collect", made / "held", "-m", "moved.keras", "-o", "c.h5", *SMALL)
+    Path("moved.keras").rename("elsewhere.keras")
+    Path("moved.json").rename("elsewhere.json")
+    assert "-m MODEL" in refuse("generate", "c.h5", "-o", "out", *SHORT)
+    succeed("generate", "c.h5", "-m", "elsewhere.keras", "-o", "out", *SHORT)
+
+
+def test_compare_leaves_metrics_and_report(made, here):
+    words = (made / "ours", f"max={made / 'theirs'}", "--real", made / "held", "--judge", made / "tiny.keras")
+    done = succeed("compare", *words, "--train", made / "photos/church", "-o", "out")
+    assert files_in(here) == ["out/metrics.json", "out/report.html"]
+    metrics = json.loads(Path("out/metrics.json").read_text())
+    assert list(metrics["contestants"]) == ["ours", "max"]
+    table = [line.split() for line in done.stdout.splitlines()]
+    assert [row[0] for row in table[1:]] == ["ours", "max", "real", "out/report.html"]
+    column = table[0].index("kid") + 1
+    assert float(table[1][column]) == pytest.approx(metrics["contestants"]["ours"]["kid"]["value"], rel=0.01)
+    assert "out" in refuse("compare", *words, "-o", "out")
+
+
+def test_contestants_are_named_by_folder_or_by_name(here):
+    Path("a=b").mkdir()
+    named = name_contestants(["runs/church/ours", "x=runs/1", "x=runs/2", "a=b", "runs/barn/ours/"])
+    assert named == {
+        "ours": [Path("runs/church/ours"), Path("runs/barn/ours")],
+        "x": [Path("runs/1"), Path("runs/2")],
+        "a=b": [Path("a=b")],
+    }
+    for word in ("=runs", "x="):
+        refuse("compare", word, "--real", "r", "--judge", "j", "-o", "o", code=2)
+
+
+# ---- progress --------------------------------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def shown_progress(monkeypatch, *, terminal_is_there=True, quiet=False):
+    from stochdeconv.optimize import Step
+
+    stream = Terminal() if terminal_is_there else io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    with terminal.ProgressBar("church", quiet=quiet) as bar:
+        bar.on_step(Step(3, 10, {"scores:conv2": 0.25, "total_variation": 1.5}, lambda: None))
+        time.sleep(0.2)
+    return stream.getvalue()
+
+
+def test_progress_shows_steps_time_and_each_loss(monkeypatch):
+    shown = shown_progress(monkeypatch)
+    for part in ("church", "3/10", "scores:conv2 0.25", "total_variation 1.5", ":"):
+        assert part in shown
+
+
+def test_progress_is_quiet_without_terminal_or_on_demand(monkeypatch):
+    assert shown_progress(monkeypatch, terminal_is_there=False) == ""
+    assert shown_progress(monkeypatch, quiet=True) == ""
+
+
+# ---- bad input: one clear line, exit 1, nothing half-written ---------------------------------------------------------
+
+BAD = {
+    "collect: missing folder": (["collect", "nowhere", "-m", "tiny.keras"], ["nowhere"]),
+    "collect: empty folder": (["collect", "empty", "-m", "tiny.keras"], ["empty", "no image"]),
+    "collect: missing list": (["collect", "list.txt", "-m", "tiny.keras"], ["list.txt"]),
+    "collect: nothing readable": (["collect", "unreadable", "-m", "tiny.keras"], ["unreadable", "none of the 1"]),
+    "collect: missing network": (["collect", "held", "-m", "no.keras"], ["no.keras"]),
+    "collect: no network": (["collect", "held", "-m", "text.keras"], ["text.keras"]),
+    "collect: unknown network": (["collect", "held", "-m", "vgg61"], ["vgg61", "vgg16"]),
+    "collect: network without sidecar": (["collect", "held", "-m", "bare.keras"], ["bare.json", "preprocessing"]),
+    "collect: unknown layer": (["collect", "held", "-m", "tiny.keras", "--layers", "conv1,cnv2"], ["cnv2", "conv2"]),
+    "collect: unknown class": (["collect", "held", "-m", "tiny.keras", "--class", "chruch"], ["chruch", "church"]),
+    "collect: ambiguous class": (["collect", "held", "-m", "tiny.keras", "--class", "crane"], ["crane", "2", "3"]),
+    "collect: existing output": (
+        ["collect", "held", "-m", "tiny.keras", "-o", "church.h5"],
+        ["church.h5", "--overwrite"],
+    ),
+    "collect: a tree to one file": (["collect", "photos", "-m", "tiny.keras", "-o", "all.h5"], ["2 class folders"]),
+    "collect: a tree of one class": (["collect", "photos", "-m", "tiny.keras", "--class", "1"], ["2 class folders"]),
+    "collect: no components": (["collect", "held", "-m", "tiny.keras", "--n-components", "0"], ["n_components", "0"]),
+    "collect: empty shard": (["collect", "held", "-m", "tiny.keras", "--shard", "30/30"], ["30/30"]),
+    "merge: missing": (["merge", "a.h5", "-o", "c.h5"], ["a.h5"]),
+    "merge: no shard": (["merge", "church.h5", "church.h5", "-o", "c.h5"], ["church.h5"]),
+    "inspect: missing": (["inspect", "no.h5"], ["no.h5"]),
+    "inspect: no HDF5": (["inspect", "text.keras"], ["text.keras"]),
+    "inspect: a folder": (["inspect", "empty"], ["empty"]),
+    "inspect: truncated": (["inspect", "truncated.h5"], ["truncated.h5"]),
+    "inspect: another HDF5": (["inspect", "other.h5"], ["other.h5"]),
+    "inspect: unknown version": (["inspect", "future.h5"], ["future.h5", "99"]),
+    "layers: missing": (["layers", "no.keras"], ["no.keras"]),
+    "generate: missing": (["generate", "no.h5", "-o", "out"], ["no.h5"]),
+    "generate: truncated": (["generate", "truncated.h5", "-o", "out"], ["truncated.h5"]),
+    "generate: unknown version": (["generate", "future.h5", "-o", "out"], ["future.h5", "99"]),
+    "generate: another network": (["generate", "church.h5", "-m", "other.keras", "-o", "out"], ["tiny", "other"]),
+    "generate: unknown sampler": (["generate", "church.h5", "-o", "out", "--sampler", "chian"], ["chian", "chain"]),
+    "generate: unknown rule": (["generate", "church.h5", "-o", "out", "--gradient-rule", "up"], ["up", "guided"]),
+    "generate: no images": (["generate", "church.h5", "-o", "out", "-n", "0"], ["n_images", "0"]),
+    "generate: no steps": (["generate", "church.h5", "-o", "out", "--n-steps", "0"], ["n_steps", "0"]),
+    "generate: missing photo": (["generate", "church.h5", "-o", "out", "--init", "no.png"], ["no.png"]),
+    "generate: unreadable photo": (["generate", "church.h5", "-o", "out", "--init", "text.keras"], ["text.keras"]),
+    "generate: existing output": (["generate", "church.h5", "-o", "ours"], ["ours", "--overwrite"]),
+    "generate: output is a file": (["generate", "church.h5", "-o", "text.keras"], ["text.keras"]),
+    "generate: output in a file": (["generate", "church.h5", "-o", "text.keras/out", *map(str, SHORT)], ["text.keras"]),
+    "maximize: unknown class": (["maximize", "chruch", "-m", "tiny.keras", "-o", "out"], ["chruch", "church"]),
+    "maximize: ambiguous class": (["maximize", "crane", "-m", "tiny.keras", "-o", "out"], ["crane", "2", "3"]),
+    "maximize: unknown preset": (["maximize", "0", "-m", "tiny.keras", "-o", "out", "--preset", "lucid"], ["fourier"]),
+    "maximize: unknown layer": (["maximize", "--unit", "conv9:1", "-m", "tiny.keras", "-o", "out"], ["conv9", "conv2"]),
+    "maximize: unknown channel": (["maximize", "--unit", "conv2:8", "-m", "tiny.keras", "-o", "out"], ["conv2", "8"]),
+    "maximize: no unit": (["maximize", "--unit", "conv2", "-m", "tiny.keras", "-o", "out"], ["LAYER:CHANNEL"]),
+    "maximize: existing output": (["maximize", "0", "-m", "tiny.keras", "-o", "theirs"], ["theirs", "--overwrite"]),
+    "maximize: weights of a file": (
+        ["maximize", "0", "-m", "tiny.keras", "--weights", "w.h5", "-o", "out"],
+        ["weights"],
+    ),
+    "compare: missing run": (["compare", "no", "--real", "held", "--judge", "tiny.keras", "-o", "out"], ["no"]),
+    "compare: no run": (["compare", "held", "--real", "held", "--judge", "tiny.keras", "-o", "out"], ["run.json"]),
+    "compare: missing photographs": (
+        ["compare", "ours", "--real", "no", "--judge", "tiny.keras", "-o", "out"],
+        ["'no'"],
+    ),
+    "compare: no photographs": (
+        ["compare", "ours", "--real", "empty", "--judge", "tiny.keras", "-o", "out"],
+        ["empty"],
+    ),
+    "compare: missing judge": (["compare", "ours", "--real", "held", "--judge", "no.keras", "-o", "out"], ["no.keras"]),
+    "compare: missing training photographs": (
+        ["compare", "ours", "--real", "held", "--train", "no", "--judge", "tiny.keras", "-o", "out"],
+        ["'no'"],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def workplace(made, tmp_path_factory):
+    """A copy of everything, and things that are wrong."""
+    folder = tmp_path_factory.mktemp("bad") / "here"
+    shutil.copytree(made, folder)
+    (folder / "empty").mkdir()
+    (folder / "unreadable").mkdir()
+    (folder / "unreadable/a.jpg").write_bytes(b"no picture")
+    (folder / "text.keras").write_text("no network")
+    shutil.copy(made / "tiny.json", folder / "text.json")
+    shutil.copy(made / "tiny.keras", folder / "bare.keras")
+    content = (made / "church.h5").read_bytes()
+    (folder / "truncated.h5").write_bytes(content[: len(content) // 2])
+    with h5py.File(folder / "other.h5", "w") as file:
+        file["x"] = np.zeros(3)
+    shutil.copy(made / "church.h5", folder / "future.h5")
+    with h5py.File(folder / "future.h5", "r+") as file:
+        file.attrs["format_version"] = 99
+    return folder
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_clear_line(workplace, monkeypatch, case):
+    words, expected = BAD[case]
+    monkeypatch.chdir(workplace)
+    before = {name: (workplace / name).stat().st_mtime_ns for name in files_in(workplace)}
+    message = refuse(*words)
+    for part in expected:
+        assert part in message
+    after = {name: (workplace / name).stat().st_mtime_ns for name in files_in(workplace)}
+    assert {name for name in after if ".partial/" not in name} == set(before)
+    assert all(after[name] == time for name, time in before.items())
+    for name in set(after) - set(before):  # what a failed collection leaves for --resume
+        (workplace / name).unlink()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["collect", "held", "-m", "tiny.keras", "--shard", "3/2"],
+        ["collect", "held", "-m", "tiny.keras", "--shard", "one"],
+        ["collect", "held", "-m", "tiny.keras", "--resume", "--overwrite"],
+        ["maximize", "-m", "tiny.keras", "-o", "out"],
+        ["maximize", "church", "--unit", "conv2:1", "-m", "tiny.keras", "-o", "out"],
+        ["generate", "church.h5", "-o", "out", "-n", "many"],
+        ["generate", "church.h5", "-o", "out", "--seed", "-1"],
+        ["maximize", "church", "-m", "tiny.keras", "-o", "out", "--seed", "-1"],
+    ],
+)
+def test_contradictory_or_malformed_flags_are_exit_2(workplace, monkeypatch, words):
+    monkeypatch.chdir(workplace)
+    refuse(*words, code=2)
+
+
+def test_a_bad_class_folder_does_not_cost_the_others(made, here):
+    shutil.copytree(made / "photos", "photos")
+    Path("photos/aaa").mkdir()
+    Path("photos/aaa/a.png").write_bytes(b"no picture")
+    done = call("collect", "photos", "-m", made / "tiny.keras", "-o", "out", *SMALL)
+    assert done.exit_code == 1
+    assert sorted(done.stdout.split()) == ["out/barn.h5", "out/church.h5"]
+    assert "1 of 3 classes failed: aaa" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["collect", "generate", "compare"])
+def test_full_disk_is_one_line_and_costs_nothing(made, here, monkeypatch, command):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    words = {
+        "collect": [made / "photos/church", "-m", made / "tiny.keras", "-o", "out.h5", *SMALL],
+        "generate": [made / "church.h5", "-o", "out", *SHORT],
+        "compare": [made / "ours", "--real", made / "held", "--judge", made / "tiny.keras", "-o", "out"],
+    }[command]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)  # the last step of every file that is written whole or not at all
+        message = refuse(command, *words)
+    assert "disk is full" in message or "no space left" in message.lower()
+    assert not [name for name in files_in(here) if ".partial/" not in name]
+    succeed(command, *words, *(["--resume"] if command == "collect" else []))
