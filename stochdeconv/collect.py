@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -15,16 +16,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from stochdeconv.distributions import key_number, principal_components
+from stochdeconv.distributions import MapReader, key_number, principal_components
 from stochdeconv.errors import ClassNotFoundError, InputError
+from stochdeconv.facets import facet_means, fit_facets
 from stochdeconv.images import find_images, image_keys
 from stochdeconv.measurement import MeasuredLayer, Progress, layers_of, measure, measured_layers, open_spool
 from stochdeconv.spool import FORMAT, FORMAT_VERSION, Spool, differing
-from stochdeconv.statistics import ClassStatistics, LayerStatistics
+from stochdeconv.statistics import ClassStatistics, Facets, LayerStatistics
 from stochdeconv.statistics_file import ShardFile
 
 if TYPE_CHECKING:
     from stochdeconv.models import ImageModel
+
+# Kinds of places are told apart by a layer with at most this many pixels of the image to one of its positions.
+_COARSEST_FACETS = 8.5
 
 Source = str | os.PathLike | Iterable[str | os.PathLike]
 # Rows beyond this many add nothing a sampler could use, but 14 kB each (VGG16) to the file and to memory.
@@ -298,6 +303,10 @@ def finalise(spool: Spool, progress: Progress | None = None) -> ClassStatistics:
             if progress is not None:
                 progress(spool.n_done, spool.n_done, f"components of {layer.name}")
             found[layer.name] = future.result()
+    if progress is not None:
+        progress(spool.n_done, spool.n_done, "facets")
+    facets, means = _facets(spool, layers, rows)
+    found = {name: dataclasses.replace(layer, facet_means=means.get(name)) for name, layer in found.items()}
     amplitude = spool.sums["amplitude"].value / n_images
     squared = spool.sums["amplitude_squared"].value / n_images
     variance = np.maximum(squared - amplitude**2, 0.0) * (n_images / max(n_images - 1, 1))
@@ -325,7 +334,32 @@ def finalise(spool: Spool, progress: Progress | None = None) -> ClassStatistics:
         skipped=tuple(spool.skipped_keys),
         settings=manifest["settings"],
         versions=manifest["versions"],
+        facets=facets,
     )
+
+
+def _facets(
+    spool: Spool, layers: Sequence[MeasuredLayer], rows: np.ndarray
+) -> tuple[Facets | None, dict[str, np.ndarray]]:
+    """Tell the kinds of places apart by the deepest layer that is still fine enough, and average the layers below it over them."""
+    height = layers[0].shape[0]
+    fine = [layer for layer in layers[1:] if layer.shape[0] * _COARSEST_FACETS >= height and layer.layout_shape[0] > 1]
+    if not fine:
+        return None, {}
+    key = fine[-1]
+    below = [layer for layer in layers[: layers.index(key)] if layer.layout_shape[:2] == key.layout_shape[:2]]
+    with threadpool_limits(1):  # the bytes do not depend on the number of processors
+        facets = fit_facets(key.name, _layout(spool, key), key.shape[2])
+        if facets is None:
+            return None, {}
+        return facets, {
+            layer.name: facet_means(facets, _layout(spool, key), _layout(spool, layer), layer.shape[2], rows)
+            for layer in below
+        }
+
+
+def _layout(spool: Spool, layer: MeasuredLayer) -> MapReader:
+    return spool.maps(layer.column("layout"), layer.column("exponent"))
 
 
 def _kept_rows(keys: Sequence[str]) -> np.ndarray:
@@ -337,7 +371,7 @@ def _kept_rows(keys: Sequence[str]) -> np.ndarray:
 
 def _layer_statistics(spool: Spool, layer: MeasuredLayer, rows: np.ndarray, n_components: int) -> LayerStatistics:
     n_images = len(spool.kept)
-    layout = principal_components(spool.maps(layer.column("layout"), layer.column("exponent")), n_components)
+    layout = principal_components(_layout(spool, layer), n_components)
     if not layout.converged:
         warnings.warn(
             f"the layout components of '{layer.name}' still moved after {layout.n_passes} passes; the last are rough",

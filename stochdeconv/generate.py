@@ -12,6 +12,7 @@ import numpy as np
 from stochdeconv.errors import InputError, ModelError
 
 if TYPE_CHECKING:
+    from stochdeconv import losses
     from stochdeconv.losses import Loss
     from stochdeconv.models import ImageModel
     from stochdeconv.optimize import Step
@@ -30,10 +31,14 @@ class Recipe:
     layout : float
         Whitened distance to the sampled layout scores, each of the `n_layout_layers` deepest layers: where things are.
     n_layout_layers : int
+    shallow_layout : float
+        The same, each of the other layers.
     color_layout : float
         The same for the image itself: where its colours are.
     moments : float
         Channel means, spreads and correlations of every layer but the deepest: the texture.
+    facets : float
+        Means of the shallower layers over each kind of place, to the sampled ones: which texture is where.
     class_term : float
         Cross-entropy of the class. A raw logit brings the tiling of activation maximization back.
     total_variation : float
@@ -59,8 +64,10 @@ class Recipe:
 
     layout: float = 2.0
     n_layout_layers: int = 3
+    shallow_layout: float = 0.0
     color_layout: float = 2.0
     moments: float = 1.0
+    facets: float = 1.0
     class_term: float = 0.2
     total_variation: float = 2.0
     color: float = 0.0
@@ -253,8 +260,9 @@ def target_loss(statistics: ClassStatistics, targets: Targets, recipe: Recipe) -
     by_layer: dict[str, Loss] = {}
     for name in reversed(maps):
         terms = losses.Loss()
-        if recipe.layout and name in deepest:
-            terms = terms + recipe.layout * layout(name)
+        weight = recipe.layout if name in deepest else recipe.shallow_layout
+        if weight:
+            terms = terms + weight * layout(name)
         if recipe.moments and name in textured:
             terms = terms + recipe.moments * moments(name)
         by_layer[name] = terms
@@ -262,6 +270,8 @@ def target_loss(statistics: ClassStatistics, targets: Targets, recipe: Recipe) -
     for i, terms in enumerate(by_layer.values()):
         late = recipe.order == "deepest-first" and i > 0
         loss = loss + (terms.joining_at(_JOINED_AT * i / len(by_layer)) if late else terms)
+    if recipe.facets and statistics.facets:
+        loss = loss + recipe.facets * _facet_moments(statistics, targets)
     if recipe.color_layout:
         loss = loss + recipe.color_layout * layout(INPUT)
     if recipe.class_term and statistics.class_index is not None:
@@ -275,3 +285,15 @@ def target_loss(statistics: ClassStatistics, targets: Targets, recipe: Recipe) -
     if recipe.spectrum:
         loss = loss + recipe.spectrum * regularizers.amplitude_spectrum(statistics.amplitude_mean, statistics.input_size)
     return loss
+
+
+def _facet_moments(statistics: ClassStatistics, targets: Targets) -> losses.FacetMoments:
+    from stochdeconv import losses
+
+    rows = {name: layer.facet_means for name, layer in statistics.items() if layer.facet_means is not None}
+    return losses.facet_moments(
+        statistics.facets,
+        layout_shape=statistics[statistics.facets.layer].layout_shape[:2],
+        means={name: targets.layers[name].facet_means for name in rows},
+        variances={name: float(values.reshape(-1, values.shape[-1]).var(axis=0).sum()) for name, values in rows.items()},
+    )

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from stochdeconv.errors import InputError
+from stochdeconv.statistics import Facets
 
 Tensor = Any
 Activations = Mapping[str, Tensor]
@@ -41,13 +42,22 @@ class Term:
         """Name in the history."""
         return f"{_snake(type(self).__name__)}:{self.layer}"
 
-    def evaluate(self, values: Tensor, arrays: Mapping[str, Tensor]) -> Tensor:
-        """Return the loss per image, (image,), of the layer's values (image, ...)."""
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """All layers it reads."""
+        return (self.layer,)
+
+    def evaluate(self, activations: Activations, arrays: Mapping[str, Tensor]) -> Tensor:
+        """Return the loss per image, (image,), from activations (image, ...) and the arrays."""
+        return self.of_values(activations[self.layer], arrays)
+
+    def of_values(self, values: Tensor, arrays: Mapping[str, Tensor]) -> Tensor:
+        """Return the loss per image from the values of its one layer; what most terms define."""
         raise NotImplementedError
 
     def __call__(self, activations: Activations) -> Tensor:
         """Return the loss per image, (image,)."""
-        return self.evaluate(activations[self.layer], self.arrays)
+        return self.evaluate(activations, self.arrays)
 
     def __add__(self, other: Term | Loss) -> Loss:
         return Loss.of(self) + other
@@ -105,7 +115,7 @@ class Loss:
     @property
     def layers(self) -> tuple[str, ...]:
         """Layers the terms read, each once, in order of first use."""
-        return tuple(dict.fromkeys(weighted.term.layer for weighted in self.terms))
+        return tuple(dict.fromkeys(layer for weighted in self.terms for layer in weighted.term.layers))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -167,7 +177,7 @@ def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
 class ChannelMoments(Term):
     """Texture of a layer: ``|m - m*|^2 / tr W + |S - S*|^2_F / |S*|^2_F``. See `channel_moments`."""
 
-    def evaluate(self, values, arrays):
+    def of_values(self, values, arrays):
         """Return the loss per image."""
         mean, centred = _moments(values)
         n_positions = centred.shape[1]
@@ -211,7 +221,7 @@ class LayoutScores(Term):
 
     layout_shape: tuple[int, int]
 
-    def evaluate(self, values, arrays):
+    def of_values(self, values, arrays):
         """Return the loss per image."""
         pooled = pooled_map(values, self.layout_shape)
         flat = ops.reshape(pooled, (ops.shape(pooled)[0], -1)) - arrays["layout_mean"]
@@ -279,10 +289,77 @@ def pooled_map(values: Tensor, layout_shape: tuple[int, int]) -> Tensor:
 
 
 @dataclass(frozen=True)
+class FacetMoments(Term):
+    """Which texture is where: channel means over the places of each facet. See `facet_moments`."""
+
+    below: tuple[str, ...] = ()
+    layout_shape: tuple[int, int] = (1, 1)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layer that tells places apart, and those whose means are compared."""
+        return (self.layer, *self.below)
+
+    def evaluate(self, activations, arrays):
+        """Return the loss per image."""
+        places = _as_map(pooled_map(activations[self.layer], self.layout_shape))
+        points = ops.matmul(places - arrays["offset"], arrays["projection"])
+        crossed = ops.matmul(points, ops.transpose(arrays["centroids"]))
+        # |point|² is common to all facets and falls out of the softmax.
+        distance = ops.sum(arrays["centroids"] ** 2, axis=-1) - 2.0 * crossed
+        # Where a place belongs is the layout's business: here only what is shown there may change.
+        membership = ops.stop_gradient(ops.softmax(-distance / arrays["temperature"], axis=-1))
+        n_places = places.shape[1]
+        area = ops.sum(membership, axis=1)
+        total = 0.0
+        for i, layer in enumerate(self.below):
+            values = _as_map(pooled_map(activations[layer], self.layout_shape))
+            mean = ops.matmul(ops.swapaxes(membership, 1, 2), values) / (area[:, :, None] + 1e-3)
+            squared = ops.sum((mean - arrays[f"means_{i}"]) ** 2, axis=-1)
+            total = total + ops.sum(squared * area / n_places, axis=-1) / arrays[f"variance_{i}"]
+        return total
+
+
+def facet_moments(
+    facets: Facets, *, layout_shape: tuple[int, int], means: Mapping[str, np.ndarray], variances: Mapping[str, float]
+) -> FacetMoments:
+    """Ask every kind of place for its own texture: fur on the dog, blades in the grass.
+
+    Class-wide channel moments say which textures an image holds, not where; layout scores say where the large parts are. Facets tie the
+    two together: places are told apart by a deep layer of the image itself, and the shallower layers' means over each kind of place are
+    drawn to the sampled ones, ``sum_j area_j |m_j - m*_j|² / variance``, summed over layers.
+
+    Parameters
+    ----------
+    facets : Facets
+    layout_shape : (height, width)
+        Cells the maps are pooled to; a place is a cell.
+    means : mapping of str to ndarray of shape (image, facet, channel)
+        Layer name -> sampled means.
+    variances : mapping of str to float
+        Layer name -> variance of the facets' means over images and facets, summed over channels.
+
+    Returns
+    -------
+    FacetMoments
+    """
+    arrays = {
+        "offset": np.asarray(facets.offset, np.float32),
+        "projection": np.asarray(facets.projection, np.float32),
+        "centroids": np.asarray(facets.centroids, np.float32),
+        "temperature": np.float32(facets.temperature),
+    }
+    for i, (layer, values) in enumerate(means.items()):
+        arrays[f"means_{i}"] = np.asarray(values, np.float32)
+        arrays[f"variance_{i}"] = np.float32(max(variances[layer], _VARIANCE_FLOOR))
+    return FacetMoments(facets.layer, tuple(means), tuple(layout_shape), arrays=arrays)
+
+
+@dataclass(frozen=True)
 class SlicedWasserstein(Term):
     """Distance of a layer's value distribution along random directions. See `sliced_wasserstein`."""
 
-    def evaluate(self, values, arrays):
+    def of_values(self, values, arrays):
         """Return the loss per image."""
         projected = ops.matmul(_as_map(values), arrays["directions"])
         ordered = ops.sort(projected, axis=1)
@@ -319,7 +396,7 @@ def sliced_wasserstein(layer: str, *, target: np.ndarray, n_directions: int = 32
 class Match(Term):
     """Relative squared distance to given activations. See `match`."""
 
-    def evaluate(self, values, arrays):
+    def of_values(self, values, arrays):
         """Return the loss per image."""
         axes = tuple(range(1, len(values.shape)))
         target = arrays["target"]
@@ -353,7 +430,7 @@ class CrossEntropy(Term):
 
     class_index: int
 
-    def evaluate(self, values, arrays):
+    def of_values(self, values, arrays):
         """Return the loss per image."""
         return -ops.log_softmax(values, axis=-1)[:, self.class_index]
 
@@ -370,7 +447,7 @@ class Unit(Term):
     channel: int
     position: tuple[int, int] | None = None
 
-    def evaluate(self, values, arrays):
+    def of_values(self, values, arrays):
         """Return the loss per image."""
         values = values[..., self.channel]
         if self.position is not None:

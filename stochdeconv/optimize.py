@@ -309,7 +309,7 @@ def _compiled(
             return activations
 
         def loss(activations):
-            rows = [term.evaluate(activations[term.layer], array) for term, array in zip(terms, arrays, strict=True)]
+            rows = [term.evaluate(activations, array) for term, array in zip(terms, arrays, strict=True)]
             per_term = ops.stack(rows)
             return ops.sum(per_term * weights[:, None]), per_term
 

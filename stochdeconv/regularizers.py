@@ -21,7 +21,7 @@ class TotalVariation(Term):
 
     beta: float = 2.0
 
-    def evaluate(self, values, arrays):
+    def of_values(self, values, arrays):
         """Return the loss per image."""
         down = values[:, 1:] - values[:, :-1]
         right = values[:, :, 1:] - values[:, :, :-1]
@@ -52,7 +52,7 @@ class L2(Term):
 
     unit: float = 1.0
 
-    def evaluate(self, values, arrays):
+    def of_values(self, values, arrays):
         """Return the loss per image."""
         return self.unit**2 * ops.sum(values**2, axis=tuple(range(1, len(values.shape))))
 
@@ -80,7 +80,7 @@ class AlphaNorm(Term):
 
     alpha: float = 6.0
 
-    def evaluate(self, values, arrays):
+    def of_values(self, values, arrays):
         """Return the loss per image."""
         return ops.mean(ops.abs(2.0 * values - 1.0) ** self.alpha, axis=(1, 2, 3))
 
@@ -94,7 +94,7 @@ def alpha_norm(alpha: float = 6.0) -> AlphaNorm:
 class EdgeSharpness(Term):
     """Distance of mean and spread of the log gradient magnitude to given ones. See `edge_sharpness`."""
 
-    def evaluate(self, values, arrays):
+    def of_values(self, values, arrays):
         """Return the loss per image."""
         luminance = ops.matmul(values, np.array(LUMINANCE, np.float32)[:, None])[..., 0]
         dx = luminance[:, :-1, 1:] - luminance[:, :-1, :-1]
@@ -125,7 +125,7 @@ def edge_sharpness(mean: np.ndarray, std: np.ndarray) -> EdgeSharpness:
 class AmplitudeSpectrum(Term):
     """Distance of the log amplitude per band of frequencies to the class's. See `amplitude_spectrum`."""
 
-    def evaluate(self, values, arrays):
+    def of_values(self, values, arrays):
         """Return the loss per image."""
         planes = ops.transpose(values, (0, 3, 1, 2))
         real, imaginary = ops.fft2((planes, ops.zeros_like(planes)))

@@ -10,13 +10,15 @@ import numpy as np
 from stochdeconv.distributions import LOG_STD_EPSILON
 from stochdeconv.errors import InputError, closest
 from stochdeconv.gaussians import Link, PrincipalGaussian
-from stochdeconv.statistics import ClassStatistics
+from stochdeconv.statistics import ClassStatistics, LayerStatistics
 
 SAMPLERS = ("chain", "joint", "bootstrap", "independent")
 
 # Weight of the layout scores against the channel means and log deviations, each of them scaled to a summed variance of one:
 # the layout carries where the object is (the prototype's weight).
 SCORE_WEIGHT = 3.0
+# Weight of the facets' means, in the same units.
+FACET_WEIGHT = 2.0
 # Keeps these streams apart from others that are seeded with the same (seed, index).
 _STREAM = 0x5A3D
 
@@ -33,11 +35,18 @@ class LayerTarget:
         Spatial mean and standard deviation of each channel within the image.
     scores : ndarray of shape (image, component), float32
         Layout: scores of the pooled map along the layer's components.
+    facet_means : ndarray of shape (image, facet, channel), float32, or None
+        Means over each kind of place; None where the layer has none.
     """
 
     mean: np.ndarray
     std: np.ndarray
     scores: np.ndarray
+    facet_means: np.ndarray | None = None
+
+    def take(self, images: slice | np.ndarray) -> LayerTarget:
+        """Target of some of the images."""
+        return LayerTarget(*(None if part is None else part[images] for part in vars(self).values()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,10 +78,7 @@ class Targets:
 
     def take(self, images: slice | np.ndarray) -> Targets:
         """Targets of some of the images, for a batch: a slice or an array of positions."""
-        layers = {
-            name: LayerTarget(layer.mean[images], layer.std[images], layer.scores[images])
-            for name, layer in self.layers.items()
-        }
+        layers = {name: layer.take(images) for name, layer in self.layers.items()}
         return Targets(
             layers,
             None if self.logit is None else self.logit[images],
@@ -82,11 +88,12 @@ class Targets:
         )
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Plain arrays for ``numpy.savez``: ``LAYER/mean``, ``LAYER/std``, ``LAYER/scores`` and the fields beside them."""
+        """Plain arrays for ``numpy.savez``: ``LAYER/mean``, ``LAYER/std``, ``LAYER/scores``, ``LAYER/facet_means`` and the fields beside them."""
         arrays = {
             f"{name}/{kind}": getattr(layer, kind)
             for name, layer in self.layers.items()
-            for kind in ("mean", "std", "scores")
+            for kind in ("mean", "std", "scores", "facet_means")
+            if getattr(layer, kind) is not None
         }
         if self.logit is not None:
             arrays["logit"] = self.logit
@@ -100,7 +107,13 @@ class Targets:
         # A layer's name may hold slashes of its own, so the last one parts it from the kind.
         names = [key.rpartition("/")[0] for key in arrays if key.endswith("/mean")]
         layers = {
-            name: LayerTarget(arrays[f"{name}/mean"], arrays[f"{name}/std"], arrays[f"{name}/scores"]) for name in names
+            name: LayerTarget(
+                arrays[f"{name}/mean"],
+                arrays[f"{name}/std"],
+                arrays[f"{name}/scores"],
+                arrays[f"{name}/facet_means"] if f"{name}/facet_means" in arrays else None,
+            )
+            for name in names
         }
         return cls(
             layers,
@@ -123,8 +136,8 @@ def sample_targets(
 ) -> Targets:
     """Sample targets of images of the class.
 
-    Every layer is described by its channel means, log deviations and layout scores; each of the three is centred and divided by
-    the root of its summed variance, the scores weighted by 3. The number of principal components comes from the rows: enough
+    Every layer is described by its channel means, log deviations, layout scores and the means over its facets; each of the four is
+    centred and divided by the root of its summed variance, the scores weighted by 3, the facets by 2. The number of principal components comes from the rows: enough
     for 95 % of the variance, at most one for four rows and at most 120; what they leave out is drawn from the residuals of
     the rows, so the covariance within a layer is that of the rows whichever sampler is used (within the whole image for
     ``joint`` and ``bootstrap``). A draw further out in the components than 95 % of the real rows is pulled back.
@@ -183,7 +196,7 @@ class _Rows:
     weighted: np.ndarray
     center: np.ndarray
     scale: np.ndarray
-    layers: Mapping[str, tuple[slice, slice, slice]]
+    layers: Mapping[str, tuple[slice, slice, slice, slice]]
     edges: slice
     logit: slice | None
 
@@ -199,7 +212,12 @@ class _Rows:
             return slice(start, start + block.shape[1])
 
         layers = {
-            name: (add(layer.means), add(layer.log_stds), add(layer.scores, SCORE_WEIGHT))
+            name: (
+                add(layer.means),
+                add(layer.log_stds),
+                add(layer.scores, SCORE_WEIGHT),
+                add(_flat_facets(layer), FACET_WEIGHT),
+            )
             for name, layer in statistics.items()
         }
         edges = add(np.stack([statistics.log_gradient_mean, statistics.log_gradient_std], axis=1))
@@ -214,16 +232,19 @@ class _Rows:
 
     @property
     def parts(self) -> list[slice]:
-        whole = [slice(means.start, scores.stop) for means, _, scores in self.layers.values()]
+        whole = [slice(parts[0].start, parts[-1].stop) for parts in self.layers.values()]
         return [*reversed(whole), self.edges]
 
     def targets(self, values: np.ndarray, source_rows: np.ndarray) -> Targets:
         values = values.astype(np.float32)
         layers = {
             name: LayerTarget(
-                values[:, means], np.maximum(np.exp(values[:, log_stds]) - LOG_STD_EPSILON, 0.0), values[:, scores]
+                values[:, means],
+                np.maximum(np.exp(values[:, log_stds]) - LOG_STD_EPSILON, 0.0),
+                values[:, scores],
+                values[:, facets].reshape(len(values), -1, means.stop - means.start) if facets.stop > facets.start else None,
             )
-            for name, (means, log_stds, scores) in self.layers.items()
+            for name, (means, log_stds, scores, facets) in self.layers.items()
         }
         edges = values[:, self.edges]
         logit = None if self.logit is None else values[:, self.logit.start]
@@ -234,6 +255,11 @@ class _Rows:
         if self.logit is None:
             return np.zeros(0)
         return np.quantile(self.weighted[:, self.logit], rng.random(), axis=0)
+
+
+def _flat_facets(layer: LayerStatistics) -> np.ndarray:
+    means = layer.facet_means
+    return np.zeros((len(layer.means), 0)) if means is None else means.reshape(len(means), -1)
 
 
 def _stream(seed: int, index: int) -> np.random.Generator:

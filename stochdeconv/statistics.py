@@ -46,6 +46,8 @@ class LayerStatistics:
         Variance of the pooled maps summed over all their dimensions.
     means, log_stds, scores : ndarray of shape (image, channel), (image, channel), (image, component)
         One row an image, aligned over all layers: spatial mean, log(spatial standard deviation + LOG_STD_EPSILON), layout scores.
+    facet_means : ndarray of shape (image, facet, channel) or None
+        One row an image: mean over the places of each facet (see `Facets`); None where the layer is not below the facets' own.
     """
 
     name: str
@@ -63,6 +65,7 @@ class LayerStatistics:
     means: np.ndarray
     log_stds: np.ndarray
     scores: np.ndarray
+    facet_means: np.ndarray | None = None
 
     @property
     def n_components(self) -> int:
@@ -75,6 +78,36 @@ class LayerStatistics:
         n_left = self.layout_mean.size - self.n_components
         left = max(float(self.total_variance) - float(np.sum(self.explained_variance, dtype=np.float64)), 0.0)
         return left / n_left if n_left > 0 else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Facets:
+    """Kinds of places in the images of a class, told apart by what one deep layer shows there: the dog, the grass, the sky.
+
+    A place (a cell of the pooled map) with values a belongs to facet j with weight softmax_j(-|(a - offset) projection - centroid_j|² /
+    temperature).
+
+    Attributes
+    ----------
+    layer : str
+        The layer whose pooled maps tell places apart.
+    offset : ndarray of shape (channel,)
+    projection : ndarray of shape (channel, dimension)
+    centroids : ndarray of shape (facet, dimension)
+    temperature : float
+        Squared distance over which memberships fade.
+    """
+
+    layer: str
+    offset: np.ndarray
+    projection: np.ndarray
+    centroids: np.ndarray
+    temperature: float
+
+    @property
+    def n_facets(self) -> int:
+        """Number of facets."""
+        return len(self.centroids)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +142,8 @@ class ClassStatistics(Mapping[str, LayerStatistics]):
         Files that could not be read, and why.
     settings, versions : mapping
         Arguments of the collection; versions of the libraries.
+    facets : Facets or None
+        Kinds of places; None where no layer is fine and deep enough to tell them apart.
     """
 
     layers: Mapping[str, LayerStatistics]
@@ -131,6 +166,7 @@ class ClassStatistics(Mapping[str, LayerStatistics]):
     skipped: tuple[tuple[str, str], ...] = ()
     settings: Mapping[str, object] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    facets: Facets | None = None
 
     def __getitem__(self, name: str) -> LayerStatistics:
         try:
@@ -155,7 +191,7 @@ class ClassStatistics(Mapping[str, LayerStatistics]):
     def hash(self) -> str:
         """Identify the statistics: sha256 over every array, independent of file and compression."""
         digest = hashlib.sha256()
-        for part in [self, *self.layers.values()]:
+        for part in [self, *self.layers.values(), *([self.facets] if self.facets else [])]:
             for spec in fields(part):
                 value = getattr(part, spec.name)
                 if isinstance(value, np.ndarray):

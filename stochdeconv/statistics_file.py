@@ -15,7 +15,7 @@ import numpy as np
 
 from stochdeconv.errors import ExistingOutputError, FileFormatError, InputError, MissingInputError
 from stochdeconv.spool import Spool, disk_error
-from stochdeconv.statistics import ClassStatistics, LayerStatistics
+from stochdeconv.statistics import ClassStatistics, Facets, LayerStatistics
 
 STATISTICS_FORMAT = "stochdeconv-statistics"
 SHARD_FORMAT = "stochdeconv-shard"
@@ -34,6 +34,7 @@ _LAYER_ARRAYS = {
     "log_stds": ("<f4", "<f4"),
     "scores": ("<f4", "<f4"),
 }
+_FACET_ARRAYS = {"offset": ("<f4", "<f4"), "projection": ("<f4", "<f4"), "centroids": ("<f4", "<f4")}
 _IMAGE_ARRAYS = {
     "log_gradient_mean": ("<f4", "<f4"),
     "log_gradient_std": ("<f4", "<f4"),
@@ -142,6 +143,14 @@ def _write_statistics(file: h5py.File, statistics: ClassStatistics) -> None:
             # One component a chunk: they can be read one by one.
             chunks = (1, layer.components.shape[1]) if name == "components" else None
             _store(group, name, getattr(layer, name), dtype, chunks=chunks)
+        if layer.facet_means is not None:
+            _store(group, "facet_means", layer.facet_means, "<f4")
+    if statistics.facets is not None:
+        group = file.create_group("facets")
+        group.attrs["layer"] = statistics.facets.layer
+        group.attrs["temperature"] = float(statistics.facets.temperature)
+        for name, (dtype, _) in _FACET_ARRAYS.items():
+            _store(group, name, getattr(statistics.facets, name), dtype)
 
 
 def load_statistics(path: str | os.PathLike) -> ClassStatistics:
@@ -187,6 +196,7 @@ def load_statistics(path: str | os.PathLike) -> ClassStatistics:
             else (),
             settings=json.loads(file.attrs["settings"]),
             versions=json.loads(file.attrs["versions"]),
+            facets=_read_facets(file["facets"]) if "facets" in file else None,
             **{name: file[name][()].astype(dtype) for name, (_, dtype) in _IMAGE_ARRAYS.items()},
         )
         if statistics.hash() != file.attrs["statistics_hash"]:
@@ -201,11 +211,20 @@ def _read_layer(group: h5py.Group, path: str | os.PathLike) -> LayerStatistics:
         layout_shape=tuple(int(value) for value in group.attrs["layout_shape"]),
         n_images=int(group.attrs["n_images"]),
         total_variance=float(group.attrs["total_variance"]),
+        facet_means=group["facet_means"][()].astype("<f4") if "facet_means" in group else None,
         **{name: group[name][()].astype(dtype) for name, (_, dtype) in _LAYER_ARRAYS.items()},
     )
     if layer.components.ndim != 2 or layer.components.shape[1] != layer.layout_mean.size:
         raise FileFormatError(f"'{path}' is damaged: components of layer '{layer.name}' do not fit its layout")
     return layer
+
+
+def _read_facets(group: h5py.Group) -> Facets:
+    return Facets(
+        layer=str(group.attrs["layer"]),
+        temperature=float(group.attrs["temperature"]),
+        **{name: group[name][()].astype(dtype) for name, (_, dtype) in _FACET_ARRAYS.items()},
+    )
 
 
 @contextlib.contextmanager

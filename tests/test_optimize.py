@@ -109,7 +109,7 @@ def test_other_rules_are_logged_with_their_cosine(model, rule):
 
 def test_a_diverging_run_names_the_step_and_the_term(model):
     class Fragile(losses.Term):
-        def evaluate(self, values, arrays):
+        def of_values(self, values, arrays):
             return ops.log(0.5005 - ops.mean(values, axis=(1, 2, 3)))
 
     variables = parameterizations.pixels(np.full((*SIZE, 3), 0.5), noise=0.0, learning_rate=0.0002)
