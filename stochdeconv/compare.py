@@ -74,6 +74,7 @@ def compare(
         Before any work where the input cannot be compared or the output exists; nothing is written then.
     """
     # The command line reads this signature; the libraries behind the figures take seconds to load.
+    from stochdeconv import backend
     from stochdeconv.metrics.entries import find_warnings, match_classes, read_contestants
     from stochdeconv.metrics.judge import Judge
 
@@ -96,6 +97,7 @@ def compare(
         "train": None if train is None else str(train),
         "seed": seed,
         "image_size": list(size),
+        "versions": backend.versions(),
     }
     metrics = _metrics(entrants, measured, judge=asked, settings=settings, warnings=warnings)
 

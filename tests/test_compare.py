@@ -58,6 +58,18 @@ def write_run(folder, images, *, named=CAT, command="generate", **record):
     return folder
 
 
+@pytest.fixture
+def whole_page():
+    """Asked for by tests that read the report."""
+
+
+@pytest.fixture(autouse=True)
+def figures_only(request, monkeypatch):
+    """Leave the page blank elsewhere: drawing it takes longer than all figures together, and test_report draws it."""
+    if "whole_page" not in request.fixturenames:
+        monkeypatch.setattr("stochdeconv.report.page.render_report", lambda *_: "page")
+
+
 @pytest.fixture(scope="session")
 def judge():
     """A network that calls red discs cats, blue ones dogs and everything else a cow."""
@@ -129,6 +141,7 @@ def test_metrics_json_has_the_structure_promised(result):
     assert metrics["contestants"]["good"]["n"] == metrics["real"]["n"] == 16
     assert set(metrics) >= {"judge", "settings", "classes", "marks", "warnings"}
     assert sorted(path.name for path in output.iterdir()) == ["metrics.json", "report.html"]
+    assert "good comes nearest to real photographs" in (output / "report.html").read_text()
 
 
 def test_contestants_come_in_the_order_they_deserve(result):
@@ -197,7 +210,7 @@ def test_progress_reaches_its_total(result):
     assert calls[-1][0] == calls[-1][1]
 
 
-def test_same_input_same_bytes(data, judge, tmp_path):
+def test_same_input_same_bytes(data, judge, tmp_path, whole_page):
     outputs = [tmp_path / "one", tmp_path / "two"]
     for output in outputs:
         compare(runs(data, "good", classes=["cat"]), real=data / "real", judge=judge, output=output)
@@ -230,12 +243,33 @@ def test_few_photographs_are_no_crash(judge, tmp_path):
     assert any("1 real photographs for 2 images" in warning for warning in metrics["warnings"])
 
 
+def test_a_real_photograph_is_measured_against_the_others_only(judge, tmp_path):
+    for index, image in enumerate([0.2 * noise(0), 1 - 0.2 * noise(1)]):  # no colour in common
+        image_files.save_png(tmp_path / "real" / f"{index}.png", image)
+    metrics = small(judge, tmp_path, [photograph(50)], real=tmp_path / "real")
+    assert metrics["real"]["n"] == 1
+    assert metrics["real"]["color_distance"]["value"] == pytest.approx(1)
+
+
 def test_without_a_class_the_figures_that_need_one_are_null(judge, tmp_path):
     metrics = small(judge, tmp_path, [photograph(s) for s in range(50, 54)], named=None)
     row = metrics["contestants"]["mine"]
     assert row["judge_top1"]["value"] is row["cam_peaks"]["value"] is None
     assert row["kid"]["value"] is not None
     assert metrics["warnings"] == []
+
+
+def test_a_run_without_a_class_beside_one_with_a_class(judge, tmp_path):
+    images = [photograph(s) for s in range(50, 54)]
+    contestants = {
+        "named": write_run(tmp_path / "named", images),
+        "nameless": write_run(tmp_path / "nameless", images, named=None),
+    }
+    real = write_photographs(tmp_path / "real", range(12))
+    rows = compare(contestants, real=real, judge=judge, output=tmp_path / "out")["contestants"]
+    assert rows["named"]["judge_top1"]["value"] == 1
+    assert rows["nameless"]["judge_top1"]["value"] is rows["nameless"]["cam_peaks"]["value"] is None
+    assert rows["nameless"]["kid"] == rows["named"]["kid"]
 
 
 def test_a_class_the_judge_does_not_know_is_said(judge, tmp_path):
@@ -245,7 +279,7 @@ def test_a_class_the_judge_does_not_know_is_said(judge, tmp_path):
     assert any("does not know the class 'dog'" in warning for warning in metrics["warnings"])
 
 
-def test_a_judge_of_its_own_images_is_a_warning(judge, tmp_path):
+def test_a_judge_of_its_own_images_is_a_warning(judge, tmp_path, whole_page):
     own = {"name": "judge", "source": "judge", "weights_hash": judge.weights_hash}
     metrics = small(judge, tmp_path, [photograph(s) for s in range(50, 54)], model=own)
     assert any("judge made the images of 'mine' itself" in warning for warning in metrics["warnings"])
