@@ -1,0 +1,54 @@
+"""Collect the statistics of every class in a tree of class folders, holding the last part of each class out.
+
+The files of a class are sorted by name; what is held out is listed in CLASS_held_out.txt beside the statistics, ready to be the
+`--real` of a comparison. Classes that are there already are left alone.
+
+    python scripts/collect_class_statistics.py photos -m vgg16 -o stats_cache/vgg16
+    python scripts/collect_class_statistics.py imagenette/train -m squeezenet.keras -o stats --classes n03028079 n03445777
+"""
+
+import argparse
+from pathlib import Path
+
+import stochdeconv as sd
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+
+
+def collect_class(model, folder: Path, output: Path, *, held_out: float, n_components: int) -> Path:
+    """Collect one class folder; return the statistics file."""
+    name = folder.name
+    path = output / f"{name}.h5"
+    if path.exists():
+        return path
+    photographs = sorted(file.resolve() for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+    n_seen = len(photographs) - int(len(photographs) * held_out)
+    statistics = sd.collect(model, photographs[:n_seen], class_name=name, n_components=n_components)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / f"{name}_held_out.txt").write_text("".join(f"{photograph}\n" for photograph in photographs[n_seen:]))
+    sd.save_statistics(statistics, path)
+    return path
+
+
+def main() -> None:
+    """Read the arguments and collect."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", type=Path, help="folder with one folder of photographs a class")
+    parser.add_argument("-m", "--model", required=True, help="vgg16, another keras.applications name, or a .keras file")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the statistics")
+    parser.add_argument("--classes", nargs="+", help="names of class folders (default: all)")
+    parser.add_argument(
+        "--held-out", type=float, default=0.2, help="part of each class that is not seen (default: 0.2)"
+    )
+    parser.add_argument("--n-components", type=int, default=64)
+    arguments = parser.parse_args()
+
+    model = sd.load_model(arguments.model)
+    names = arguments.classes or sorted(folder.name for folder in arguments.images.iterdir() if folder.is_dir())
+    for name in names:
+        options = {"held_out": arguments.held_out, "n_components": arguments.n_components}
+        print(collect_class(model, arguments.images / name, arguments.output, **options))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""The scripts run as they are, on a small network and few pictures."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scripts")
+    inputs = x = keras.Input((32, 32, 3))
+    for number in (1, 2):
+        x = keras.layers.Conv2D(6, 3, strides=number, activation="relu", name=f"conv{number}")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(x)).save(folder / "tiny.keras")
+    sidecar = {"preprocessing": "tf", "class_names": ["church", "barn"]}
+    (folder / "tiny.json").write_text(json.dumps(sidecar))
+    rng = np.random.default_rng(0)
+    for name in ("church", "barn"):
+        (folder / "photos" / name).mkdir(parents=True)
+        for number in range(70):
+            pixels = (rng.random((4, 4, 3)) * 255).astype(np.uint8)
+            Image.fromarray(pixels).resize((32, 32)).save(folder / "photos" / name / f"{number:02d}.png")
+    return folder
+
+
+def run(monkeypatch, capsys, script, *words):
+    monkeypatch.setattr(sys, "argv", [script, *map(str, words)])
+    runpy.run_path(str(SCRIPTS / script), run_name="__main__")
+    return capsys.readouterr().out.splitlines()
+
+
+def test_collect_then_sample(made, tmp_path, monkeypatch, capsys):
+    words = (made / "photos", "-m", made / "tiny.keras", "-o", tmp_path, "--n-components", 4)
+    printed = run(monkeypatch, capsys, "collect_class_statistics.py", *words)
+    assert printed == [str(tmp_path / "barn.h5"), str(tmp_path / "church.h5")]
+    held_out = (tmp_path / "church_held_out.txt").read_text().splitlines()
+    assert [Path(path).name for path in held_out] == [f"{number}.png" for number in range(56, 70)]
+
+    words = (tmp_path / "church.h5", "-o", tmp_path / "out", "-n", 1, "--n-steps", 2, "--samplers", "chain", "joint")
+    printed = run(monkeypatch, capsys, "sample_class_images.py", *words)
+    assert printed == [str(tmp_path / "out" / sampler / "contact_sheet.png") for sampler in ("chain", "joint")]
+    for sheet in printed:
+        assert Path(sheet).is_file()
+
+
+@pytest.mark.filterwarnings("ignore:56 images cannot give 64 layout components")
+def test_compare_with_simonyan(made, tmp_path, monkeypatch, capsys):
+    network = made / "tiny.keras"
+    words = (made / "photos/church", "-m", network, "--judge", network, "-o", tmp_path / "out", "-n", 2, "--n-steps", 2)
+    printed = run(monkeypatch, capsys, "compare_with_simonyan.py", *words)
+    names = [line.split()[0] for line in printed[:-1]]
+    assert names == ["chain", "joint", "bootstrap", "simonyan", "regularised", "fourier"]
+    assert Path(printed[-1]).is_file()
+    metrics = json.loads((tmp_path / "out/report/metrics.json").read_text())
+    assert metrics["settings"]["train"].endswith("train.txt")
