@@ -341,13 +341,17 @@ def finalise(spool: Spool, progress: Progress | None = None) -> ClassStatistics:
 def _facets(
     spool: Spool, layers: Sequence[MeasuredLayer], rows: np.ndarray
 ) -> tuple[Facets | None, dict[str, np.ndarray]]:
-    """Tell the kinds of places apart by the deepest layer that is still fine enough, and average the layers below it over them."""
-    height = layers[0].shape[0]
-    fine = [layer for layer in layers[1:] if layer.shape[0] * _COARSEST_FACETS >= height and layer.layout_shape[0] > 1]
-    if not fine:
+    """Tell the kinds of places apart by the deepest layer that is fine enough, and average the layers below it over them."""
+    grid, height = layers[0].layout_shape[:2], layers[0].shape[0]
+    fine = [
+        number
+        for number, layer in enumerate(layers)
+        if number and layer.layout_shape[:2] == grid and layer.shape[0] * _COARSEST_FACETS >= height
+    ]
+    if not fine or grid == (1, 1):
         return None, {}
-    key = fine[-1]
-    below = [layer for layer in layers[: layers.index(key)] if layer.layout_shape[:2] == key.layout_shape[:2]]
+    key = layers[fine[-1]]
+    below = [layer for layer in layers[: fine[-1]] if layer.layout_shape[:2] == grid]
     with threadpool_limits(1):  # the bytes do not depend on the number of processors
         facets = fit_facets(key.name, _layout(spool, key), key.shape[2])
         if facets is None:

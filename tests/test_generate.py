@@ -1,0 +1,143 @@
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from stochdeconv.collect import collect
+from stochdeconv.errors import InputError, MissingInputError, ModelError
+from stochdeconv.generate import Recipe, generate, target_loss
+from stochdeconv.images import load_image, save_png
+from stochdeconv.models import load_model
+from stochdeconv.run_folder import RunInterrupted
+from stochdeconv.samplers import sample_targets
+
+SIZE = 48
+
+
+def network(seed):
+    keras.utils.set_random_seed(seed)
+    layers = [
+        keras.Input((SIZE, SIZE, 3)),
+        keras.layers.Conv2D(8, 5, activation="relu", name="low"),
+        keras.layers.Conv2D(12, 3, strides=2, activation="relu", name="middle"),
+        keras.layers.Conv2D(16, 3, strides=2, activation="relu", name="fine"),
+        keras.layers.Conv2D(16, 3, strides=2, activation="relu", name="deep"),
+        keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Dense(3, activation="softmax", name="predictions"),
+    ]
+    return load_model(keras.Sequential(layers), preprocessing="tf", class_names=["sunset", "dog", "eel"], dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return network(0)
+
+
+@pytest.fixture(scope="module")
+def statistics(model, tmp_path_factory):
+    """Of sixty landscapes: blue above, green below, a disc of light somewhere."""
+    folder = tmp_path_factory.mktemp("images") / "sunset"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:SIZE, :SIZE] / SIZE
+    for i in range(60):
+        horizon, cx, cy = rng.uniform(0.4, 0.7), rng.uniform(0.2, 0.8), rng.uniform(0.1, 0.4)
+        image = np.where((y < horizon)[..., None], [0.3, 0.5, 0.9], [0.2, 0.6, 0.2]) + 0.05 * rng.normal(size=(SIZE, SIZE, 3))
+        image[(x - cx) ** 2 + (y - cy) ** 2 < 0.01] = [1.0, 0.9, 0.3]
+        save_png(folder / f"{i:02d}.png", np.clip(image, 0, 1))
+    return collect(model, folder, n_components=16)
+
+
+def test_generated_images_have_what_was_sampled(model, statistics):
+    run = {"n_steps": 120, "sampler": "bootstrap", "recipe": Recipe(jitter=1)}
+    result = generate(model, statistics, n_images=3, seed=1, **run)
+    above, below = result.images[:, :16].mean(axis=(0, 1, 2)), result.images[:, -12:].mean(axis=(0, 1, 2))
+    assert above[2] > above[0] + 0.2 and below[1] > below[2] + 0.2  # blue above, green below
+    start, end = result.history[0], result.history[-1]
+    assert end["layout_scores:deep"] < 0.5 * start["layout_scores:deep"]
+    assert end["layout_scores:input"] < 0.3 * start["layout_scores:input"]
+    assert end["facet_moments:middle"] < 0.5 * start["facet_moments:middle"]
+    assert result.record["class"]["label"] == "sunset" and result.record["statistics_hash"] == statistics.hash()
+    assert result.arrays["deep/scores"].shape == (3, 16)
+
+
+def test_a_new_sample_is_a_new_image_and_the_same_seed_the_same(model, statistics):
+    run = {"n_steps": 40, "sampler": "joint"}
+    four = generate(model, statistics, n_images=4, **run).images
+    np.testing.assert_array_equal(generate(model, statistics, n_images=4, **run).images, four)
+    assert np.abs(four[0] - four[1]).mean() > 0.02
+    np.testing.assert_allclose(generate(model, statistics, n_images=4, batch_size=2, **run).images, four, atol=0.02)
+    assert np.abs(generate(model, statistics, n_images=1, seed=5, **run).images - four[:1]).mean() > 0.02
+
+
+@pytest.mark.parametrize("sampler", ["chain", "joint", "bootstrap", "independent"])
+@pytest.mark.parametrize("rule", ["true", "mix"])
+def test_every_sampler_and_rule_lowers_the_loss(model, statistics, sampler, rule):
+    result = generate(model, statistics, n_images=2, n_steps=30, sampler=sampler, gradient_rule=rule)
+    assert result.history[-1]["layout_scores:input"] < result.history[0]["layout_scores:input"]
+    assert ("cosine" in result.history[0]) == (rule != "true")
+
+
+def test_every_term_of_the_recipe_does_what_it_says(model, statistics):
+    targets = sample_targets(statistics, n_images=2)
+    everything = Recipe(shallow_layout=1.0, color=1.0, sharpness=1.0, spectrum=1.0)
+    names = target_loss(statistics, targets, everything).names
+    assert {name.split(":")[0] for name in names} == {
+        "layout_scores", "channel_moments", "facet_moments", "cross_entropy", "total_variation", "edge_sharpness",
+        "amplitude_spectrum",
+    }  # fmt: skip
+    nothing = {name: 0.0 for name in ("layout", "color_layout", "moments", "facets", "class_term", "shallow_layout")}
+    assert target_loss(statistics, targets, Recipe(**nothing)).names == ("total_variation:input",)
+    for name in ("color", "sharpness", "spectrum"):
+        alone = Recipe(**nothing, **{name: 1.0}, total_variation=0.0)
+        history = generate(model, statistics, n_images=2, n_steps=60, recipe=alone).history
+        (term,) = set(history[-1]) - {"batch", "step"}
+        assert history[-1][term] < 0.3 * history[0][term], term
+
+
+def test_deepest_first_lets_the_shallower_layers_join_one_by_one(statistics):
+    targets = sample_targets(statistics, n_images=1)
+    loss = target_loss(statistics, targets, Recipe(order="deepest-first"))
+    joins = {weighted.term.name: weighted.joins_at for weighted in loss.terms}
+    assert joins["layout_scores:deep"] == 0 < joins["channel_moments:middle"] < joins["channel_moments:low"] < 0.5
+
+
+def test_pixels_and_photographs_to_start_from(model, statistics, tmp_path):
+    photo = tmp_path / "photo.png"
+    save_png(photo, np.random.default_rng(3).uniform(0.2, 0.8, size=(SIZE, SIZE, 3)))
+    for parameterization in ("fourier", "pixels"):
+        recipe = Recipe(parameterization=parameterization, learning_rate=1e-4, jitter=0)
+        result = generate(model, statistics, n_images=1, n_steps=2, init=photo, recipe=recipe)
+        assert np.abs(result.images[0] - load_image(photo, None)).mean() < 0.02
+    recipe = Recipe(parameterization="pixels", learning_rate=0.02)
+    result = generate(model, statistics, n_images=1, n_steps=40, recipe=recipe)
+    assert result.history[-1]["layout_scores:input"] < 0.5 * result.history[0]["layout_scores:input"]
+
+
+def test_ctrl_c_keeps_what_is_done(model, statistics):
+    def callback(step):
+        if step.step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(RunInterrupted) as caught:
+        generate(model, statistics, n_images=4, batch_size=2, n_steps=4, callback=callback)
+    result = caught.value.result
+    assert len(result.images) == 4 and len(result.history) == 5 and not result.record["complete"]
+    assert result.arrays["deep/scores"].shape[0] == 4
+
+
+def test_senseless_calls_are_refused(model, statistics, tmp_path):
+    with pytest.raises(ModelError, match="collected with"):
+        generate(network(1), statistics)
+    with pytest.raises(InputError, match="n_images"):
+        generate(model, statistics, n_images=0)
+    with pytest.raises(InputError, match="together, deepest-first"):
+        Recipe(order="deepest")
+    with pytest.raises(InputError, match="layout must be at least 0"):
+        Recipe(layout=-1)
+    with pytest.raises(MissingInputError):
+        generate(model, statistics, init=tmp_path / "no.png")
+    image_only = dataclasses.replace(statistics, layers={"input": statistics["input"]}, facets=None)
+    with pytest.raises(InputError, match="no convolutional layer"):
+        generate(model, image_only)
