@@ -42,6 +42,8 @@ _IMAGE_ARRAYS = {
     "amplitude_mean": ("<f4", "<f4"),
     "amplitude_variance": ("<f4", "<f4"),
 }
+# Bytes below which a chunk's own book-keeping would outweigh what compression saves; HDF5 cannot chunk an empty array.
+_SMALL = 4096
 # Rows of a shard copied at once.
 _BLOCK_ROWS = 64
 
@@ -74,7 +76,7 @@ def save_statistics(statistics: ClassStatistics | Spool, path: str | os.PathLike
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with h5py.File(temporary, "w", libver=("earliest", "v110")) as file:
+            with h5py.File(temporary, "w") as file:
                 write(file, statistics)
                 file.flush()
             with open(temporary, "r+b") as stream:
@@ -93,13 +95,12 @@ def _store(
     group: h5py.Group, name: str, values: np.ndarray, dtype: str, *, chunks: tuple[int, ...] | None = None
 ) -> None:
     values = np.asarray(values)
-    if values.size == 0 or values.ndim == 0:
-        group.create_dataset(name, data=values.astype(dtype))  # HDF5 cannot chunk what is empty
+    values = values.astype(dtype)
+    if values.nbytes <= _SMALL:
+        group.create_dataset(name, data=values)
         return
     # Shuffled bytes compress better: exponents come to lie beside exponents.
-    group.create_dataset(
-        name, data=values.astype(dtype), chunks=chunks or True, compression="gzip", compression_opts=4, shuffle=True
-    )
+    group.create_dataset(name, data=values, chunks=chunks or True, compression="gzip", compression_opts=4, shuffle=True)
 
 
 def _write_statistics(file: h5py.File, statistics: ClassStatistics) -> None:
