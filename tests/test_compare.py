@@ -161,6 +161,15 @@ def test_contestants_come_in_the_order_they_deserve(result):
     assert high > -0.3
 
 
+def test_the_noise_floor_is_one_half_of_the_photographs_against_the_other(result):
+    metrics, _, _ = result
+    floor = metrics["real_vs_real"]
+    assert floor["n"] == 2 * 12
+    assert abs(floor["kid"]["value"]) < 0.1 * value(metrics, "noise", "kid")
+    # A photograph in both halves would be at distance 0 from itself: 5 neighbours of 12 cover about 1 - (1/2)^5.
+    assert 0.7 < floor["coverage"]["value"] <= 1
+
+
 def test_every_interval_holds_its_value(result):
     metrics, _, _ = result
     for row in metrics["contestants"].values():
