@@ -36,8 +36,8 @@ _BLOCK_IMAGES = 64
 _OVERSAMPLING = 32
 _TOLERANCE = 1e-4
 _MAX_PASSES = 24
-# A component whose variance is this small a part of the whole is rounding error of float16 maps, not a direction.
-_NEGLIGIBLE = 1e-9
+# A component whose variance is this small a part of the whole is rounding error of float32 products, not a direction.
+_NEGLIGIBLE = 1e-6
 
 
 class ExactSum:
@@ -318,38 +318,35 @@ def _refined(
     """Subspace iteration: axes (component, value) of all rows from axes of some."""
     center = mean.astype(np.float32)
     variances = np.zeros(n_components)
-    converged = False
+    converged = not len(axes)
     n_passes = 0
-    while not converged and n_passes < _MAX_PASSES and len(axes):
+    while not converged and n_passes < _MAX_PASSES:
         n_passes += 1
         inner = np.zeros((len(axes), len(axes)))
         image = np.zeros(axes.shape, np.float64)
-        total = 0.0
         for block in maps.blocks():
             block -= center
-            total += float(np.einsum("ij,ij->", block, block, dtype=np.float64))
             scores = block @ axes.T
             inner += scores.T.astype(np.float64) @ scores
             image += scores.T @ block
-        ritz, rotation = np.linalg.eigh(inner / (maps.n_images - 1))
-        ritz, rotation = ritz[::-1][:n_components], rotation[:, ::-1]
+        ritz = np.linalg.eigvalsh(inner / (maps.n_images - 1))[::-1][:n_components]
         converged = bool(np.all(np.abs(ritz - variances[: len(ritz)]) <= _TOLERANCE * ritz))
         variances = ritz
         # The covariance applied to the axes is already at hand: one more step of the iteration for nothing.
-        image = rotation.T @ image
         axes = np.linalg.qr(image.T)[0].T.astype(np.float32)
-    if not len(axes):
-        total = sum(float(np.sum((block - center).astype(np.float64) ** 2)) for block in maps.blocks())
-        return axes, total / (maps.n_images - 1), n_passes, True
     # Rotated to the principal directions of the last subspace.
     inner = np.zeros((len(axes), len(axes)))
+    total = 0.0
     for block in maps.blocks():
-        scores = (block - center) @ axes.T
+        block -= center
+        total += float(np.einsum("ij,ij->", block, block, dtype=np.float64))
+        scores = block @ axes.T
         inner += scores.T.astype(np.float64) @ scores
+    total /= maps.n_images - 1
     ritz, rotation = np.linalg.eigh(inner / (maps.n_images - 1))
     ritz, rotation = ritz[::-1][:n_components], rotation[:, ::-1][:, :n_components]
-    rotation = rotation[:, ritz > _NEGLIGIBLE * total / (maps.n_images - 1)]
-    return rotation.T.astype(np.float32) @ axes, total / (maps.n_images - 1), n_passes, converged
+    rotation = rotation[:, ritz > _NEGLIGIBLE * total]
+    return rotation.T.astype(np.float32) @ axes, total, n_passes, converged
 
 
 def _scored(
