@@ -64,10 +64,10 @@ class Recipe:
 
     layout: float = 2.0
     n_layout_layers: int = 3
-    shallow_layout: float = 0.0
-    color_layout: float = 2.0
+    shallow_layout: float = 1.0
+    color_layout: float = 4.0
     moments: float = 1.0
-    facets: float = 1.0
+    facets: float = 4.0
     class_term: float = 0.2
     total_variation: float = 2.0
     color: float = 0.0
@@ -77,7 +77,7 @@ class Recipe:
     parameterization: str = "fourier"
     learning_rate: float = 0.05
     decay: bool = False
-    jitter: int = 8
+    jitter: int = 3
     scale: float = 0.0
     rotate: float = 0.0
 

@@ -132,7 +132,7 @@ def sample_targets(
     temperature: float = 1.0,
     seed: int = 0,
     first_index: int = 0,
-    row_weight: float = 0.8,
+    row_weight: float = 0.9,
 ) -> Targets:
     """Sample targets of images of the class.
 

@@ -1,0 +1,166 @@
+"""One row per switch: what each part of the recipe, each sampler and each setting of the baselines is worth.
+
+Every row makes the same number of images of the same classes with the same seeds, and is measured by the judge against photographs.
+A finished row is one JSON file (settings and figures) with its features beside it; finished rows are not made again, so the run can
+be stopped and continued, and rows can be added later. Tune on other classes than those that are reported, and against training
+photographs (`--against train`).
+
+    python scripts/ablation.py ../shared/data/imagenette/train -m squeezenet.keras --judge mobilenet.keras \
+        --classes n01440764 n03425413 n03888257 --against train -o docs/results/tuning
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+import stochdeconv as sd
+from stochdeconv.generate import Recipe
+from stochdeconv.images import find_images
+from stochdeconv.metrics.figures import FIGURE_KEYS, Reference, measure_figures
+from stochdeconv.metrics.intervals import average, interval
+from stochdeconv.metrics.judge import Judge
+from stochdeconv.metrics.measurements import measure
+
+SHOWN = ("judge_top1", "judge_top5", "kid", "density", "coverage", "pairwise_distance", "spectrum_slope")
+
+# Row -> (command, its arguments). What a row of `generate` does not name is the default.
+OURS = {
+    "default": {},
+    "sampler-chain": {"sampler": "chain"},
+    "sampler-joint": {"sampler": "joint"},
+    "sampler-independent": {"sampler": "independent"},
+    "no-facets": {"recipe": {"facets": 0.0}},
+    "facets-2": {"recipe": {"facets": 2.0}},
+    "facets-8": {"recipe": {"facets": 8.0}},
+    "no-layout": {"recipe": {"layout": 0.0, "shallow_layout": 0.0}},
+    "no-shallow-layout": {"recipe": {"shallow_layout": 0.0}},
+    "no-color-layout": {"recipe": {"color_layout": 0.0}},
+    "no-moments": {"recipe": {"moments": 0.0}},
+    "no-class-term": {"recipe": {"class_term": 0.0}},
+    "class-term-1": {"recipe": {"class_term": 1.0}},
+    "no-total-variation": {"recipe": {"total_variation": 0.0}},
+    "total-variation-10": {"recipe": {"total_variation": 10.0}},
+    "sharpness": {"recipe": {"sharpness": 0.3}},
+    "spectrum": {"recipe": {"spectrum": 0.3}},
+    "color": {"recipe": {"color": 0.3}},
+    "jitter-0": {"recipe": {"jitter": 0}},
+    "jitter-8": {"recipe": {"jitter": 8}},
+    "views": {"recipe": {"scale": 0.05, "rotate": 3.0}},
+    "decay": {"recipe": {"decay": True}},
+    "deepest-first": {"recipe": {"order": "deepest-first"}},
+    "pixels": {"recipe": {"parameterization": "pixels", "learning_rate": 0.02}},
+    "rule-guided": {"gradient_rule": "guided"},
+    "rule-deconvnet": {"gradient_rule": "deconvnet"},
+    "rule-mix": {"gradient_rule": "mix"},
+    "temperature-0.7": {"temperature": 0.7},
+    "temperature-0": {"temperature": 0.0},
+}
+PRESETS = {
+    "simonyan": {"preset": "simonyan"},
+    "simonyan-l2-1e-4": {"preset": "simonyan", "l2": 1e-4},
+    "simonyan-l2-3e-4": {"preset": "simonyan", "l2": 3e-4},
+    "simonyan-l2-1e-6": {"preset": "simonyan", "l2": 1e-6},
+    "regularised": {"preset": "regularised"},
+    "regularised-blur-1": {"preset": "regularised", "blur": 1.0},
+    "regularised-l2-1e-4": {"preset": "regularised", "l2": 1e-4},
+    "regularised-blur-1-l2-1e-4": {"preset": "regularised", "blur": 1.0, "l2": 1e-4},
+    "fourier": {"preset": "fourier"},
+    "fourier-jitter-16": {"preset": "fourier", "jitter": 16},
+    "fourier-l2-1e-5": {"preset": "fourier", "l2": 1e-5},
+    "fourier-l2-1e-4": {"preset": "fourier", "l2": 1e-4},
+}
+ROWS = {name: ("generate", how) for name, how in OURS.items()} | {name: ("maximize", how) for name, how in PRESETS.items()}
+
+
+def main() -> None:
+    """Read the arguments, make what is missing, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", type=Path, help="tree with one folder of photographs a class")
+    parser.add_argument("-m", "--model", required=True, help="the network that makes the images")
+    parser.add_argument("--judge", required=True, help="the network that judges them")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the finished rows")
+    parser.add_argument("--classes", nargs="+", required=True, help="folder names")
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS), metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("--against", choices=("train", "held-out"), default="held-out", help="photographs to measure against")
+    parser.add_argument("--work", type=Path, default=Path("stats_cache/ablation"), help="folder of statistics and images")
+    parser.add_argument("-n", "--n-images", type=int, default=8)
+    parser.add_argument("--n-steps", type=int, default=128)
+    parser.add_argument("--n-components", type=int, default=64)
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+
+    model, judge = sd.load_model(arguments.model), Judge(sd.load_model(arguments.judge))
+    references = {name: reference_of(arguments, model, judge, name) for name in arguments.classes}
+    for row in arguments.rows:
+        path = arguments.output / f"{row}.json"
+        if not path.exists():
+            features = make_row(row, arguments, model, judge, references, path)
+            np.savez_compressed(path.with_suffix(".npz"), **features)
+        print_row(row, json.loads(path.read_text()))
+
+
+def split(arguments: argparse.Namespace, name: str) -> tuple[list[Path], list[Path]]:
+    """Photographs of a class: those the statistics see, and the last fifth by name."""
+    photographs = find_images(arguments.images / name)
+    n_held_out = len(photographs) // 5
+    return photographs[:-n_held_out], photographs[-n_held_out:]
+
+
+def statistics_of(arguments: argparse.Namespace, model, name: str):
+    """Statistics of a class, collected where they are not there yet."""
+    path = arguments.work / f"{model.name}_{name}_{arguments.n_components}.h5"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        train, _ = split(arguments, name)
+        sd.save_statistics(sd.collect(model, train, class_name=name, n_components=arguments.n_components), path)
+    return sd.load_statistics(path)
+
+
+def reference_of(arguments: argparse.Namespace, model, judge: Judge, name: str) -> Reference:
+    """Measure the photographs a class's rows are compared with."""
+    train, held_out = split(arguments, name)
+    paths = train if arguments.against == "train" else held_out
+    index = judge.model.class_index(name)
+    measured = measure(paths, judge, size=model.input_size, class_index=index, tick=lambda n: None)
+    return Reference.of(measured, train=None, class_index=index, n_classes=judge.n_classes)
+
+
+def make_row(row: str, arguments: argparse.Namespace, model, judge: Judge, references: dict, path: Path) -> dict:
+    """Make and measure the images of a row, all classes; write its figures and return its features."""
+    command, how = ROWS[row]
+    how = {**how, "n_images": arguments.n_images, "n_steps": arguments.n_steps}
+    if "recipe" in how:
+        how["recipe"] = Recipe(**how["recipe"])
+    estimates, features, settings = {}, {}, {}
+    for number, (name, reference) in enumerate(references.items()):
+        if command == "generate":
+            result = sd.generate(model, statistics_of(arguments, model, name), **how)
+        else:
+            result = sd.maximize(model, name, **how)
+        folder = result.save(arguments.work / "runs" / row / name, overwrite=True)
+        paths = sorted(folder.glob("image_*.png"))
+        measured = measure(paths, judge, size=model.input_size, class_index=reference.class_index, tick=lambda n: None)
+        estimates[name] = measure_figures(measured, reference, seed=(0, number))
+        features[name] = measured.features.astype(np.float16)
+        settings = result.record["settings"]
+    mean = {key: interval(average([found[key] for found in estimates.values()], seed=(0,))) for key in FIGURE_KEYS}
+    classes = {name: {key: interval(found[key]) for key in FIGURE_KEYS} for name, found in estimates.items()}
+    content = {
+        "row": row, "command": command, "settings": settings, "n_images": arguments.n_images, "against": arguments.against,
+        "mean": mean, "classes": classes,
+    }  # fmt: skip
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    return features
+
+
+def print_row(row: str, content: dict) -> None:
+    """Print the figures of a row, the mean over its classes."""
+    values = {key: content["mean"][key]["value"] for key in SHOWN}
+    told = "  ".join(f"{key} {'-' if value is None else format(value, '.3g'):>6}" for key, value in values.items())
+    print(f"{row:28} {told}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
