@@ -59,15 +59,15 @@ OURS = {
 }
 PRESETS = {
     "simonyan": {"preset": "simonyan"},
+    "simonyan-l2-1e-6": {"preset": "simonyan", "l2": 1e-6},
     "simonyan-l2-1e-4": {"preset": "simonyan", "l2": 1e-4},
     "simonyan-l2-3e-4": {"preset": "simonyan", "l2": 3e-4},
-    "simonyan-l2-1e-6": {"preset": "simonyan", "l2": 1e-6},
     "regularised": {"preset": "regularised"},
-    "regularised-blur-1": {"preset": "regularised", "blur": 1.0},
+    "regularised-blur-0.5": {"preset": "regularised", "blur": 0.5},
     "regularised-l2-1e-4": {"preset": "regularised", "l2": 1e-4},
-    "regularised-blur-1-l2-1e-4": {"preset": "regularised", "blur": 1.0, "l2": 1e-4},
+    "regularised-jitter-16": {"preset": "regularised", "jitter": 16},
     "fourier": {"preset": "fourier"},
-    "fourier-jitter-16": {"preset": "fourier", "jitter": 16},
+    "fourier-jitter-32": {"preset": "fourier", "jitter": 32},
     "fourier-l2-1e-5": {"preset": "fourier", "l2": 1e-5},
     "fourier-l2-1e-4": {"preset": "fourier", "l2": 1e-4},
 }

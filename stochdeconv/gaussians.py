@@ -88,7 +88,7 @@ class PrincipalGaussian:
 
 @dataclass(frozen=True, eq=False)
 class Link:
-    """A conditional Gaussian: scores given the scores of the part above.
+    """A conditional distribution: scores given the scores of the part above.
 
     Attributes
     ----------
@@ -96,10 +96,16 @@ class Link:
         Conditional mean per unit of the part above, by ridge regression.
     noise : ndarray of shape (component, component)
         A square root of the conditional covariance.
+    above : ndarray of shape (row, component above)
+        Scores of the part above, of every row.
+    residuals : ndarray of shape (row, component)
+        What the conditional mean leaves out of every row.
     """
 
     coefficients: np.ndarray
     noise: np.ndarray
+    above: np.ndarray
+    residuals: np.ndarray
 
     @classmethod
     def fit(cls, scores: np.ndarray, above: np.ndarray) -> Link:
@@ -118,11 +124,23 @@ class Link:
             # Leave-one-out error picks the penalty: with fewer rows, or a link of little truth, more of it is shrunk away.
             ridge = RidgeCV(alphas=unit * RIDGE_PENALTIES, fit_intercept=False).fit(above, scores)
             coefficients = ridge.coef_.reshape(coefficients.shape)
-        return cls(coefficients, positive_root(covariance - coefficients @ covariance_above @ coefficients.T))
+        noise = positive_root(covariance - coefficients @ covariance_above @ coefficients.T)
+        return cls(coefficients, noise, above, scores - above @ coefficients.T)
 
-    def draw(self, above: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Scores of shape (component,) given those of the part above, not clipped."""
-        return self.coefficients @ above + self.noise @ rng.standard_normal(len(self.noise))
+    def nearest_row(self, above: np.ndarray, rng: np.random.Generator) -> int:
+        """Row whose part above is nearest to given scores; any row where there is nothing above."""
+        if not self.above.shape[1]:
+            return int(rng.integers(len(self.above)))
+        return int(np.argmin(((self.above - above) ** 2).sum(axis=1)))
+
+    def draw(self, above: np.ndarray, rng: np.random.Generator, *, row: int = 0, row_weight: float = 0.0) -> np.ndarray:
+        """Scores of shape (component,) given those of the part above, not clipped.
+
+        The deviation from the conditional mean is a Gaussian one for `row_weight` 0, a row's own for 1, and between the two a mixture
+        that keeps the variance (smoothed residual bootstrap).
+        """
+        own, smooth = row_weight * self.residuals[row], np.sqrt(1.0 - row_weight**2)
+        return self.coefficients @ above + own + smooth * (self.noise @ rng.standard_normal(len(self.noise)))
 
 
 def positive_root(matrix: np.ndarray) -> np.ndarray:

@@ -202,6 +202,13 @@ class ImageModel:
         shape = tuple(self._graph.output.shape[1:])
         return f"model '{self.name}' has no class scores: it ends in shape {shape}, not in a vector"
 
+    @property
+    def score_layer(self) -> str:
+        """Layer whose mean over positions is a class's score before any ReLU; see `network_graph.NetworkGraph.score_layer`."""
+        if self._graph.logits is None:
+            raise ModelError(self._no_logits())
+        return self._graph.score_layer
+
     # Computing
 
     def preprocess(self, images: Tensor) -> Tensor:
@@ -347,7 +354,7 @@ class ImageModel:
         """SHA-256 over shapes and float32 bytes of all weight arrays, in order: the same for every file format."""
         digest = hashlib.sha256()
         for weight in self.keras_model.weights:
-            array = np.ascontiguousarray(weight.numpy(), dtype="<f4")
+            array = np.ascontiguousarray(ops.convert_to_numpy(weight.value), dtype="<f4")
             digest.update(repr(array.shape).encode())
             digest.update(array.data)
         return digest.hexdigest()

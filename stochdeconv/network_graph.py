@@ -194,6 +194,19 @@ class NetworkGraph:
     # Questions about the graph
 
     @property
+    def score_layer(self) -> str:
+        """Layer whose mean over positions is a class's score before any ReLU: ``"logits"``, or the map that is rectified and averaged.
+
+        A network that ends in a ReLU and an average (SqueezeNet) has no gradient where the class does not fire at all yet.
+        """
+        step = self._producers.get(id(self.logits))
+        if step is not None and step.type_name == "GlobalAveragePooling2D":
+            below = self._producers.get(id(step.inputs[0]))
+            if below is not None and below.kind == "relu":
+                return f"{below.name}_linear"
+        return "logits"
+
+    @property
     def layer_names(self) -> tuple[str, ...]:
         """Names of all layers in order of computation."""
         return tuple(self.symbols)

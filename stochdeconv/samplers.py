@@ -62,7 +62,7 @@ class Targets:
     log_gradient_mean, log_gradient_std : ndarray of shape (image,), float32
         Mean and standard deviation of the log gradient magnitude: the sharpness of edges.
     source_rows : ndarray of shape (image,), int64
-        Row of the statistics a bootstrap sample started from, -1 where there is no such row.
+        Row of the statistics a bootstrap sample started from, or a chain's deepest layer; -1 where there is no such row.
     """
 
     layers: Mapping[str, LayerTarget]
@@ -148,7 +148,8 @@ def sample_targets(
         Statistics of at least two images.
     sampler : {"chain", "joint", "bootstrap", "independent"}
         ``chain``: the class logit from its own distribution, the deepest layer given the logit, each layer given the one above
-        it, last the image and its edges. ``joint``: one Gaussian over everything. ``bootstrap``: the mean of the class plus
+        it, last the image and its edges; what the layer above leaves open is ``row_weight`` times the residual of the real image
+        nearest to it there, and Gaussian for the rest. ``joint``: one Gaussian over everything. ``bootstrap``: the mean of the class plus
         ``row_weight`` times the deviation of one real image plus ``sqrt(1 - row_weight**2)`` times that of a joint draw; no
         image is used twice before all were. ``independent``: each layer alone, for comparison: its targets contradict each other.
     n_images : int
@@ -160,7 +161,7 @@ def sample_targets(
     first_index : int
         Index i of the first image, to draw the images of a run piece by piece.
     row_weight : float
-        How much of the real image a bootstrap sample keeps, 0 to 1.
+        How much of a real image a bootstrap or chain sample keeps, 0 to 1; 0 makes them Gaussian throughout.
 
     Returns
     -------
@@ -175,7 +176,7 @@ def sample_targets(
     _check(statistics, sampler, n_images, temperature, seed, first_index, row_weight)
     rows = _Rows.of(statistics)
     if sampler == "chain":
-        deviation = _chain(rows, seed)
+        deviation = _chain(rows, seed, row_weight)
     elif sampler == "independent":
         deviation = _independent(rows, seed)
     else:
@@ -284,7 +285,7 @@ def _joint(rows: _Rows, seed: int, row_weight: float) -> Deviation:
     return deviation
 
 
-def _chain(rows: _Rows, seed: int) -> Deviation:
+def _chain(rows: _Rows, seed: int, row_weight: float) -> Deviation:
     gaussians = [PrincipalGaussian.fit(rows.weighted[:, part]) for part in rows.parts]
     # Without a class the first part stands under nothing: a link to no columns is its own marginal distribution.
     above = rows.weighted[:, rows.logit] if rows.logit is not None else rows.weighted[:, :0]
@@ -293,6 +294,7 @@ def _chain(rows: _Rows, seed: int) -> Deviation:
         scores = gaussian.project(rows.weighted[:, part])
         links.append(Link.fit(scores, above))
         above = scores
+    smooth = np.sqrt(1.0 - row_weight**2)
 
     def deviation(index: int) -> tuple[np.ndarray, int]:
         rng = _stream(seed, index)
@@ -300,10 +302,14 @@ def _chain(rows: _Rows, seed: int) -> Deviation:
         scores = rows.draw_logit(rng)
         if rows.logit is not None:
             values[rows.logit] = scores
+        used = []
         for gaussian, link, part in zip(gaussians, links, rows.parts, strict=True):
-            scores = gaussian.clip(link.draw(scores, rng))
-            values[part] = gaussian.expand(scores) + gaussian.draw_residual(rng)
-        return values, -1
+            row = link.nearest_row(scores, rng)
+            scores = gaussian.clip(link.draw(scores, rng, row=row, row_weight=row_weight))
+            rest = row_weight * gaussian.residuals[row] + smooth * gaussian.draw_residual(rng)
+            values[part] = gaussian.expand(scores) + rest
+            used.append(row)
+        return values, used[0] if row_weight > 0 else -1
 
     return deviation
 

@@ -52,8 +52,8 @@ class Preset:
 #: simonyan: Simonyan, Vedaldi & Zisserman 2014. regularised: Yosinski et al. 2015. fourier: Olah, Mordvintsev & Schubert 2017.
 PRESETS = {
     "simonyan": Preset("pixels", "normalized", learning_rate=0.01, l2=1e-5),
-    "regularised": Preset("pixels", "normalized", learning_rate=0.02, l2=1e-6, blur=0.5, jitter=8, clip=0.5),
-    "fourier": Preset("fourier", "adam", learning_rate=0.05, jitter=8, scale=0.05, rotate=5.0),
+    "regularised": Preset("pixels", "normalized", learning_rate=0.02, l2=1e-5, blur=1.0, jitter=8, clip=0.5),
+    "fourier": Preset("fourier", "adam", learning_rate=0.05, jitter=16, scale=0.1, rotate=5.0),
 }
 
 # Standard deviation of the starting noise of pixels, in [0, 1] units: enough that seeds part, too little to see.
@@ -83,7 +83,7 @@ def maximize(
     ----------
     model : ImageModel
     class_name : str or int, optional
-        Name, wnid or index; its logit, before the softmax, is maximised.
+        Name, wnid or index; its logit, before the softmax (and before a last ReLU), is maximised.
     unit : str, optional
         ``LAYER:CHANNEL`` (mean over positions) or ``LAYER:CHANNEL:ROW:COLUMN``, instead of a class.
     preset : {"simonyan", "regularised", "fourier"}
@@ -129,7 +129,7 @@ def maximize(
     found = None
     if unit is None:
         found = model.find_class(class_name)
-        loss = losses.unit("logits", found.index) * 1.0
+        loss = losses.unit(model.score_layer, found.index) * 1.0
     else:
         loss = losses.unit(*parse_unit(model, unit)) * 1.0
     mean_color, grey_levels = _input_origin(model)
