@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 _COARSEST_FACETS = 8.5
 
 Source = str | os.PathLike | Iterable[str | os.PathLike]
-# Rows beyond this many add nothing a sampler could use, but 14 kB each (VGG16) to the file and to memory.
-MAX_ROWS = 4096
+# Rows beyond this many add little a sampler could use, but 35 kB each (VGG16) to the file and to memory.
+MAX_ROWS = 2048
 # Layers finalised side by side; each holds up to some 300 MB.
 _LAYERS_AT_ONCE = 4
 # Rows copied at once when shards are joined.
@@ -168,7 +168,7 @@ def _class(model: ImageModel, images: object, class_name: str | None) -> dict | 
         found = model.find_class(class_name)
     elif isinstance(images, str | os.PathLike) and Path(images).is_dir():
         try:
-            found = model.find_class(Path(images).resolve().name)
+            found = model.find_class(Path(os.path.abspath(images)).name)
         except ClassNotFoundError as error:
             # An unknown name is a folder's good right; an ambiguous one must be decided by somebody.
             if "ambiguous" in str(error):

@@ -127,7 +127,8 @@ def _read(path: Path, size: tuple[int, int]) -> _Photograph | str:
     try:
         pixels = load_image(path, size)
     except StochDeconvError as error:
-        return str(error)
+        # The file's name only: where a collection lies is no part of its statistics.
+        return str(error).replace(str(path), path.name)
     edges = log_gradient_magnitude(pixels)
     return _Photograph(
         pixels,

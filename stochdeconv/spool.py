@@ -225,7 +225,7 @@ class Spool:
         if not path.exists():
             return
         try:
-            with np.load(path, allow_pickle=False) as state:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as state:
                 self.n_done = int(state["n_done"])
                 self.kept = state["kept"].tolist()
                 reasons = json.loads(state["reasons"].tobytes() or b"[]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import threading
@@ -43,7 +44,7 @@ _IMAGE_ARRAYS = {
     "amplitude_variance": ("<f4", "<f4"),
 }
 # Bytes below which a chunk's own book-keeping would outweigh what compression saves; HDF5 cannot chunk an empty array.
-_SMALL = 4096
+_SMALL = 2048
 # Rows of a shard copied at once.
 _BLOCK_ROWS = 64
 
@@ -76,11 +77,12 @@ def save_statistics(statistics: ClassStatistics | Spool, path: str | os.PathLike
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with h5py.File(temporary, "w") as file:
-                write(file, statistics)
-                file.flush()
-            with open(temporary, "r+b") as stream:
-                os.fsync(stream.fileno())
+            with _Sink(temporary, "w+b") as sink:
+                with h5py.File(sink, "w") as file:
+                    write(file, statistics)
+                if sink.error is not None:
+                    raise sink.error
+                os.fsync(sink.fileno())
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -89,6 +91,25 @@ def save_statistics(statistics: ClassStatistics | Spool, path: str | os.PathLike
             raise
         error = error if isinstance(error, OSError) else OSError(str(error))
         raise InputError(disk_error(error, path)) from error
+
+
+class _Sink(io.FileIO):
+    """A file that remembers its first error instead of raising it.
+
+    HDF5 does not survive a write that fails: it keeps the file open and may end the process later. So it is told that all is well.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of `data`, or nothing more once something has failed."""
+        view = memoryview(data).cast("B")
+        while self.error is None and len(view):
+            try:
+                view = view[super().write(view) :]
+            except OSError as error:
+                self.error = error
+        return memoryview(data).nbytes
 
 
 def _store(
