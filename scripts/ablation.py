@@ -71,7 +71,9 @@ PRESETS = {
     "fourier-l2-1e-5": {"preset": "fourier", "l2": 1e-5},
     "fourier-l2-1e-4": {"preset": "fourier", "l2": 1e-4},
 }
-ROWS = {name: ("generate", how) for name, how in OURS.items()} | {name: ("maximize", how) for name, how in PRESETS.items()}
+ROWS = {name: ("generate", how) for name, how in OURS.items()} | {
+    name: ("maximize", how) for name, how in PRESETS.items()
+}
 
 
 def main() -> None:
@@ -82,9 +84,15 @@ def main() -> None:
     parser.add_argument("--judge", required=True, help="the network that judges them")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the finished rows")
     parser.add_argument("--classes", nargs="+", required=True, help="folder names")
-    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS), metavar="ROW", help=", ".join(ROWS))
-    parser.add_argument("--against", choices=("train", "held-out"), default="held-out", help="photographs to measure against")
-    parser.add_argument("--work", type=Path, default=Path("stats_cache/ablation"), help="folder of statistics and images")
+    parser.add_argument(
+        "--rows", nargs="+", default=list(ROWS), choices=list(ROWS), metavar="ROW", help=", ".join(ROWS)
+    )
+    parser.add_argument(
+        "--against", choices=("train", "held-out"), default="held-out", help="photographs to measure against"
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path("stats_cache/ablation"), help="folder of statistics and images"
+    )
     parser.add_argument("-n", "--n-images", type=int, default=8)
     parser.add_argument("--n-steps", type=int, default=128)
     parser.add_argument("--n-components", type=int, default=64)

@@ -13,7 +13,7 @@ from typing import Any
 # TensorFlow's C++ side prints pages at import; Keras reads KERAS_BACKEND itself (TensorFlow is its default).
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras  # noqa: E402  (the variable above must be set first)
+import keras
 
 Function = Callable[..., Any]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.cluster import KMeans
 
 from stochdeconv.distributions import MapReader
 from stochdeconv.statistics import Facets
@@ -35,6 +34,8 @@ def fit_facets(layer: str, maps: MapReader, n_channels: int) -> Facets | None:
     Facets or None
         None where there are too few places, or nothing varies.
     """
+    from sklearn.cluster import KMeans  # slow to import: only where facets are fitted
+
     chosen = np.unique(np.linspace(0, maps.n_images - 1, min(maps.n_images, _MAX_IMAGES)).astype(np.int64))
     rng = np.random.default_rng(0)
     n_places = maps.n_values // n_channels

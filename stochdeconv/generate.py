@@ -281,9 +281,13 @@ def target_loss(statistics: ClassStatistics, targets: Targets, recipe: Recipe) -
     if recipe.color:
         loss = loss + recipe.color * moments(INPUT)
     if recipe.sharpness:
-        loss = loss + recipe.sharpness * regularizers.edge_sharpness(targets.log_gradient_mean, targets.log_gradient_std)
+        loss = loss + recipe.sharpness * regularizers.edge_sharpness(
+            targets.log_gradient_mean, targets.log_gradient_std
+        )
     if recipe.spectrum:
-        loss = loss + recipe.spectrum * regularizers.amplitude_spectrum(statistics.amplitude_mean, statistics.input_size)
+        loss = loss + recipe.spectrum * regularizers.amplitude_spectrum(
+            statistics.amplitude_mean, statistics.input_size
+        )
     return loss
 
 
@@ -295,5 +299,7 @@ def _facet_moments(statistics: ClassStatistics, targets: Targets) -> losses.Face
         statistics.facets,
         layout_shape=statistics[statistics.facets.layer].layout_shape[:2],
         means={name: targets.layers[name].facet_means for name in rows},
-        variances={name: float(values.reshape(-1, values.shape[-1]).var(axis=0).sum()) for name, values in rows.items()},
+        variances={
+            name: float(values.reshape(-1, values.shape[-1]).var(axis=0).sum()) for name, values in rows.items()
+        },
     )

@@ -110,7 +110,9 @@ class Loss:
             return part
         if isinstance(part, Term):
             return Loss((WeightedTerm(part),))
-        raise InputError(f"a loss is made of losses; got {type(part).__name__}. Derive from stochdeconv.losses.Term for one of your own")
+        raise InputError(
+            f"a loss is made of losses; got {type(part).__name__}. Derive from stochdeconv.losses.Term for one of your own"
+        )
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -142,7 +142,11 @@ def optimize(
         raise InputError("there is nothing to optimise: the loss has no terms")
 
     views = draw_views(
-        transforms, n_steps, parameterization.n_images, seed=parameterization.seed, first_index=parameterization.first_index
+        transforms,
+        n_steps,
+        parameterization.n_images,
+        seed=parameterization.seed,
+        first_index=parameterization.first_index,
     )
     shifts_only = all(transform.shifts_only for transform in transforms)
     views_kind = "none" if not transforms else "shift" if shifts_only else "affine"
@@ -158,7 +162,9 @@ def optimize(
         "transforms": [vars(transform) for transform in transforms],
         "descent": vars(descent),
         "dtype": model.dtype,
-        "loss": {name: {"weight": w.weight, "joins_at": w.joins_at} for name, w in zip(loss.names, loss.terms, strict=True)},
+        "loss": {
+            name: {"weight": w.weight, "joins_at": w.joins_at} for name, w in zip(loss.names, loss.terms, strict=True)
+        },
     }
     variable = ops.convert_to_tensor(parameterization.start())
     program = _program(model, loss, parameterization, views_kind, descent, tuple(variable.shape))
@@ -253,7 +259,9 @@ def _check_finite(losses: Mapping[str, float], gradient_is_finite: bool, step: i
     bad = [name for name, value in losses.items() if not math.isfinite(value)]
     if bad or not gradient_is_finite:
         where = f"the loss '{bad[0]}' became {losses[bad[0]]}" if bad else "the gradient became NaN or infinite"
-        raise DivergenceError(f"{where} at step {step} of {n_steps}; a smaller learning rate or weight, or --dtype float32, may help")
+        raise DivergenceError(
+            f"{where} at step {step} of {n_steps}; a smaller learning rate or weight, or --dtype float32, may help"
+        )
 
 
 # Compiled programs by network, so that batches and classes of equal shape share one. Weak: a network that goes takes its programs along.
@@ -274,7 +282,12 @@ class _Program:
 
 
 def _program(
-    model: ImageModel, loss: Loss, parameterization: Parameterization, views: str, descent: Descent, shape: tuple[int, ...]
+    model: ImageModel,
+    loss: Loss,
+    parameterization: Parameterization,
+    views: str,
+    descent: Descent,
+    shape: tuple[int, ...],
 ) -> _Program:
     terms = tuple(weighted.term for weighted in loss.terms)
     key = (terms, parameterization.key(), views, descent.optimizer, descent.gradient_rule, shape)

@@ -259,5 +259,7 @@ def fourier(
     if height < 2 or width < 2:
         raise InputError(f"a Fourier image needs at least 2x2 pixels; got {height}x{width}")
     if initial_images is not None and np.shape(initial_images)[1:] != (height, width, 3):
-        raise InputError(f"initial_images must have shape (image, {height}, {width}, 3); got {np.shape(initial_images)}")
+        raise InputError(
+            f"initial_images must have shape (image, {height}, {width}, 3); got {np.shape(initial_images)}"
+        )
     return Fourier((height, width), deviation, n_images, seed, first_index, learning_rate, initial_images)

@@ -163,4 +163,6 @@ def amplitude_spectrum(amplitude: np.ndarray, size: tuple[int, int], *, n_bands:
     members = (frequency[:, None] >= edges[:-1]) & (frequency[:, None] < edges[1:])
     members = members[:, members.any(axis=0)]
     bands = (members / members.sum(axis=0)).astype(np.float32)
-    return AmplitudeSpectrum(INPUT, arrays={"bands": bands, "log_amplitude": np.log(full @ bands + 1e-6).astype(np.float32)})
+    return AmplitudeSpectrum(
+        INPUT, arrays={"bands": bands, "log_amplitude": np.log(full @ bands + 1e-6).astype(np.float32)}
+    )

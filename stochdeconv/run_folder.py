@@ -188,7 +188,9 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     """
     path = Path(folder) / RECORD
     if not path.is_file():
-        raise MissingInputError(f"{folder} holds no {RECORD}; expected a folder made by stochdeconv generate or maximize")
+        raise MissingInputError(
+            f"{folder} holds no {RECORD}; expected a folder made by stochdeconv generate or maximize"
+        )
     try:
         record = json.loads(path.read_text())
     except (ValueError, OSError) as problem:

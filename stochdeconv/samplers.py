@@ -88,7 +88,7 @@ class Targets:
         )
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Plain arrays for ``numpy.savez``: ``LAYER/mean``, ``LAYER/std``, ``LAYER/scores``, ``LAYER/facet_means`` and the fields beside them."""
+        """Plain arrays for ``numpy.savez``: ``LAYER/mean``, ``/std``, ``/scores``, ``/facet_means`` and the fields beside them."""
         arrays = {
             f"{name}/{kind}": getattr(layer, kind)
             for name, layer in self.layers.items()
@@ -111,7 +111,7 @@ class Targets:
                 arrays[f"{name}/mean"],
                 arrays[f"{name}/std"],
                 arrays[f"{name}/scores"],
-                arrays[f"{name}/facet_means"] if f"{name}/facet_means" in arrays else None,
+                arrays.get(f"{name}/facet_means", None),
             )
             for name in names
         }
@@ -136,11 +136,11 @@ def sample_targets(
 ) -> Targets:
     """Sample targets of images of the class.
 
-    Every layer is described by its channel means, log deviations, layout scores and the means over its facets; each of the four is
-    centred and divided by the root of its summed variance, the scores weighted by 3, the facets by 2. The number of principal components comes from the rows: enough
-    for 95 % of the variance, at most one for four rows and at most 120; what they leave out is drawn from the residuals of
-    the rows, so the covariance within a layer is that of the rows whichever sampler is used (within the whole image for
-    ``joint`` and ``bootstrap``). A draw further out in the components than 95 % of the real rows is pulled back.
+    Every layer is described by its channel means, log deviations, layout scores and the means over its facets; each of the four
+    is centred and divided by the root of its summed variance, the scores weighted by 3, the facets by 2. The number of principal
+    components comes from the rows: enough for 95 % of the variance, at most one for four rows and at most 120; what they leave out
+    is drawn from the residuals of the rows, so the covariance within a layer is that of the rows whichever sampler is used (within
+    the whole image for ``joint`` and ``bootstrap``). A draw further out in the components than 95 % of the real rows is pulled back.
 
     Parameters
     ----------
@@ -243,7 +243,9 @@ class _Rows:
                 values[:, means],
                 np.maximum(np.exp(values[:, log_stds]) - LOG_STD_EPSILON, 0.0),
                 values[:, scores],
-                values[:, facets].reshape(len(values), -1, means.stop - means.start) if facets.stop > facets.start else None,
+                values[:, facets].reshape(len(values), -1, means.stop - means.start)
+                if facets.stop > facets.start
+                else None,
             )
             for name, (means, log_stds, scores, facets) in self.layers.items()
         }

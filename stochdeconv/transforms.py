@@ -66,7 +66,9 @@ def rotate(degrees: float) -> Transform:
     return Transform(rotate=degrees)
 
 
-def draw_views(transforms: Sequence[Transform], n_steps: int, n_images: int, *, seed: int, first_index: int = 0) -> np.ndarray:
+def draw_views(
+    transforms: Sequence[Transform], n_steps: int, n_images: int, *, seed: int, first_index: int = 0
+) -> np.ndarray:
     """Draw the composed view matrices of a run.
 
     Parameters

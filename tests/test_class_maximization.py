@@ -22,7 +22,9 @@ def model():
         ]
     )
     kernel, bias = network.layers[-1].get_weights()
-    network.layers[-1].set_weights([1000 * kernel, bias])  # logits of the size a trained network has, beside which L2 decay is small
+    network.layers[-1].set_weights(
+        [1000 * kernel, bias]
+    )  # logits of the size a trained network has, beside which L2 decay is small
     return load_model(network, preprocessing="tf", class_names=["cat", "dog", "eel"], dtype="float32")
 
 

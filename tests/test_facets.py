@@ -55,7 +55,8 @@ def test_the_loss_sees_which_texture_is_where(scene):
     assert term.layers == ("deep", "low")
 
     def value(deep, low):
-        return ops.convert_to_numpy(term({"deep": ops.convert_to_tensor(deep.astype("f4")), "low": ops.convert_to_tensor(low.astype("f4"))}))
+        maps = {"deep": deep, "low": low}
+        return ops.convert_to_numpy(term({name: ops.convert_to_tensor(m.astype("f4")) for name, m in maps.items()}))
 
     own = value(deep[:4], low[:4])
     moved = low[:4, :, ::-1]  # the same textures at the wrong places: no channel moment would see it
@@ -72,7 +73,9 @@ def test_the_loss_against_numpy(scene):
     mean = np.swapaxes(weights, 1, 2) @ low[:2].reshape(2, -1, 3) / (area[:, :, None] + 1e-3)
     expected = (((mean - wanted) ** 2).sum(axis=-1) * area / SIDE**2).sum(axis=1) / 2.5
     term = losses.facet_moments(facets, layout_shape=(SIDE, SIDE), means={"low": wanted}, variances={"low": 2.5})
-    found = term({"deep": ops.convert_to_tensor(deep[:2].astype("f4")), "low": ops.convert_to_tensor(low[:2].astype("f4"))})
+    found = term(
+        {"deep": ops.convert_to_tensor(deep[:2].astype("f4")), "low": ops.convert_to_tensor(low[:2].astype("f4"))}
+    )
     np.testing.assert_allclose(ops.convert_to_numpy(found), expected, rtol=1e-3)
 
 

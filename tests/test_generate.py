@@ -26,7 +26,9 @@ def network(seed):
         keras.layers.GlobalAveragePooling2D(),
         keras.layers.Dense(3, activation="softmax", name="predictions"),
     ]
-    return load_model(keras.Sequential(layers), preprocessing="tf", class_names=["sunset", "dog", "eel"], dtype="float32")
+    return load_model(
+        keras.Sequential(layers), preprocessing="tf", class_names=["sunset", "dog", "eel"], dtype="float32"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,9 @@ def statistics(model, tmp_path_factory):
     y, x = np.mgrid[:SIZE, :SIZE] / SIZE
     for i in range(60):
         horizon, cx, cy = rng.uniform(0.4, 0.7), rng.uniform(0.2, 0.8), rng.uniform(0.1, 0.4)
-        image = np.where((y < horizon)[..., None], [0.3, 0.5, 0.9], [0.2, 0.6, 0.2]) + 0.05 * rng.normal(size=(SIZE, SIZE, 3))
+        image = np.where((y < horizon)[..., None], [0.3, 0.5, 0.9], [0.2, 0.6, 0.2]) + 0.05 * rng.normal(
+            size=(SIZE, SIZE, 3)
+        )
         image[(x - cx) ** 2 + (y - cy) ** 2 < 0.01] = [1.0, 0.9, 0.3]
         save_png(folder / f"{i:02d}.png", np.clip(image, 0, 1))
     return collect(model, folder, n_components=16)
@@ -87,7 +91,7 @@ def test_every_term_of_the_recipe_does_what_it_says(model, statistics):
         "layout_scores", "channel_moments", "facet_moments", "cross_entropy", "total_variation", "edge_sharpness",
         "amplitude_spectrum",
     }  # fmt: skip
-    nothing = {name: 0.0 for name in ("layout", "color_layout", "moments", "facets", "class_term", "shallow_layout")}
+    nothing = dict.fromkeys(("layout", "color_layout", "moments", "facets", "class_term", "shallow_layout"), 0.0)
     assert target_loss(statistics, targets, Recipe(**nothing)).names == ("total_variation:input",)
     for name in ("color", "sharpness", "spectrum"):
         alone = Recipe(**nothing, **{name: 1.0}, total_variation=0.0)

@@ -50,7 +50,9 @@ def ruled(rule, loss, x, share=0.0):
     pulled = {name: two_layers(name) for name in {"true", "guided" if rule == "mix" else rule}}
 
     def step(x):
-        return gradients.loss_gradient(x, pulled, lambda a: (loss(a), ()), rule, ops.convert_to_tensor(np.float32(share)))
+        return gradients.loss_gradient(
+            x, pulled, lambda a: (loss(a), ()), rule, ops.convert_to_tensor(np.float32(share))
+        )
 
     _, gradient, cosine = backend.compile(step)(ops.convert_to_tensor(x))
     return ops.convert_to_numpy(gradient), ops.convert_to_numpy(cosine)

@@ -12,7 +12,9 @@ def maps():
 
 
 def value(loss, **activations):
-    return ops.convert_to_numpy(loss({name.replace("__", "-"): ops.convert_to_tensor(a) for name, a in activations.items()}))
+    return ops.convert_to_numpy(
+        loss({name.replace("__", "-"): ops.convert_to_tensor(a) for name, a in activations.items()})
+    )
 
 
 def test_a_sum_equals_its_parts_and_leaves_them_as_they_were(maps):
@@ -111,7 +113,9 @@ def test_match_is_relative(maps):
 def test_cross_entropy_and_unit(maps):
     logits = np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]], np.float32)
     np.testing.assert_allclose(
-        value(losses.cross_entropy(2), logits=logits), [-np.log(np.exp(3) / np.exp([1, 2, 3]).sum()), np.log(3)], rtol=1e-5
+        value(losses.cross_entropy(2), logits=logits),
+        [-np.log(np.exp(3) / np.exp([1, 2, 3]).sum()), np.log(3)],
+        rtol=1e-5,
     )
     np.testing.assert_allclose(value(losses.unit("logits", 1), logits=logits), [-2, 0])
     np.testing.assert_allclose(value(losses.unit("x", 5), x=maps), -maps[..., 5].mean(axis=(1, 2)), rtol=1e-5)

@@ -51,7 +51,9 @@ def test_images_do_not_influence_each_other_and_depend_on_seed_and_index(model):
 
 def test_the_same_run_gives_the_same_bytes(model):
     runs = [
-        optimize(model, losses.cross_entropy(1), parameterization=fourier(), n_steps=8, transforms=[transforms.jitter(2)])
+        optimize(
+            model, losses.cross_entropy(1), parameterization=fourier(), n_steps=8, transforms=[transforms.jitter(2)]
+        )
         for _ in range(2)
     ]
     np.testing.assert_array_equal(runs[0].images, runs[1].images)
@@ -130,7 +132,9 @@ def test_ctrl_c_hands_over_what_was_done(model):
         optimize_in_batches(run, 6, batch_size=2, callback=callback)
     result = caught.value.result
     assert result.images.shape[0] == 4
-    assert [(row["batch"], row["step"]) for row in result.history] == [(0, s) for s in range(1, 11)] + [(1, s) for s in range(1, 6)]
+    assert [(row["batch"], row["step"]) for row in result.history] == [(0, s) for s in range(1, 11)] + [
+        (1, s) for s in range(1, 6)
+    ]
 
 
 def test_batches_change_nothing_but_the_rounding(model):
@@ -140,7 +144,9 @@ def test_batches_change_nothing_but_the_rounding(model):
 
     steps = []
     whole = optimize_in_batches(run, 5, batch_size=8).images
-    parts = optimize_in_batches(run, 5, batch_size=2, callback=lambda step: steps.append((step.step, step.n_steps))).images
+    parts = optimize_in_batches(
+        run, 5, batch_size=2, callback=lambda step: steps.append((step.step, step.n_steps))
+    ).images
     np.testing.assert_allclose(whole, parts, atol=2e-4)
     assert steps[-1] == (18, 18) and len(steps) == 18
 

@@ -13,7 +13,9 @@ from stochdeconv.run_folder import RunResult, read_record, refuse_existing, writ
 def result():
     images = np.random.default_rng(0).uniform(size=(3, 10, 12, 3)).astype(np.float32)
     history = [{"batch": 0, "step": 1, "a": 1.5}, {"batch": 0, "step": 2, "a": 0.5, "cosine": 0.1}]
-    return RunResult(images, history, {"command": "generate", "n_images": 3}, {"deep/mean": np.arange(6.0).reshape(3, 2)})
+    return RunResult(
+        images, history, {"command": "generate", "n_images": 3}, {"deep/mean": np.arange(6.0).reshape(3, 2)}
+    )
 
 
 def test_a_run_leaves_what_it_should(result, tmp_path):
@@ -22,10 +24,15 @@ def test_a_run_leaves_what_it_should(result, tmp_path):
         "contact_sheet.png", "history.csv", "image_000.png", "image_001.png", "image_002.png", "run.json", "targets.npz",
     ]  # fmt: skip
     for i in range(3):
-        np.testing.assert_allclose(load_image(folder / f"image_{i:03d}.png", None), result.images[i], atol=0.5 / 255 + 1e-6)
+        np.testing.assert_allclose(
+            load_image(folder / f"image_{i:03d}.png", None), result.images[i], atol=0.5 / 255 + 1e-6
+        )
     with open(folder / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert rows == [{"batch": "0", "step": "1", "a": "1.5", "cosine": ""}, {"batch": "0", "step": "2", "a": "0.5", "cosine": "0.1"}]
+    assert rows == [
+        {"batch": "0", "step": "1", "a": "1.5", "cosine": ""},
+        {"batch": "0", "step": "2", "a": "0.5", "cosine": "0.1"},
+    ]
     with np.load(folder / "targets.npz") as arrays:
         np.testing.assert_array_equal(arrays["deep/mean"], [[0, 1], [2, 3], [4, 5]])
     assert read_record(folder) == json.loads((folder / "run.json").read_text()) == result.record

@@ -123,7 +123,9 @@ def maximize(
         raise InputError(f"l2, blur, jitter and clip must be at least 0; got {given}")
     how = Preset(**{**vars(PRESETS[preset]), **given})
     if how.parameterization == "fourier" and (how.blur or how.clip):
-        raise InputError("--blur and --clip act on pixels; the preset 'fourier' is bounded by its sigmoid: use 'regularised'")
+        raise InputError(
+            "--blur and --clip act on pixels; the preset 'fourier' is bounded by its sigmoid: use 'regularised'"
+        )
 
     image_size = model.input_size if size is None else (size, size)
     found = None
@@ -151,7 +153,13 @@ def maximize(
             variables = parameterizations.pixels(start, noise=_START_NOISE, constraints=constraints, **seeds)
         descent = Descent(how.optimizer)
         return optimize(
-            model, loss, parameterization=variables, n_steps=n_steps, transforms=views, descent=descent, callback=on_step
+            model,
+            loss,
+            parameterization=variables,
+            n_steps=n_steps,
+            transforms=views,
+            descent=descent,
+            callback=on_step,
         )
 
     settings = {"preset": preset, "unit": unit, **vars(how), "n_steps": n_steps, "batch_size": batch_size}
@@ -205,5 +213,7 @@ def parse_unit(model: ImageModel, unit: str) -> tuple[str, int, tuple[int, int] 
         raise InputError(f"layer '{layer}' has no positions (shape {shape}); use '{layer}:{channel}'")
     row, column = position
     if row >= shape[0] or column >= shape[1]:
-        raise LayerNotFoundError(f"layer '{layer}' has rows 0 to {shape[0] - 1} and columns 0 to {shape[1] - 1}; got {row}, {column}")
+        raise LayerNotFoundError(
+            f"layer '{layer}' has rows 0 to {shape[0] - 1} and columns 0 to {shape[1] - 1}; got {row}, {column}"
+        )
     return layer, channel, (row, column)
