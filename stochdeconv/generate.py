@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stochdeconv.errors import InputError, ModelError
+from stochdeconv.errors import InputError, ModelError, closest
 
 if TYPE_CHECKING:
     from stochdeconv import losses
@@ -88,6 +88,34 @@ class Recipe:
         for name, value in asdict(self).items():
             if isinstance(value, int | float) and value < 0:
                 raise InputError(f"recipe: {name} must be at least 0; got {value}")
+
+
+def parse_recipe(text: str) -> Recipe:
+    """Read ``NAME=VALUE,NAME=VALUE``; what is not named stays the default.
+
+    Raises
+    ------
+    InputError
+        An unknown name, or a value of the wrong kind.
+    """
+    defaults = asdict(Recipe())
+    changes: dict[str, object] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or name not in defaults:
+            near = closest(name, defaults)
+            raise InputError(
+                f"recipe: '{part}' is not NAME=VALUE of a part of the recipe{f'; closest: {near}' if near else ''}; "
+                f"there are {', '.join(defaults)}"
+            )
+        kind = type(defaults[name])
+        readings = {"true": True, "false": False} if kind is bool else None
+        try:
+            changes[name] = readings[value.lower()] if readings else kind(value)
+        except (KeyError, ValueError):
+            wanted = "true or false" if kind is bool else f"a value like {defaults[name]}"
+            raise InputError(f"recipe: {name} is {wanted}; got '{value}'") from None
+    return Recipe(**changes)
 
 
 # Shallower layers have all joined after this fraction of the steps, in the order "deepest-first".

@@ -6,7 +6,7 @@ import pytest
 
 from stochdeconv.collect import collect
 from stochdeconv.errors import InputError, MissingInputError, ModelError
-from stochdeconv.generate import Recipe, generate, target_loss
+from stochdeconv.generate import Recipe, generate, parse_recipe, target_loss
 from stochdeconv.images import load_image, save_png
 from stochdeconv.models import load_model
 from stochdeconv.run_folder import RunInterrupted
@@ -145,3 +145,20 @@ def test_senseless_calls_are_refused(model, statistics, tmp_path):
     image_only = dataclasses.replace(statistics, layers={"input": statistics["input"]}, facets=None)
     with pytest.raises(InputError, match="no convolutional layer"):
         generate(model, image_only)
+
+
+def test_a_recipe_is_read_from_the_command_line():
+    assert parse_recipe("") == Recipe()
+    assert parse_recipe("facets=0, order=deepest-first,decay=true") == Recipe(
+        facets=0.0, order="deepest-first", decay=True
+    )
+    for text, message in [
+        ("facet=1", "closest: 'facets'"),
+        ("facets", "NAME=VALUE"),
+        ("facets=much", r"a value like \d"),
+        ("decay=maybe", "true or false"),
+        ("jitter=1.5", "a value like"),
+        ("order=shallow", "deepest-first"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            parse_recipe(text)

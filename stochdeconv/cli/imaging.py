@@ -12,6 +12,7 @@ from stochdeconv.cli import terminal
 from stochdeconv.cli.terminal import ProgressBar, default
 from stochdeconv.errors import MissingInputError
 from stochdeconv.generate import generate as generate_images
+from stochdeconv.generate import parse_recipe
 from stochdeconv.methods.class_maximization import maximize as maximize_images
 
 if TYPE_CHECKING:
@@ -45,6 +46,13 @@ def generate(
     init: Annotated[str, typer.Option(metavar="noise|IMAGE", help="Where the images start.")] = default(
         generate_images, "init"
     ),
+    recipe: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME=VALUE,…",
+            help="Change parts of the objective: weights such as facets=0 or class_term=1, order=deepest-first, parameterization=pixels.",
+        ),
+    ] = "",
     n_steps: terminal.NumberOfSteps = default(generate_images, "n_steps"),
     size: terminal.Size = None,
     batch_size: terminal.BatchSize = default(generate_images, "batch_size"),
@@ -56,6 +64,7 @@ def generate(
     """Run ``stochdeconv generate``."""
     from stochdeconv.statistics_file import load_statistics
 
+    asked = parse_recipe(recipe)
     _check_output(output, overwrite=overwrite)
     known = load_statistics(statistics)
     network = _network_of(known, model, weights=weights, dtype=dtype)
@@ -73,6 +82,7 @@ def generate(
                 size=size,
                 batch_size=batch_size,
                 seed=seed,
+                recipe=asked,
                 callback=bar.on_step,
             ),
             output,
