@@ -147,14 +147,21 @@ def _collect_one(
                 network, source, spool=partial, resume=resume, progress=bar.on_progress, **settings
             )
             save_statistics(statistics, path, overwrite=settings["overwrite"])
+    except StochDeconvError:
+        if partial.exists() and not any(file.stat().st_size for file in partial.glob("*.bin")):
+            remove_spool(partial)  # not a row in it: nothing that --resume could go on with
+        raise
     except KeyboardInterrupt:
         terminal.fail(
             f"interrupted; go on with --resume ({partial} holds what is done)", code=terminal.EXIT_INTERRUPTED
         )
-    if settings["shard"] is not None:
+    if settings["shard"] is None:
+        skipped = statistics.skipped
+    else:
+        skipped = statistics.skipped_keys
         statistics.close()
     remove_spool(partial)
-    for name, reason in getattr(statistics, "skipped", ()) if settings["shard"] is None else ():
+    for name, reason in skipped:
         typer.echo(f"skipped: {name}: {reason}", err=True)
     typer.echo(path)
 
