@@ -199,6 +199,7 @@ def _network_statistics(
     from keras import ops
 
     from stochdeconv import backend
+    from stochdeconv.losses import pooled_map
 
     wanted = [layer.name for layer in layers if layer.name != INPUT]
     forward = model.forward(tuple(dict.fromkeys([*wanted, "logits"] if class_ is not None else wanted)))
@@ -215,7 +216,7 @@ def _network_statistics(
             centred = flat - mean
             covariance = ops.matmul(ops.swapaxes(centred, 1, 2), centred) / n_positions
             firing = ops.matmul(np.ones((1, n_positions), np.float32), ops.cast(flat > 0, "float32"))[:, 0]
-            pooled = ops.reshape(_pooled(maps, layer), (n_images, -1))
+            pooled = ops.reshape(pooled_map(maps, layer.layout_shape[:2]), (n_images, -1))
             offsets = np.arange(n_images, dtype=np.int32)[:, np.newaxis] * n_positions
             found = ops.take(ops.reshape(flat, (-1, n_channels)), places + offsets, axis=0)
             described.append((mean[:, 0], covariance, firing, pooled, found))
@@ -223,23 +224,6 @@ def _network_statistics(
         return described, logit
 
     return backend.compile(describe)
-
-
-def _pooled(maps: Any, layer: MeasuredLayer) -> Any:
-    """Average maps into the cells of the layout: ``losses.pooled_map``, several times as fast without a gradient."""
-    from keras import ops
-
-    from stochdeconv.losses import pooling_matrix
-
-    (height, width, n_channels), (rows, columns, _) = layer.shape, layer.layout_shape
-    if (rows, columns) == (height, width):
-        return maps
-    if height % rows == 0 and width % columns == 0:
-        return ops.average_pool(maps, (height // rows, width // columns))
-    maps = ops.reshape(maps, (maps.shape[0], height, width * n_channels))
-    maps = ops.matmul(pooling_matrix(height, rows), maps)
-    maps = ops.reshape(maps, (maps.shape[0], rows, width, n_channels))
-    return ops.matmul(pooling_matrix(width, columns), maps)
 
 
 def _through_network(
