@@ -4,7 +4,7 @@ from keras import ops
 
 from stochdeconv import losses
 from stochdeconv.distributions import MapReader
-from stochdeconv.facets import N_FACETS, facet_means, fit_facets, memberships
+from stochdeconv.facets import N_FACETS, _rounded, facet_means, fit_facets, memberships
 
 N_IMAGES, SIDE, CHANNELS = 40, 6, 5
 
@@ -82,3 +82,11 @@ def test_the_loss_against_numpy(scene):
 def test_too_little_to_tell_apart():
     assert fit_facets("flat", reader(np.ones((20, 4, 4, 3))), 3) is None
     assert fit_facets("few", reader(np.random.default_rng(0).normal(size=(3, 2, 2, 3))), 3) is None
+
+
+def test_means_are_rounded_to_eleven_bits_whatever_their_size():
+    values = np.array([1.0, -3.14159, 1e6 / 3, 1e-7 / 3, 0.0], np.float32)
+    rounded = _rounded(values)
+    np.testing.assert_allclose(rounded, values, rtol=2.0**-11)
+    np.testing.assert_array_equal(rounded[:2], values[:2].astype(np.float16))
+    assert not np.any(rounded.view(np.uint32) & 0x1FFF)

@@ -57,7 +57,7 @@ def test_generated_images_have_what_was_sampled(model, statistics):
     run = {"n_steps": 120, "sampler": "bootstrap", "recipe": Recipe(jitter=1)}
     result = generate(model, statistics, n_images=3, seed=1, **run)
     above, below = result.images[:, :16].mean(axis=(0, 1, 2)), result.images[:, -12:].mean(axis=(0, 1, 2))
-    assert above[2] > above[0] + 0.2 and below[1] > below[2] + 0.2  # blue above, green below
+    assert above[2] > above[0] + 0.1 and below[1] > below[2] + 0.1  # blue above, green below
     start, end = result.history[0], result.history[-1]
     assert end["layout_scores:deep"] < 0.5 * start["layout_scores:deep"]
     assert end["layout_scores:input"] < 0.3 * start["layout_scores:input"]
