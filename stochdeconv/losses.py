@@ -57,7 +57,7 @@ class Term:
 
     def __call__(self, activations: Activations) -> Tensor:
         """Return the loss per image, (image,)."""
-        return self.evaluate(activations, self.arrays)
+        return self.evaluate(activations, {name: ops.convert_to_tensor(array) for name, array in self.arrays.items()})
 
     def __add__(self, other: Term | Loss) -> Loss:
         return Loss.of(self) + other

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from keras import ops
+from scipy.ndimage import gaussian_filter1d
 
 from stochdeconv.errors import InputError
 
@@ -68,11 +69,12 @@ class GaussianBlur:
 
     def apply(self, images: Tensor) -> Tensor:
         """Blur images (image, height, width, channel); the border is reflected, not darkened."""
-        radius = int(np.ceil(3 * self.sigma))
-        padded = ops.pad(images, ((0, 0), (radius, radius), (radius, radius), (0, 0)), mode="reflect")
-        size = 2 * radius + 1
-        blurred = ops.image.gaussian_blur(padded, kernel_size=(size, size), sigma=(self.sigma, self.sigma))
-        return blurred[:, radius:-radius, radius:-radius]
+        _, height, width, channels = images.shape
+        rows, columns = (
+            gaussian_filter1d(np.eye(n, dtype=np.float32), self.sigma, axis=0, mode="mirror") for n in (height, width)
+        )
+        blurred = ops.matmul(rows, ops.reshape(images, (-1, height, width * channels)))
+        return ops.reshape(ops.matmul(columns, ops.reshape(blurred, (-1, width, channels))), ops.shape(images))
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,7 @@ class Fourier:
     def images(self, variable: Tensor) -> Tensor:
         """Turn coefficients (image, 2, 3, row, column // 2 + 1) into images (image, height, width, 3) in (0, 1)."""
         height, width = self.size
-        spectrum = variable * self._scale
+        spectrum = ops.multiply(variable, self._scale)
         # Inverse transform over rows, by the conjugate of the forward one, then the real one over columns.
         real, imaginary = ops.swapaxes(spectrum[:, 0], -1, -2), ops.swapaxes(spectrum[:, 1], -1, -2)
         real, imaginary = ops.fft((real, -imaginary))

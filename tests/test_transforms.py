@@ -64,7 +64,7 @@ def test_the_gradient_of_a_shift_is_its_adjoint(images):
     weights = np.random.default_rng(2).normal(size=images.shape).astype(np.float32)
 
     def score(x):
-        return ops.sum(transforms.view(x, ops.convert_to_tensor(matrices), shifts_only=True) * weights), ()
+        return ops.sum(ops.multiply(transforms.view(x, ops.convert_to_tensor(matrices), shifts_only=True), weights)), ()
 
     gradient = ops.convert_to_numpy(backend.value_and_gradient(score)(ops.convert_to_tensor(images))[1])
     # <A x, w> = <x, A' w> for the linear map A of the view.
