@@ -22,7 +22,7 @@ from stochdeconv.facets import facet_means, fit_facets
 from stochdeconv.images import find_images, image_keys
 from stochdeconv.measurement import MeasuredLayer, Progress, layers_of, measure, measured_layers, open_spool
 from stochdeconv.spool import FORMAT, FORMAT_VERSION, Spool, differing
-from stochdeconv.statistics import ClassStatistics, Facets, LayerStatistics
+from stochdeconv.statistics import INPUT, ClassStatistics, Facets, LayerStatistics
 from stochdeconv.statistics_file import ShardFile
 
 if TYPE_CHECKING:
@@ -32,10 +32,12 @@ if TYPE_CHECKING:
 _COARSEST_FACETS = 8.5
 
 Source = str | os.PathLike | Iterable[str | os.PathLike]
+# Components of the image's own layout, where `n_components` is less: it has few dimensions, and smooth grounds show every one left out.
+_IMAGE_COMPONENTS = 192
 # Rows beyond this many add little a sampler could use, but 35 kB each (VGG16) to the file and to memory.
 MAX_ROWS = 2048
 # Layers finalised side by side; each holds up to some 300 MB.
-_LAYERS_AT_ONCE = 4
+_LAYERS_AT_ONCE = 2
 # Rows copied at once when shards are joined.
 _BLOCK_ROWS = 64
 
@@ -69,7 +71,7 @@ def collect(
     layers : sequence of str, optional
         Layers to measure; the network's default layers otherwise. The image itself, ``"input"``, always comes first.
     n_components : int
-        Layout components kept per layer.
+        Layout components kept per layer (of the image itself at least 192, which are small).
     layout_size : int
         Maps are averaged into at most this many rows and columns for the layout.
     class_name : str, optional
@@ -375,6 +377,8 @@ def _kept_rows(keys: Sequence[str]) -> np.ndarray:
 
 def _layer_statistics(spool: Spool, layer: MeasuredLayer, rows: np.ndarray, n_components: int) -> LayerStatistics:
     n_images = len(spool.kept)
+    if layer.name == INPUT:
+        n_components = max(n_components, _IMAGE_COMPONENTS)
     layout = principal_components(_layout(spool, layer), n_components)
     if not layout.converged:
         warnings.warn(

@@ -274,20 +274,23 @@ def principal_components(maps: MapReader, n_components: int) -> PrincipalCompone
     """
     selection = np.arange(maps.n_images)
     if maps.n_images <= MAX_GRAM_IMAGES:
-        mean, axes, total = _from_inner_products(maps, selection, n_components)
-        n_passes, converged = 0, True
-    else:
-        selection = selection[np.linspace(0, maps.n_images - 1, MAX_GRAM_IMAGES).astype(np.int64)]
-        _, axes, _ = _from_inner_products(maps, selection, min(n_components + _OVERSAMPLING, maps.n_values))
-        mean = sum(block.sum(axis=0, dtype=np.float64) for block in maps.blocks()) / maps.n_images
-        axes, total, n_passes, converged = _refined(maps, mean, axes, n_components)
-    return _scored(maps, mean, axes, total, n_passes, converged)
+        mean, axes, scores, total = _from_inner_products(maps, selection, n_components)
+        return _finished(mean, axes, scores, total, n_passes=0, converged=True)
+    selection = selection[np.linspace(0, maps.n_images - 1, MAX_GRAM_IMAGES).astype(np.int64)]
+    _, axes, _, _ = _from_inner_products(maps, selection, n_components + _OVERSAMPLING)
+    mean = sum(block.sum(axis=0, dtype=np.float64) for block in maps.blocks()) / maps.n_images
+    axes, total, n_passes, converged = _refined(maps, mean, axes.astype(np.float32), n_components)
+    axes = axes.astype(np.float16)
+    scores, center, stored = [], mean.astype(np.float32), axes.astype(np.float32)
+    for block in maps.blocks():
+        scores.append((block - center) @ stored.T)
+    return _finished(mean, axes, np.concatenate(scores), total, n_passes=n_passes, converged=converged)
 
 
 def _from_inner_products(
     maps: MapReader, images: np.ndarray, n_components: int
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Exact principal axes (component, value) of some rows, with their mean and total variance."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Exact principal axes of some rows: their mean, axes (component, value) in float16, scores along those, total variance."""
     n_images = len(images)
     mean = np.empty(maps.n_values)
     gram = np.zeros((n_images, n_images))
@@ -298,18 +301,21 @@ def _from_inner_products(
     # Centring in float32 leaves a trace of the mean behind; here it is taken out exactly.
     gram -= gram.mean(axis=0)
     gram -= gram.mean(axis=1)[:, np.newaxis]
-    total = float(np.trace(gram)) / max(n_images - 1, 1)
+    total = max(float(np.trace(gram)), 0.0) / max(n_images - 1, 1)
     n_components = min(n_components, n_images - 1, maps.n_values)
-    if n_components < 1 or total <= 0.0:
-        return mean, np.empty((0, maps.n_values), np.float32), max(total, 0.0)
-    variances, vectors = linalg.eigh(gram, subset_by_index=(n_images - n_components, n_images - 1))
+    if n_components < 1 or total == 0.0:
+        return mean, np.empty((0, maps.n_values), np.float16), np.empty((n_images, 0)), total
+    variances, vectors = linalg.eigh(gram, subset_by_index=(n_images - n_components, n_images - 1), overwrite_a=True)
     variances, vectors = variances[::-1], vectors[:, ::-1]
     kept = variances > _NEGLIGIBLE * total * (n_images - 1)
     weights = (vectors[:, kept] / np.sqrt(variances[kept])).T.astype(np.float32)
-    axes = np.empty((len(weights), maps.n_values), np.float32)
+    axes = np.empty((len(weights), maps.n_values), np.float16)
+    scores = np.zeros((n_images, len(weights)))
     for part, values in maps.panels(images):
-        axes[:, part] = weights @ (values - mean[part].astype(np.float32))
-    return mean, axes, total
+        values -= mean[part].astype(np.float32)
+        axes[:, part] = weights @ values
+        scores += values @ axes[:, part].astype(np.float32).T
+    return mean, axes, scores, total
 
 
 def _refined(
@@ -349,21 +355,16 @@ def _refined(
     return rotation.T.astype(np.float32) @ axes, total, n_passes, converged
 
 
-def _scored(
-    maps: MapReader, mean: np.ndarray, axes: np.ndarray, total: float, n_passes: int, converged: bool
+def _finished(
+    mean: np.ndarray, axes: np.ndarray, scores: np.ndarray, total: float, *, n_passes: int, converged: bool
 ) -> PrincipalComponents:
-    """Fix the signs, round the axes to what is stored, and project every row."""
-    mean = mean.astype(np.float32)
-    if len(axes):
-        # The largest loading is positive, as in scikit-learn's svd_flip(u_based_decision=False).
-        largest = axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)]
-        axes = (axes * np.where(largest < 0, -1.0, 1.0).astype(np.float32)[:, np.newaxis]).astype(np.float16)
-        axes = axes.astype(np.float32)
-    scores = np.empty((maps.n_images, len(axes)), np.float32)
-    start = 0
-    for block in maps.blocks():
-        scores[start : start + len(block)] = (block - mean) @ axes.T
-        start += len(block)
+    """Fix the signs and measure the variances of the scores."""
+    components = axes.astype(np.float32)
+    # The largest loading is positive, as in scikit-learn's svd_flip(u_based_decision=False).
+    largest = components[np.arange(len(axes)), np.abs(axes).argmax(axis=1)] if len(axes) else np.ones(0)
+    signs = np.where(largest < 0, -1.0, 1.0).astype(np.float32)
+    components *= signs[:, np.newaxis]
+    scores = (scores * signs).astype(np.float32)
     spread = scores.astype(np.float64) - scores.mean(axis=0, dtype=np.float64)
-    explained = np.sum(spread**2, axis=0) / max(maps.n_images - 1, 1)
-    return PrincipalComponents(mean, axes, explained, total, scores, n_passes, converged)
+    explained = np.sum(spread**2, axis=0) / max(len(scores) - 1, 1)
+    return PrincipalComponents(mean.astype(np.float32), components, explained, total, scores, n_passes, converged)

@@ -182,7 +182,7 @@ def _batches(
     try:
         ahead: list[tuple[list[int], list[Future]]] = []
         while starts or ahead:
-            while starts and len(ahead) < 3:
+            while starts and len(ahead) < 2:
                 start = starts.pop(0)
                 numbers = list(range(start, min(start + batch_size, len(paths))))
                 ahead.append((numbers, [reader.submit(_read, paths[i], (height, width)) for i in numbers]))

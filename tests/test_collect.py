@@ -269,6 +269,28 @@ def test_shards_in_any_order_give_the_bytes_of_one_pass(model, folder, statistic
     assert (tmp_path / "once.h5").read_bytes() == (tmp_path / "joined.h5").read_bytes()
 
 
+def test_a_commit_keeps_both_halves_of_a_sum(tmp_path):
+    layout = {"columns": {"a": ("<f4", 2)}, "sums": {"total": (2,)}, "counts": {"n": (1,)}}
+    first = spool.Spool(tmp_path / "spool", {"format": spool.FORMAT, "images": []}, **layout)
+    first.open(resume=False, overwrite=False)
+    for term in (1.0, 1e-20, 1e20):
+        first.sums["total"].add(np.full(2, term))
+    first.counts["n"] += 5
+    first.append({"a": np.ones((1, 2))}, [3])
+    first.commit()
+    first.append({"a": np.zeros((1, 2))}, [4])
+    first.close()
+    again = spool.Spool(tmp_path / "spool", {"format": spool.FORMAT, "images": []}, **layout)
+    again.open(resume=True, overwrite=False)
+    again.sums["total"].add(np.full(2, -1e20))
+    assert again.sums["total"].value.tolist() == [1.0, 1.0]
+    assert again.counts["n"] == 5
+    assert again.kept == [3]
+    again.append({"a": np.full((1, 2), 7.0)}, [4])
+    assert again.read("a", np.array([0, 1])).tolist() == [[1.0, 1.0], [7.0, 7.0]]
+    again.close()
+
+
 class _StoppedError(Exception):
     pass
 
@@ -528,6 +550,14 @@ def test_merging_what_does_not_belong_together(model, folder, statistics, tmp_pa
     other = _shards(model, folder, 2, tmp_path / "more")
     with pytest.raises(InputError, match="not shards of one collection"):
         merge([first, second, other[0]])
+    (tmp_path / "others").mkdir()
+    for number in range(11):
+        (tmp_path / "others" / f"{number}.png").symlink_to(sorted(folder.rglob("*.png"))[number])
+    stranger = collect(model, tmp_path / "others", shard=(3, 3), class_name="church", **SETTINGS)
+    save_statistics(stranger, tmp_path / "stranger.h5")
+    stranger.close()
+    with pytest.raises(InputError, match="differ in the images of the whole collection"):
+        merge([first, second, tmp_path / "stranger.h5"])
     save_statistics(statistics, tmp_path / "done.h5")
     with pytest.raises(FileFormatError, match=r"finished statistics.*--shard"):
         merge([first, tmp_path / "done.h5"])

@@ -66,7 +66,9 @@ def test_exact_sums_of_any_shape():
 
 def test_histogram_counts_what_the_edges_say():
     rng = np.random.default_rng(3)
-    values = np.concatenate([rng.standard_normal(5000) * 10.0 ** rng.integers(-4, 4, 5000), HISTOGRAM_EDGES, [0.0] * 9])
+    around = [np.nextafter(HISTOGRAM_EDGES, np.float32(side * np.inf)) for side in (-1, 1)]
+    spread = rng.standard_normal(5000) * 10.0 ** rng.integers(-4, 4, 5000)
+    values = np.concatenate([spread, HISTOGRAM_EDGES, *around, [0.0] * 9])
     values = rng.permutation(values.astype(np.float32))[: len(values) // 3 * 3].reshape(-1, 3)
     counts = count_histogram(values)
     for channel in range(3):

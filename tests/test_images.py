@@ -261,7 +261,9 @@ def test_contact_sheet_places_every_picture():
     np.testing.assert_allclose(sheet[0], 1.0)
 
 
-@pytest.mark.parametrize(("n_images", "shape"), [(1, (1, 1)), (4, (1, 4)), (5, (1, 5)), (8, (2, 4)), (16, (4, 4)), (32, (4, 8))])
+@pytest.mark.parametrize(
+    ("n_images", "shape"), [(1, (1, 1)), (4, (1, 4)), (5, (1, 5)), (8, (2, 4)), (16, (4, 4)), (32, (4, 8))]
+)
 def test_contact_sheets_are_a_row_or_near_square(n_images, shape):
     sheet = contact_sheet(np.zeros((n_images, 2, 2, 3)), margin=0)
     assert (sheet.shape[0] // 2, sheet.shape[1] // 2) == shape
