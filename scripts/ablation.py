@@ -60,11 +60,11 @@ OURS = {
 PRESETS = {
     "simonyan": {"preset": "simonyan"},
     "simonyan-l2-1e-6": {"preset": "simonyan", "l2": 1e-6},
+    "simonyan-l2-1e-5": {"preset": "simonyan", "l2": 1e-5},
     "simonyan-l2-1e-4": {"preset": "simonyan", "l2": 1e-4},
-    "simonyan-l2-3e-4": {"preset": "simonyan", "l2": 3e-4},
     "regularised": {"preset": "regularised"},
     "regularised-blur-0.5": {"preset": "regularised", "blur": 0.5},
-    "regularised-l2-1e-4": {"preset": "regularised", "l2": 1e-4},
+    "regularised-l2-1e-7": {"preset": "regularised", "l2": 1e-7},
     "regularised-jitter-16": {"preset": "regularised", "jitter": 16},
     "fourier": {"preset": "fourier"},
     "fourier-jitter-32": {"preset": "fourier", "jitter": 32},

@@ -51,8 +51,8 @@ class Preset:
 
 #: simonyan: Simonyan, Vedaldi & Zisserman 2014. regularised: Yosinski et al. 2015. fourier: Olah, Mordvintsev & Schubert 2017.
 PRESETS = {
-    "simonyan": Preset("pixels", "normalized", learning_rate=0.01, l2=1e-5),
-    "regularised": Preset("pixels", "normalized", learning_rate=0.02, l2=1e-5, blur=1.0, jitter=8, clip=0.5),
+    "simonyan": Preset("pixels", "normalized", learning_rate=0.01, l2=3e-6),
+    "regularised": Preset("pixels", "normalized", learning_rate=0.03, l2=1e-6, blur=1.0, jitter=8, clip=0.5),
     "fourier": Preset("fourier", "adam", learning_rate=0.05, jitter=16, scale=0.1, rotate=5.0),
 }
 
