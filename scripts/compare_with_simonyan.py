@@ -1,18 +1,19 @@
-"""From one folder of photographs of a class to the report: our images against Simonyan's and its descendants.
+"""From folders of photographs to the report: our images against Simonyan's and its descendants, one class or several.
 
-The last fifth of the photographs (sorted by name) is held out: the statistics never see it, and the images are compared with it. The
-judge is another network than the one that makes the images.
+The last fifth of each class's photographs (sorted by name) is held out: the statistics never see it, and the images are compared with
+it. The judge is another network than the one that makes the images. Images use the seeds 0, 1, 2, …; nothing is picked. What is
+finished is not made again, so the run can be stopped and continued.
 
     python scripts/compare_with_simonyan.py photos/church -m vgg16 --judge mobilenet -o out/church
-    python scripts/compare_with_simonyan.py n03028079 -m squeezenet.keras --judge mobilenet.keras -o out -n 4 --n-steps 128
+    python scripts/compare_with_simonyan.py n03028079 n02102040 -m squeezenet.keras --judge mobilenet.keras -o out -n 4 --n-steps 128
 """
 
 import argparse
 from pathlib import Path
 
 import stochdeconv as sd
+from stochdeconv.images import find_images
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 SAMPLERS = ("chain", "joint", "bootstrap")
 PRESETS = ("simonyan", "regularised", "fourier")
 
@@ -20,7 +21,7 @@ PRESETS = ("simonyan", "regularised", "fourier")
 def main() -> None:
     """Read the arguments, make all images and compare them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", type=Path, help="folder of photographs; its name is that of the class")
+    parser.add_argument("images", type=Path, nargs="+", help="folders of photographs, named by their class")
     parser.add_argument("-m", "--model", required=True, help="the network that makes the images")
     parser.add_argument("--judge", required=True, help="the network that judges them")
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -28,34 +29,55 @@ def main() -> None:
     parser.add_argument("--n-steps", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    output = arguments.output
     how = {"n_images": arguments.n_images, "n_steps": arguments.n_steps, "seed": arguments.seed}
 
     model = sd.load_model(arguments.model)
-    class_name = arguments.images.resolve().name
-    photographs = sorted(file.resolve() for file in arguments.images.rglob("*") if file.suffix.lower() in SUFFIXES)
-    n_seen = len(photographs) - len(photographs) // 5
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    lists = {}
-    for part, files in (("train", photographs[:n_seen]), ("held_out", photographs[n_seen:])):
-        lists[part] = arguments.output / f"{part}.txt"
-        lists[part].write_text("".join(f"{file}\n" for file in files))
-
-    statistics = sd.collect(model, lists["train"], class_name=class_name)
-    folders = {}
-    for sampler in SAMPLERS:
-        result = sd.generate(model, statistics, sampler=sampler, **how)
-        folders[sampler] = [result.save(arguments.output / sampler)]
-    for preset in PRESETS:
-        result = sd.maximize(model, class_name, preset=preset, **how)
-        folders[preset] = [result.save(arguments.output / preset)]
+    runs: dict[str, list[Path]] = {name: [] for name in (*SAMPLERS, *PRESETS)}
+    for folder in arguments.images:
+        name = folder.resolve().name
+        split(folder, output)
+        statistics = statistics_of(model, output, name)
+        for contestant, finished in runs.items():
+            run = output / contestant / name
+            finished.append(run)
+            if (run / "run.json").exists():
+                continue
+            if contestant in SAMPLERS:
+                result = sd.generate(model, statistics, sampler=contestant, **how)
+            else:
+                result = sd.maximize(model, name, preset=contestant, **how)
+            print(result.save(run) / "contact_sheet.png", flush=True)
 
     judge = sd.load_model(arguments.judge)
-    report = arguments.output / "report"
-    metrics = sd.compare(folders, real=lists["held_out"], train=lists["train"], judge=judge, output=report)
+    metrics = sd.compare(
+        runs, real=output / "held_out", train=output / "train", judge=judge, output=output / "report", overwrite=True
+    )
     for name, figures in metrics["contestants"].items():
-        told = "  ".join(f"{key} {figures[key]['value']:.3g}" for key in ("judge_top1", "kid", "coverage"))
+        values = {key: figures[key]["value"] for key in ("judge_top1", "judge_top5", "kid", "coverage")}
+        told = "  ".join(f"{key} {'-' if value is None else format(value, '.3g')}" for key, value in values.items())
         print(f"{name:12} {told}")
-    print(report / "report.html")
+    print(output / "report" / "report.html")
+
+
+def split(folder: Path, output: Path) -> None:
+    """Link the photographs of a class into ``train`` and ``held_out``."""
+    photographs = find_images(folder)
+    n_seen = len(photographs) - len(photographs) // 5
+    for part, files in (("train", photographs[:n_seen]), ("held_out", photographs[n_seen:])):
+        links = output / part / folder.resolve().name
+        links.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            if not (links / file.name).exists():
+                (links / file.name).symlink_to(file.resolve())
+
+
+def statistics_of(model, output: Path, name: str):
+    """Collect the statistics of a class, once."""
+    path = output / f"{name}.h5"
+    if not path.exists():
+        sd.save_statistics(sd.collect(model, output / "train" / name), path)
+    return sd.load_statistics(path)
 
 
 if __name__ == "__main__":

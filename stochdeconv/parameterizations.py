@@ -161,6 +161,7 @@ def pixels(
     -------
     Pixels
     """
+    _check_numbers(n_images, seed, first_index)
     start = np.asarray(start, np.float32)
     if start.ndim < 2:
         raise InputError(f"the start of a pixel parameterization needs at least two axes; got shape {start.shape}")
@@ -257,6 +258,7 @@ def fourier(
     -------
     Fourier
     """
+    _check_numbers(n_images, seed, first_index)
     height, width = size
     if height < 2 or width < 2:
         raise InputError(f"a Fourier image needs at least 2x2 pixels; got {height}x{width}")
@@ -265,3 +267,10 @@ def fourier(
             f"initial_images must have shape (image, {height}, {width}, 3); got {np.shape(initial_images)}"
         )
     return Fourier((height, width), deviation, n_images, seed, first_index, learning_rate, initial_images)
+
+
+def _check_numbers(n_images: int, seed: int, first_index: int) -> None:
+    if n_images < 1 or seed < 0 or first_index < 0:
+        raise InputError(
+            f"n_images is at least 1, seed and first_index at least 0; got {n_images}, {seed} and {first_index}"
+        )

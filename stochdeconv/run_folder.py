@@ -82,21 +82,28 @@ class RunResult:
         """
         folder = Path(folder)
         refuse_existing(folder, overwrite=overwrite)
-        folder.mkdir(parents=True, exist_ok=True)
-        # The record goes first and comes last: a folder with a record is whole.
-        (folder / RECORD).unlink(missing_ok=True)
-        for old in [*folder.glob("image_[0-9]*.png"), folder / "targets.npz"]:
-            old.unlink(missing_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Written whole beside the folder first: a full disk costs neither the run that was there nor half of this one.
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as written:
+            self._write(Path(written))
+            folder.mkdir(exist_ok=True)
+            # The record goes first and comes last: a folder with a record is whole.
+            for old in [folder / RECORD, *folder.glob("image_[0-9]*.png"), folder / "targets.npz"]:
+                old.unlink(missing_ok=True)
+            for new in sorted(Path(written).iterdir(), key=lambda path: path.name == RECORD):
+                os.replace(new, folder / new.name)
+        return folder
+
+    def _write(self, folder: Path) -> None:
         for i, image in enumerate(self.images):
             image_files.save_png(folder / f"image_{i:03d}.png", image)
         image_files.save_png(folder / "contact_sheet.png", image_files.contact_sheet(self.images))
-        write_atomically(folder / "history.csv", _csv(self.history).encode())
+        image_files.write_atomically(folder / "history.csv", _csv(self.history).encode())
         if self.arrays:
             buffer = io.BytesIO()
             np.savez_compressed(buffer, **self.arrays)
-            write_atomically(folder / "targets.npz", buffer.getvalue())
-        write_atomically(folder / RECORD, (json.dumps(self.record, indent=2) + "\n").encode())
-        return folder
+            image_files.write_atomically(folder / "targets.npz", buffer.getvalue())
+        image_files.write_atomically(folder / RECORD, (json.dumps(self.record, indent=2) + "\n").encode())
 
 
 class RunInterrupted(KeyboardInterrupt):
@@ -198,27 +205,6 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise InputError(f"{path} holds a {type(record).__name__}, not a record; make the run again")
     return record
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all: sibling temporary file, flush, replace."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
 
 
 def _csv(history: list[dict[str, float]]) -> str:

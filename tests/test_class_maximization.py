@@ -101,3 +101,27 @@ def test_senseless_calls_are_refused(model):
         maximize(model, "dog", preset="fourier", blur=1.0)
     with pytest.raises(InputError, match="at least 0"):
         maximize(model, "dog", l2=-1.0)
+
+
+def test_a_class_that_does_not_fire_at_all_is_still_found():
+    keras.utils.set_random_seed(3)
+    network = keras.Sequential(
+        [
+            keras.Input((*SIZE, 3)),
+            keras.layers.Conv2D(4, 3, activation="relu"),
+            keras.layers.Conv2D(3, 1, name="classes"),
+            keras.layers.Activation("relu", name="fired"),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Activation("softmax"),
+        ]
+    )
+    kernel, _ = network.get_layer("classes").get_weights()
+    network.get_layer("classes").set_weights([10 * np.abs(kernel), np.full(3, -4.0)])  # silent on grey, not on a strong pattern
+    model = load_model(network, preprocessing="tf", dtype="float32")
+    assert model.score_layer == "fired_linear"
+    result = maximize(model, 1, preset="fourier", n_images=1, n_steps=60)
+    assert model.logits(np.full((1, *SIZE, 3), 0.5))[0, 1] == 0 < model.logits(result.images)[0, 1]
+
+
+def test_the_score_layer_of_an_ordinary_network_is_its_logits(model):
+    assert model.score_layer == "logits"

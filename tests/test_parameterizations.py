@@ -78,3 +78,5 @@ def test_senseless_sizes_are_refused():
         parameterizations.fourier((1, 8))
     with pytest.raises(InputError, match="shape"):
         parameterizations.fourier((8, 8), initial_images=np.zeros((1, 9, 8, 3)))
+    with pytest.raises(InputError, match="seed"):
+        parameterizations.fourier((8, 8), seed=-1)

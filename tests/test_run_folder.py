@@ -6,7 +6,7 @@ import pytest
 
 from stochdeconv.errors import ExistingOutputError, InputError, MissingInputError
 from stochdeconv.images import load_image
-from stochdeconv.run_folder import RunResult, read_record, refuse_existing, write_atomically
+from stochdeconv.run_folder import RunResult, read_record, refuse_existing
 
 
 @pytest.fixture
@@ -72,14 +72,20 @@ def test_a_record_that_is_missing_or_broken(tmp_path):
             read_record(tmp_path)
 
 
-def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    path = tmp_path / "run.json"
-    write_atomically(path, b"old")
+def test_a_full_disk_costs_neither_the_old_run_nor_leaves_half_a_new_one(result, tmp_path, monkeypatch):
+    folder = result.save(tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    written = []
 
     def full(descriptor):
-        raise OSError(28, "No space left on device")
+        written.append(descriptor)
+        if len(written) > 2:
+            raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old" and [found.name for found in tmp_path.iterdir()] == ["run.json"]
+    for target in (folder, tmp_path / "new"):
+        written.clear()
+        with pytest.raises(InputError, match="no space left"):
+            result.save(target, overwrite=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
