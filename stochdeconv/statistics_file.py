@@ -111,6 +111,15 @@ class _Sink(io.FileIO):
                 self.error = error
         return memoryview(data).nbytes
 
+    def truncate(self, size: int | None = None) -> int:
+        """Set the file's length, which may fail as a write does."""
+        if self.error is None:
+            try:
+                return super().truncate(size)
+            except OSError as error:
+                self.error = error
+        return size or 0
+
 
 def _store(
     group: h5py.Group, name: str, values: np.ndarray, dtype: str, *, chunks: tuple[int, ...] | None = None
