@@ -127,7 +127,7 @@ def generate(
     statistics: ClassStatistics,
     *,
     n_images: int = 8,
-    sampler: str = "bootstrap",
+    sampler: str = "chain",
     temperature: float = 1.0,
     gradient_rule: str = "true",
     init: str | Path = "noise",

@@ -127,7 +127,7 @@ class Targets:
 def sample_targets(
     statistics: ClassStatistics,
     *,
-    sampler: str = "bootstrap",
+    sampler: str = "chain",
     n_images: int = 8,
     temperature: float = 1.0,
     seed: int = 0,
