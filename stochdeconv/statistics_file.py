@@ -79,7 +79,7 @@ def save_statistics(statistics: ClassStatistics | Spool, path: str | os.PathLike
         try:
             with _Sink(temporary, "w+b") as sink:
                 with h5py.File(sink, "w") as file:
-                    write(file, statistics)
+                    write(file, statistics, sink)
                 if sink.error is not None:
                     raise sink.error
                 os.fsync(sink.fileno())
@@ -96,20 +96,39 @@ def save_statistics(statistics: ClassStatistics | Spool, path: str | os.PathLike
 class _Sink(io.FileIO):
     """A file that remembers its first error instead of raising it.
 
-    HDF5 does not survive a write that fails: it keeps the file open and may end the process later. So it is told that all is well.
+    HDF5 does not survive a write that fails, nor reading back something else than it wrote: it keeps the file open and may end the
+    process later. So it is told that all is well, and what no longer fits on the disk is kept in memory until the file is closed.
     """
 
     error: OSError | None = None
 
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        self._kept: list[tuple[int, bytes]] = []
+
     def write(self, data: Any) -> int:
-        """Write all of `data`, or nothing more once something has failed."""
-        view = memoryview(data).cast("B")
-        while self.error is None and len(view):
+        """Write all of `data`, or keep it once something has failed."""
+        start, data = self.tell(), memoryview(data).cast("B")
+        left = data
+        while self.error is None and len(left):
             try:
-                view = view[super().write(view) :]
+                left = left[super().write(left) :]
             except OSError as error:
                 self.error = error
-        return memoryview(data).nbytes
+        if self.error is not None:
+            self._kept.append((start, bytes(data)))
+        return len(data)
+
+    def readinto(self, buffer: Any) -> int:
+        """Read back what was written, to the disk or kept; zeros where nothing was."""
+        start, target = self.tell(), memoryview(buffer).cast("B")
+        n_read = super().readinto(target) or 0
+        target[n_read:] = bytes(len(target) - n_read)
+        for offset, data in self._kept:
+            first, last = max(start, offset), min(start + len(target), offset + len(data))
+            if first < last:
+                target[first - start : last - start] = data[first - offset : last - offset]
+        return len(target)
 
     def truncate(self, size: int | None = None) -> int:
         """Set the file's length, which may fail as a write does."""
@@ -133,7 +152,7 @@ def _store(
     group.create_dataset(name, data=values, chunks=chunks or True, compression="gzip", compression_opts=4, shuffle=True)
 
 
-def _write_statistics(file: h5py.File, statistics: ClassStatistics) -> None:
+def _write_statistics(file: h5py.File, statistics: ClassStatistics, _: _Sink) -> None:
     attributes: dict[str, Any] = {
         "format": STATISTICS_FORMAT,
         "format_version": FORMAT_VERSION,
@@ -301,7 +320,7 @@ def _another_kind(path: Path, found: object, wanted: str, file: h5py.File) -> st
 # ---- shards ------------------------------------------------------------------------------------------------------------
 
 
-def _write_shard(file: h5py.File, spool: Spool) -> None:
+def _write_shard(file: h5py.File, spool: Spool, sink: _Sink) -> None:
     file.attrs["format"] = SHARD_FORMAT
     file.attrs["format_version"] = FORMAT_VERSION
     # The list of images outgrows what an attribute holds.
@@ -327,6 +346,8 @@ def _write_shard(file: h5py.File, spool: Spool) -> None:
             shuffle=bool(n_rows),
         )
         for start in range(0, n_rows, _BLOCK_ROWS):
+            if sink.error is not None:  # the rest would only fill the memory
+                return
             rows = np.arange(start, min(start + _BLOCK_ROWS, n_rows))
             column[start : start + len(rows)] = spool.read(name, rows)
 
