@@ -28,7 +28,8 @@ SHOWN = ("judge_top1", "judge_top5", "kid", "density", "coverage", "pairwise_dis
 # Row -> (command, its arguments). What a row of `generate` does not name is the default.
 OURS = {
     "default": {},
-    "sampler-bootstrap": {"sampler": "bootstrap"},
+    "sampler-chain": {"sampler": "chain"},
+    "sampler-chain-gaussian": {"sampler": "chain", "row_weight": 0.0},
     "sampler-joint": {"sampler": "joint"},
     "sampler-independent": {"sampler": "independent"},
     "no-facets": {"recipe": {"facets": 0.0}},

@@ -95,6 +95,11 @@ def preferred_dtype() -> str:
     return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether an error of the backend means that the device's memory is full."""
+    return type(error).__name__ in {"ResourceExhaustedError", "OutOfMemoryError"} or "RESOURCE_EXHAUSTED" in str(error)
+
+
 def _cpu_flags() -> set[str]:
     cpuinfo = Path("/proc/cpuinfo")
     if not cpuinfo.exists():

@@ -13,6 +13,9 @@ ROWS_PER_COMPONENT = 4
 MAX_COMPONENTS = 120
 # Draws further out than this part of the real rows are pulled back: a Gaussian reaches where no image does.
 TYPICAL_QUANTILE = 0.95
+# A link takes what its mean leaves open from one of this many rows that look alike in the part above: near enough to fit, and enough
+# of them that a chain does not follow a single row from end to end.
+SIMILAR_ROWS = 10
 # Ridge penalties tried, in units of the predictors' mean variance times the number of rows.
 RIDGE_PENALTIES = np.logspace(-3.0, 3.0, 13)
 
@@ -127,11 +130,12 @@ class Link:
         noise = positive_root(covariance - coefficients @ covariance_above @ coefficients.T)
         return cls(coefficients, noise, above, scores - above @ coefficients.T)
 
-    def nearest_row(self, above: np.ndarray, rng: np.random.Generator) -> int:
-        """Row whose part above is nearest to given scores; any row where there is nothing above."""
+    def similar_row(self, above: np.ndarray, rng: np.random.Generator) -> int:
+        """Draw one of the `SIMILAR_ROWS` rows whose part above is nearest to given scores; any row where there is nothing above."""
         if not self.above.shape[1]:
             return int(rng.integers(len(self.above)))
-        return int(np.argmin(((self.above - above) ** 2).sum(axis=1)))
+        order = np.argsort(((self.above - above) ** 2).sum(axis=1), kind="stable")
+        return int(rng.choice(order[:SIMILAR_ROWS]))
 
     def draw(self, above: np.ndarray, rng: np.random.Generator, *, row: int = 0, row_weight: float = 0.0) -> np.ndarray:
         """Scores of shape (component,) given those of the part above, not clipped.

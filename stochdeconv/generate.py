@@ -12,7 +12,6 @@ import numpy as np
 from stochdeconv.errors import InputError, ModelError, closest
 
 if TYPE_CHECKING:
-    from stochdeconv import losses
     from stochdeconv.losses import Loss
     from stochdeconv.models import ImageModel
     from stochdeconv.optimize import Step
@@ -127,8 +126,9 @@ def generate(
     statistics: ClassStatistics,
     *,
     n_images: int = 8,
-    sampler: str = "chain",
+    sampler: str = "bootstrap",
     temperature: float = 1.0,
+    row_weight: float = 0.9,
     gradient_rule: str = "true",
     init: str | Path = "noise",
     n_steps: int = 256,
@@ -150,6 +150,8 @@ def generate(
         See `samplers.sample_targets`.
     temperature : float
         Multiplies the deviations of the samples from the class's mean.
+    row_weight : float
+        How much of real images' deviations a chain or bootstrap sample is made of, 0 (Gaussian throughout) to 1.
     gradient_rule : {"true", "guided", "deconvnet", "mix"}
         See `gradients.loss_gradient`.
     init : "noise" or path
@@ -187,9 +189,18 @@ def generate(
     recipe = recipe or Recipe()
     if n_images < 1:
         raise InputError(f"n_images must be at least 1; got {n_images}")
+    if size is not None and size < 1:
+        raise InputError(f"size is the side of the images in pixels, at least 1; got {size}")
     image_size = tuple(statistics.input_size) if size is None else (size, size)
+    if recipe.spectrum and image_size != tuple(statistics.input_size):
+        height, width = statistics.input_size
+        raise InputError(
+            f"recipe: the spectrum was measured at {height}x{width} and can only be asked of images of that size"
+        )
     photo = None if str(init) == "noise" else load_image(init, image_size)
-    targets = sample_targets(statistics, sampler=sampler, n_images=n_images, temperature=temperature, seed=seed)
+    targets = sample_targets(
+        statistics, sampler=sampler, n_images=n_images, temperature=temperature, seed=seed, row_weight=row_weight
+    )
     moves = recipe.jitter or recipe.scale or recipe.rotate
     views = [Transform(recipe.jitter, recipe.scale, recipe.rotate)] if moves else []
     descent = Descent(gradient_rule=gradient_rule, decay=recipe.decay)
@@ -208,6 +219,8 @@ def generate(
     settings = {
         "sampler": sampler,
         "temperature": temperature,
+        "row_weight": row_weight,
+        "size": list(image_size),
         "gradient_rule": gradient_rule,
         "init": str(init),
         "n_steps": n_steps,
@@ -236,11 +249,16 @@ def _variables(recipe: Recipe, size: tuple[int, int], photo: np.ndarray | None, 
 
 
 def check_model(model: ImageModel, statistics: ClassStatistics) -> None:
-    """Raise ModelError unless the statistics were collected with this very network, by the hash of its weights."""
+    """Raise ModelError unless the statistics were collected with this very network and input convention."""
     if model.weights_hash != statistics.weights_hash:
         raise ModelError(
             f"the statistics were collected with '{statistics.model_name}' (weights {statistics.weights_hash[:12]}…), "
             f"but '{model.name}' has weights {model.weights_hash[:12]}…; pass the network they were made with, or collect anew"
+        )
+    if dict(model.preprocessing) != dict(statistics.preprocessing):
+        raise ModelError(
+            f"the statistics were collected with the input convention {dict(statistics.preprocessing)}, but '{model.name}' now has "
+            f"{dict(model.preprocessing)}; put its sidecar right, or collect anew"
         )
 
 
@@ -266,48 +284,45 @@ def target_loss(statistics: ClassStatistics, targets: Targets, recipe: Recipe) -
         raise InputError(
             f"the statistics hold no convolutional layer ({', '.join(statistics)}); collect with --layers naming some, or without it"
         )
-    deepest = maps[-recipe.n_layout_layers :] if recipe.n_layout_layers else []
+    layout_weights = dict.fromkeys(maps, recipe.shallow_layout) | {INPUT: recipe.color_layout}
+    layout_weights |= (
+        dict.fromkeys(maps[len(maps) - recipe.n_layout_layers :], recipe.layout) if recipe.n_layout_layers else {}
+    )
     textured = maps[:-1] or maps
 
-    def layout(name: str):
-        layer = statistics[name]
-        return losses.layout_scores(
-            name,
-            scores=targets.layers[name].scores,
-            components=layer.components,
-            explained_variance=layer.explained_variance,
-            layout_mean=layer.layout_mean,
-        )
-
-    def moments(name: str):
-        sampled = targets.layers[name]
-        return losses.channel_moments(
-            name, mean=sampled.mean, std=sampled.std, covariance=statistics[name].within_covariance
-        )
-
-    by_layer: dict[str, Loss] = {}
-    for name in reversed(maps):
-        terms = losses.Loss()
-        weight = recipe.layout if name in deepest else recipe.shallow_layout
-        if weight:
-            terms = terms + weight * layout(name)
-        if recipe.moments and name in textured:
-            terms = terms + recipe.moments * moments(name)
-        by_layer[name] = terms
     loss = losses.Loss()
-    for i, terms in enumerate(by_layer.values()):
-        late = recipe.order == "deepest-first" and i > 0
-        loss = loss + (terms.joining_at(_JOINED_AT * i / len(by_layer)) if late else terms)
-    if recipe.facets and statistics.facets:
-        loss = loss + recipe.facets * _facet_moments(statistics, targets)
-    if recipe.color_layout:
-        loss = loss + recipe.color_layout * layout(INPUT)
+    from_the_deepest = [*reversed(maps), INPUT]
+    for i, name in enumerate(from_the_deepest):
+        layer, sampled, terms = statistics[name], targets.layers[name], losses.Loss()
+        # A layer that is the same in every image has no components.
+        if layout_weights[name] and layer.n_components:
+            terms = terms + layout_weights[name] * losses.layout_scores(
+                name,
+                scores=sampled.scores,
+                components=layer.components,
+                explained_variance=layer.explained_variance,
+                layout_mean=layer.layout_mean,
+            )
+        texture_weight = recipe.moments if name in textured else recipe.color if name == INPUT else 0.0
+        if texture_weight:
+            terms = terms + texture_weight * losses.channel_moments(
+                name, mean=sampled.mean, std=sampled.std, covariance=layer.within_covariance
+            )
+        if recipe.facets and layer.facet_means is not None:
+            terms = terms + recipe.facets * losses.facet_moments(
+                name,
+                facets=statistics.facets,
+                layout_shape=layer.layout_shape[:2],
+                means=sampled.facet_means,
+                variance=float(layer.facet_means.reshape(-1, layer.shape[-1]).var(axis=0).sum()),
+            )
+        if recipe.order == "deepest-first" and i:
+            terms = terms.joining_at(_JOINED_AT * i / len(from_the_deepest))
+        loss = loss + terms
     if recipe.class_term and statistics.class_index is not None:
         loss = loss + recipe.class_term * losses.cross_entropy(statistics.class_index)
     if recipe.total_variation:
         loss = loss + recipe.total_variation * regularizers.total_variation()
-    if recipe.color:
-        loss = loss + recipe.color * moments(INPUT)
     if recipe.sharpness:
         loss = loss + recipe.sharpness * regularizers.edge_sharpness(
             targets.log_gradient_mean, targets.log_gradient_std
@@ -317,17 +332,3 @@ def target_loss(statistics: ClassStatistics, targets: Targets, recipe: Recipe) -
             statistics.amplitude_mean, statistics.input_size
         )
     return loss
-
-
-def _facet_moments(statistics: ClassStatistics, targets: Targets) -> losses.FacetMoments:
-    from stochdeconv import losses
-
-    rows = {name: layer.facet_means for name, layer in statistics.items() if layer.facet_means is not None}
-    return losses.facet_moments(
-        statistics.facets,
-        layout_shape=statistics[statistics.facets.layer].layout_shape[:2],
-        means={name: targets.layers[name].facet_means for name in rows},
-        variances={
-            name: float(values.reshape(-1, values.shape[-1]).var(axis=0).sum()) for name, values in rows.items()
-        },
-    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import keras
 from keras import ops
 
 from stochdeconv.backend import value_and_gradient
@@ -18,8 +17,8 @@ Tensor = Any
 Activations = Mapping[str, Tensor]
 
 
-class Rectifier(keras.layers.Layer):
-    """ReLU whose backward pass follows a rule; the forward pass is always min(max(x, 0), max_value).
+def rectify(x: Tensor, rule: str, max_value: float | None = None) -> Tensor:
+    """Rectify: min(max(x, 0), max_value), with a backward pass that follows a rule.
 
     With u the gradient arriving from above, the gradient passed on is ``u * (0 < x < max_value)`` (true),
     ``max(u, 0) * (0 < x < max_value)`` (guided) or ``max(u, 0)`` (deconvnet). u must be the gradient of a *score*, of something to
@@ -27,31 +26,15 @@ class Rectifier(keras.layers.Layer):
 
     Parameters
     ----------
+    x : tensor of any shape
     rule : {"true", "guided", "deconvnet"}
     max_value : float or None
         Upper bound (6 for ReLU6).
+
+    Returns
+    -------
+    tensor of the shape of x
     """
-
-    def __init__(self, rule: str = "true", max_value: float | None = None, **kwargs):
-        super().__init__(**kwargs)
-        self.rule = rule
-        self.max_value = max_value
-
-    def call(self, x):
-        """Rectify x, any shape."""
-        return rectify(x, self.rule, self.max_value)
-
-    def compute_output_shape(self, input_shape):
-        """Return the shape unchanged."""
-        return input_shape
-
-    def get_config(self):
-        """Return what rebuilds the layer."""
-        return {**super().get_config(), "rule": self.rule, "max_value": self.max_value}
-
-
-def rectify(x: Tensor, rule: str, max_value: float | None = None) -> Tensor:
-    """Rectify a tensor of any shape, with the backward pass of `rule` (see `Rectifier`)."""
 
     def clipped(values):
         values = ops.relu(values)

@@ -46,7 +46,7 @@ class LayerCopies:
         values : dict of int to tensor
             By ``id`` of the symbol: the network's input; receives all values computed.
         gradient_rule : str
-            Backward rule of the ReLUs, see `gradients.Rectifier`.
+            Backward rule of the ReLUs, see `gradients.rectify`.
         """
         for step in steps:
             args, kwargs = keras.tree.map_structure(

@@ -47,6 +47,11 @@ class Term:
         """All layers it reads."""
         return (self.layer,)
 
+    @property
+    def is_described_by_fields(self) -> bool:
+        """Whether `==` tells its program from others: a subclass with constants of its own must be a frozen dataclass for that."""
+        return "__dataclass_params__" in vars(type(self))
+
     def evaluate(self, activations: Activations, arrays: Mapping[str, Tensor]) -> Tensor:
         """Return the loss per image, (image,), from activations (image, ...) and the arrays."""
         return self.of_values(activations[self.layer], arrays)
@@ -296,52 +301,50 @@ def pooled_map(values: Tensor, layout_shape: tuple[int, int]) -> Tensor:
 class FacetMoments(Term):
     """Which texture is where: channel means over the places of each facet. See `facet_moments`."""
 
-    below: tuple[str, ...] = ()
-    layout_shape: tuple[int, int] = (1, 1)
+    key_layer: str
+    layout_shape: tuple[int, int]
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The layer that tells places apart, and those whose means are compared."""
-        return (self.layer, *self.below)
+        """The layer whose means are compared, and the one that tells places apart."""
+        return (self.layer, self.key_layer)
 
     def evaluate(self, activations, arrays):
         """Return the loss per image."""
-        places = _as_map(pooled_map(activations[self.layer], self.layout_shape))
+        places = _as_map(pooled_map(activations[self.key_layer], self.layout_shape))
         points = ops.matmul(places - arrays["offset"], arrays["projection"])
         crossed = ops.matmul(points, ops.transpose(arrays["centroids"]))
         # |point|² is common to all facets and falls out of the softmax.
         distance = ops.sum(arrays["centroids"] ** 2, axis=-1) - 2.0 * crossed
         # Where a place belongs is the layout's business: here only what is shown there may change.
         membership = ops.stop_gradient(ops.softmax(-distance / arrays["temperature"], axis=-1))
-        n_places = places.shape[1]
         area = ops.sum(membership, axis=1)
-        total = 0.0
-        for i, layer in enumerate(self.below):
-            values = _as_map(pooled_map(activations[layer], self.layout_shape))
-            mean = ops.matmul(ops.swapaxes(membership, 1, 2), values) / (area[:, :, None] + 1e-3)
-            squared = ops.sum((mean - arrays[f"means_{i}"]) ** 2, axis=-1)
-            total = total + ops.sum(squared * area / n_places, axis=-1) / arrays[f"variance_{i}"]
-        return total
+        values = _as_map(pooled_map(activations[self.layer], self.layout_shape))
+        mean = ops.matmul(ops.swapaxes(membership, 1, 2), values) / (area[:, :, None] + 1e-3)
+        squared = ops.sum((mean - arrays["means"]) ** 2, axis=-1)
+        return ops.sum(squared * area / places.shape[1], axis=-1) / arrays["variance"]
 
 
 def facet_moments(
-    facets: Facets, *, layout_shape: tuple[int, int], means: Mapping[str, np.ndarray], variances: Mapping[str, float]
+    layer: str, *, facets: Facets, layout_shape: tuple[int, int], means: np.ndarray, variance: float
 ) -> FacetMoments:
-    """Ask every kind of place for its own texture: fur on the dog, blades in the grass.
+    """Ask a layer for the texture of every kind of place: fur on the dog, blades in the grass.
 
     Class-wide channel moments say which textures an image holds, not where; layout scores say where the large parts are. Facets tie the
-    two together: places are told apart by a deep layer of the image itself, and the shallower layers' means over each kind of place are
-    drawn to the sampled ones, ``sum_j area_j |m_j - m*_j|² / variance``, summed over layers.
+    two together: places are told apart by a deep layer of the image itself, and a shallower layer's means over each kind of place are
+    drawn to the sampled ones, ``sum_j area_j |m_j - m*_j|² / variance``.
 
     Parameters
     ----------
+    layer : str
+        A layer below that of the facets, or ``"input"``.
     facets : Facets
     layout_shape : (height, width)
         Cells the maps are pooled to; a place is a cell.
-    means : mapping of str to ndarray of shape (image, facet, channel)
-        Layer name -> sampled means.
-    variances : mapping of str to float
-        Layer name -> variance of the facets' means over images and facets, summed over channels.
+    means : ndarray of shape (image, facet, channel)
+        Sampled means.
+    variance : float
+        Variance of the means over images and facets, summed over channels.
 
     Returns
     -------
@@ -352,11 +355,10 @@ def facet_moments(
         "projection": np.asarray(facets.projection, np.float32),
         "centroids": np.asarray(facets.centroids, np.float32),
         "temperature": np.float32(facets.temperature),
+        "means": np.asarray(means, np.float32),
+        "variance": np.float32(max(variance, _VARIANCE_FLOOR)),
     }
-    for i, (layer, values) in enumerate(means.items()):
-        arrays[f"means_{i}"] = np.asarray(values, np.float32)
-        arrays[f"variance_{i}"] = np.float32(max(variances[layer], _VARIANCE_FLOOR))
-    return FacetMoments(facets.layer, tuple(means), tuple(layout_shape), arrays=arrays)
+    return FacetMoments(layer, facets.layer, tuple(layout_shape), arrays=arrays)
 
 
 @dataclass(frozen=True)
@@ -432,28 +434,25 @@ def match(target: Mapping[str, np.ndarray]) -> Loss:
 class CrossEntropy(Term):
     """Minus the log probability of a class. See `cross_entropy`."""
 
-    class_index: int
-
     def of_values(self, values, arrays):
         """Return the loss per image."""
-        return -ops.log_softmax(values, axis=-1)[:, self.class_index]
+        return -ops.take(ops.log_softmax(values, axis=-1), arrays["class_index"], axis=-1)
 
 
 def cross_entropy(class_index: int) -> CrossEntropy:
     """Ask the network to name the class: ``-log softmax(logits)[class_index]``; satisfied once it does."""
-    return CrossEntropy("logits", class_index)
+    return CrossEntropy("logits", arrays={"class_index": np.int32(class_index)})
 
 
 @dataclass(frozen=True)
 class Unit(Term):
     """Minus the activation of a channel or unit. See `unit`."""
 
-    channel: int
     position: tuple[int, int] | None = None
 
     def of_values(self, values, arrays):
         """Return the loss per image."""
-        values = values[..., self.channel]
+        values = ops.take(values, arrays["channel"], axis=-1)
         if self.position is not None:
             return -values[:, self.position[0], self.position[1]]
         return -values if len(values.shape) == 1 else -ops.mean(values, axis=tuple(range(1, len(values.shape))))
@@ -473,4 +472,4 @@ def unit(layer: str, channel: int, position: tuple[int, int] | None = None) -> U
     -------
     Unit
     """
-    return Unit(layer, channel, position)
+    return Unit(layer, position, arrays={"channel": np.int32(channel)})

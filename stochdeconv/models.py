@@ -152,6 +152,8 @@ class ImageModel:
         self._copies: dict[str, LayerCopies] = {}
         self._forwards: dict[tuple, Callable] = {}
         self._compiled: dict[tuple, Callable] = {}
+        # Kept by `optimize`: they live and die with the network they run.
+        self.programs: dict[tuple, Any] = {}
 
     def __repr__(self) -> str:
         return f"ImageModel('{self.name}', {len(self.layer_names)} layers, {len(self.class_names)} classes)"
@@ -241,7 +243,7 @@ class ImageModel:
         layers : iterable of str
             What to compute; nothing else is.
         gradient_rule : {"true", "guided", "deconvnet"}
-            Backward rule of every ReLU, see `gradients.Rectifier`.
+            Backward rule of every ReLU, see `gradients.rectify`.
         dtype : {"float32", "bfloat16", "auto"}
             Of the network; ``"auto"`` is this model's `dtype`.
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from keras import ops
@@ -131,7 +130,11 @@ def optimize(
     Raises
     ------
     DivergenceError
-        A loss or the variables became NaN or infinite; the message names the step and the term.
+        A loss or its gradient became NaN or infinite; the message names the step and the term.
+    InputError
+        Nothing to optimise, or not enough memory on the device.
+    OptimizationInterrupted
+        On Ctrl-C, with the images as they are.
     """
     loss = Loss.of(loss)
     descent = descent or Descent()
@@ -173,10 +176,12 @@ def optimize(
     try:
         for step in range(n_steps):
             numbers = [ops.convert_to_tensor(part) for part in (views[step], weights[step], rates[step], shares[step])]
+            before = variable, state
             variable, state, per_term, cosine, finite = program.step(variable, state, arrays, *numbers)
             means = np.mean(ops.convert_to_numpy(per_term), axis=1, dtype=np.float64)
             losses = dict(zip(loss.names, means.tolist(), strict=True))
-            _check_finite(losses, bool(ops.convert_to_numpy(finite)), step + 1, n_steps)
+            if not (all(map(math.isfinite, losses.values())) and bool(ops.convert_to_numpy(finite))):
+                raise _divergence(program, losses, before, arrays, numbers, step + 1, n_steps)
             if descent.gradient_rule != "true":
                 losses["cosine"] = float(np.mean(ops.convert_to_numpy(cosine)))
             variable = parameterization.constrained(variable, step + 1)
@@ -186,6 +191,12 @@ def optimize(
                 callback(Step(step + 1, n_steps, losses, lambda current=current: program.images(current)))
     except KeyboardInterrupt as interrupt:
         raise OptimizationInterrupted(OptimizationResult(program.images(variable), history, settings)) from interrupt
+    except Exception as error:
+        if backend.is_out_of_memory(error):
+            raise InputError(
+                f"the device has not enough memory for {parameterization.n_images} images at a time; use a smaller --batch-size"
+            ) from error
+        raise
     return OptimizationResult(program.images(variable), history, settings)
 
 
@@ -239,8 +250,11 @@ def optimize_in_batches(
 
         try:
             done.append(run(first, min(size, n_images - first), counted))
-        except OptimizationInterrupted as interrupt:
-            done.append(interrupt.result)
+        except KeyboardInterrupt as interrupt:
+            if isinstance(interrupt, OptimizationInterrupted):
+                done.append(interrupt.result)
+            elif not done:
+                raise
             raise OptimizationInterrupted(joined()) from interrupt
     return joined()
 
@@ -255,17 +269,25 @@ def _as_tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return {name: ops.convert_to_tensor(array) for name, array in arrays.items()}
 
 
-def _check_finite(losses: Mapping[str, float], gradient_is_finite: bool, step: int, n_steps: int) -> None:
-    bad = [name for name, value in losses.items() if not math.isfinite(value)]
-    if bad or not gradient_is_finite:
-        where = f"the loss '{bad[0]}' became {losses[bad[0]]}" if bad else "the gradient became NaN or infinite"
-        raise DivergenceError(
-            f"{where} at step {step} of {n_steps}; a smaller learning rate or weight, or --dtype float32, may help"
-        )
+def _divergence(
+    program: _Program, losses: Mapping[str, float], before: tuple, arrays: list, numbers: list, step: int, n_steps: int
+) -> DivergenceError:
+    """Name the term whose value, or whose gradient, is not finite."""
+    bad = [f"the loss '{name}' became {value}" for name, value in losses.items() if not math.isfinite(value)]
+    if not bad:
+        views, weights, *rest = numbers
+        for i, name in enumerate(losses):
+            alone = ops.convert_to_tensor(np.eye(len(losses), dtype=np.float32)[i]) * weights
+            if not bool(ops.convert_to_numpy(program.step(*before, arrays, views, alone, *rest)[-1])):
+                bad.append(f"the gradient of the loss '{name}' became NaN or infinite")
+    what = bad[0] if bad else "the sum of the gradients became infinite"
+    return DivergenceError(
+        f"{what} at step {step} of {n_steps}; a smaller learning rate or weight, or --dtype float32, may help"
+    )
 
 
-# Compiled programs by network, so that batches and classes of equal shape share one. Weak: a network that goes takes its programs along.
-_PROGRAMS: WeakKeyDictionary[ImageModel, dict] = WeakKeyDictionary()
+# Programs a network keeps; more would hold more memory than compiling anew is worth.
+_MAX_PROGRAMS = 16
 
 
 @dataclass(frozen=True)
@@ -289,11 +311,16 @@ def _program(
     descent: Descent,
     shape: tuple[int, ...],
 ) -> _Program:
-    terms = tuple(weighted.term for weighted in loss.terms)
-    key = (terms, parameterization.key(), views, descent.optimizer, descent.gradient_rule, shape)
-    known = _PROGRAMS.setdefault(model, {})
+    terms = [weighted.term for weighted in loss.terms]
+    # Arrays are handed in at every step: a program that kept those it was compiled with would keep whole statistics alive.
+    programs = [replace(term, arrays={}) if term.is_described_by_fields else term for term in terms]
+    names = tuple(term if term.is_described_by_fields else id(term) for term in programs)
+    key = (names, parameterization.key(), views, descent.optimizer, descent.gradient_rule, shape)
+    known = model.programs
     if key not in known:
-        known[key] = _compiled(model, terms, loss.layers, parameterization, views, descent, shape)
+        if len(known) >= _MAX_PROGRAMS:
+            del known[next(iter(known))]
+        known[key] = _compiled(model, programs, loss.layers, parameterization, views, descent, shape)
     return known[key]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,15 +29,12 @@ class Parameterization(Protocol):
         The start of image ``first_index + i`` depends on ``seed`` and that number alone.
     learning_rate : float
         Step size that suits the variables.
-    bounded : bool
-        Whether the images stay in [0, 1] whatever the variables are.
     """
 
     n_images: int
     seed: int
     first_index: int
     learning_rate: float
-    bounded: bool
 
     def start(self) -> np.ndarray:
         """Return the starting variables, (image, ...), float32."""
@@ -108,7 +105,6 @@ class Pixels:
     first_index: int
     learning_rate: float
     constraints: tuple = ()
-    bounded: bool = field(default=False, init=False)
 
     def start(self) -> np.ndarray:
         """Return the mean image plus seeded Gaussian noise, (image, ...), float32."""
@@ -180,7 +176,6 @@ class Fourier:
     first_index: int
     learning_rate: float
     initial_images: np.ndarray | None = None
-    bounded: bool = field(default=True, init=False)
 
     @property
     def _scale(self) -> np.ndarray:

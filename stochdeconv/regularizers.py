@@ -54,10 +54,10 @@ class L2(Term):
 
     def of_values(self, values, arrays):
         """Return the loss per image."""
-        return self.unit**2 * ops.sum(values**2, axis=tuple(range(1, len(values.shape))))
+        return self.unit**2 * ops.sum((values - arrays["origin"]) ** 2, axis=tuple(range(1, len(values.shape))))
 
 
-def l2(unit: float = 1.0) -> L2:
+def l2(unit: float = 1.0, origin: np.ndarray | float = 0.0) -> L2:
     """Ask for little contrast: the summed square of the preprocessed image (Simonyan et al. 2014).
 
     It acts on the mean-centred network input, since on [0, 1] it would pull toward black.
@@ -65,13 +65,15 @@ def l2(unit: float = 1.0) -> L2:
     Parameters
     ----------
     unit : float
-        Grey levels of 256 in one unit of the network's input (``model.input_unit``), so that a weight means the same on every network.
+        Grey levels of 256 in one unit of the network's input, so that a weight means the same on every network.
+    origin : float or ndarray of shape (channel,)
+        What the input is drawn to: the training mean, which most networks' preprocessing maps to zero.
 
     Returns
     -------
     L2
     """
-    return L2("network_input", unit)
+    return L2("network_input", unit, arrays={"origin": np.asarray(origin, np.float32)})
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class Targets:
     log_gradient_mean, log_gradient_std : ndarray of shape (image,), float32
         Mean and standard deviation of the log gradient magnitude: the sharpness of edges.
     source_rows : ndarray of shape (image,), int64
-        Row of the statistics a bootstrap sample started from, or a chain's deepest layer; -1 where there is no such row.
+        Row of the statistics a bootstrap sample started from, -1 where there is no single one.
     """
 
     layers: Mapping[str, LayerTarget]
@@ -127,7 +127,7 @@ class Targets:
 def sample_targets(
     statistics: ClassStatistics,
     *,
-    sampler: str = "chain",
+    sampler: str = "bootstrap",
     n_images: int = 8,
     temperature: float = 1.0,
     seed: int = 0,
@@ -148,10 +148,11 @@ def sample_targets(
         Statistics of at least two images.
     sampler : {"chain", "joint", "bootstrap", "independent"}
         ``chain``: the class logit from its own distribution, the deepest layer given the logit, each layer given the one above
-        it, last the image and its edges; what the layer above leaves open is ``row_weight`` times the residual of the real image
-        nearest to it there, and Gaussian for the rest. ``joint``: one Gaussian over everything. ``bootstrap``: the mean of the class plus
-        ``row_weight`` times the deviation of one real image plus ``sqrt(1 - row_weight**2)`` times that of a joint draw; no
-        image is used twice before all were. ``independent``: each layer alone, for comparison: its targets contradict each other.
+        it, last the image and its edges; what the layer above leaves open is ``row_weight`` times the residual of one of the ten
+        real images that look most alike there, drawn anew at every layer, and Gaussian for the rest. ``joint``: one Gaussian over
+        everything. ``bootstrap``: the mean of the class plus ``row_weight`` times the deviation of one real image plus
+        ``sqrt(1 - row_weight**2)`` times that of a joint draw; no image is used twice before all were. ``independent``: each
+        layer alone, for comparison: its targets contradict each other.
     n_images : int
         How many.
     temperature : float
@@ -304,14 +305,12 @@ def _chain(rows: _Rows, seed: int, row_weight: float) -> Deviation:
         scores = rows.draw_logit(rng)
         if rows.logit is not None:
             values[rows.logit] = scores
-        used = []
         for gaussian, link, part in zip(gaussians, links, rows.parts, strict=True):
-            row = link.nearest_row(scores, rng)
+            row = link.similar_row(scores, rng)
             scores = gaussian.clip(link.draw(scores, rng, row=row, row_weight=row_weight))
             rest = row_weight * gaussian.residuals[row] + smooth * gaussian.draw_residual(rng)
             values[part] = gaussian.expand(scores) + rest
-            used.append(row)
-        return values, used[0] if row_weight > 0 else -1
+        return values, -1
 
     return deviation
 

@@ -69,6 +69,8 @@ def test_l2_means_the_same_whatever_the_input_convention():
         origin = np.broadcast_to(color, images.shape).astype(np.float32)
         if preprocessing != "none":
             np.testing.assert_allclose(np.asarray(model.preprocess(origin)), 0, atol=1e-3)
+        strong = maximize(model, unit="conv:0", preset="simonyan", l2=1.0, n_images=1, n_steps=30)
+        assert np.abs(strong.images - color).mean() < 0.02
     np.testing.assert_allclose(color, 0.5)
 
 
@@ -116,7 +118,9 @@ def test_a_class_that_does_not_fire_at_all_is_still_found():
         ]
     )
     kernel, _ = network.get_layer("classes").get_weights()
-    network.get_layer("classes").set_weights([10 * np.abs(kernel), np.full(3, -4.0)])  # silent on grey, not on a strong pattern
+    network.get_layer("classes").set_weights(
+        [10 * np.abs(kernel), np.full(3, -4.0)]
+    )  # silent on grey, not on a strong pattern
     model = load_model(network, preprocessing="tf", dtype="float32")
     assert model.score_layer == "fired_linear"
     result = maximize(model, 1, preset="fourier", n_images=1, n_steps=60)

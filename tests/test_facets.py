@@ -51,8 +51,8 @@ def test_the_loss_sees_which_texture_is_where(scene):
     _, deep, _, low = scene
     facets = fit_facets("deep", reader(deep), CHANNELS)
     wanted = facet_means(facets, reader(deep), reader(low), 3, np.arange(N_IMAGES))[:4]
-    term = losses.facet_moments(facets, layout_shape=(SIDE, SIDE), means={"low": wanted}, variances={"low": 1.0})
-    assert term.layers == ("deep", "low")
+    term = losses.facet_moments("low", facets=facets, layout_shape=(SIDE, SIDE), means=wanted, variance=1.0)
+    assert set(term.layers) == {"deep", "low"}
 
     def value(deep, low):
         maps = {"deep": deep, "low": low}
@@ -72,7 +72,7 @@ def test_the_loss_against_numpy(scene):
     area = weights.sum(axis=1)
     mean = np.swapaxes(weights, 1, 2) @ low[:2].reshape(2, -1, 3) / (area[:, :, None] + 1e-3)
     expected = (((mean - wanted) ** 2).sum(axis=-1) * area / SIDE**2).sum(axis=1) / 2.5
-    term = losses.facet_moments(facets, layout_shape=(SIDE, SIDE), means={"low": wanted}, variances={"low": 2.5})
+    term = losses.facet_moments("low", facets=facets, layout_shape=(SIDE, SIDE), means=wanted, variance=2.5)
     found = term(
         {"deep": ops.convert_to_tensor(deep[:2].astype("f4")), "low": ops.convert_to_tensor(low[:2].astype("f4"))}
     )

@@ -8,6 +8,7 @@ from stochdeconv.collect import collect
 from stochdeconv.errors import InputError, MissingInputError, ModelError
 from stochdeconv.generate import Recipe, generate, parse_recipe, target_loss
 from stochdeconv.images import load_image, save_png
+from stochdeconv.losses import pooled_map
 from stochdeconv.models import load_model
 from stochdeconv.run_folder import RunInterrupted
 from stochdeconv.samplers import sample_targets
@@ -56,12 +57,17 @@ def statistics(model, tmp_path_factory):
 def test_generated_images_have_what_was_sampled(model, statistics):
     run = {"n_steps": 120, "sampler": "bootstrap", "recipe": Recipe(jitter=1)}
     result = generate(model, statistics, n_images=3, seed=1, **run)
-    above, below = result.images[:, :16].mean(axis=(0, 1, 2)), result.images[:, -12:].mean(axis=(0, 1, 2))
-    assert above[2] > above[0] + 0.1 and below[1] > below[2] + 0.1  # blue above, green below
+    layer = statistics["input"]
+    pooled = np.asarray(pooled_map(result.images, layer.layout_shape[:2])).reshape(3, -1)
+    own = (pooled - layer.layout_mean.ravel()) @ layer.components.T / np.sqrt(layer.explained_variance)
+    sampled = result.arrays["input/scores"] / np.sqrt(layer.explained_variance)
+    agreement = np.corrcoef(own, sampled)[:3, 3:]
+    assert np.all(np.diag(agreement) > 0.8)  # the arrangement of an image's colours is the sampled one,
+    assert np.all(agreement.argmax(axis=1) == np.arange(3))  # and no other image's
     start, end = result.history[0], result.history[-1]
     assert end["layout_scores:deep"] < 0.5 * start["layout_scores:deep"]
     assert end["layout_scores:input"] < 0.3 * start["layout_scores:input"]
-    assert end["facet_moments:middle"] < 0.5 * start["facet_moments:middle"]
+    assert end["facet_moments:low"] < 0.5 * start["facet_moments:low"]
     assert result.record["class"]["label"] == "sunset" and result.record["statistics_hash"] == statistics.hash()
     assert result.arrays["deep/scores"].shape == (3, 16)
 
@@ -104,7 +110,9 @@ def test_deepest_first_lets_the_shallower_layers_join_one_by_one(statistics):
     targets = sample_targets(statistics, n_images=1)
     loss = target_loss(statistics, targets, Recipe(order="deepest-first"))
     joins = {weighted.term.name: weighted.joins_at for weighted in loss.terms}
-    assert joins["layout_scores:deep"] == 0 < joins["channel_moments:middle"] < joins["channel_moments:low"] < 0.5
+    assert joins["layout_scores:deep"] == 0 < joins["channel_moments:middle"] < joins["channel_moments:low"]
+    assert joins["channel_moments:low"] == joins["facet_moments:low"] < joins["layout_scores:input"] < 0.5
+    assert joins["facet_moments:input"] == joins["layout_scores:input"]
 
 
 def test_pixels_and_photographs_to_start_from(model, statistics, tmp_path):
@@ -142,6 +150,12 @@ def test_senseless_calls_are_refused(model, statistics, tmp_path):
         Recipe(layout=-1)
     with pytest.raises(MissingInputError):
         generate(model, statistics, init=tmp_path / "no.png")
+    with pytest.raises(InputError, match="48x48"):
+        generate(model, statistics, size=64, recipe=Recipe(spectrum=1.0))
+    with pytest.raises(InputError, match="at least 1"):
+        generate(model, statistics, size=0)
+    with pytest.raises(ModelError, match="input convention"):
+        generate(model, dataclasses.replace(statistics, preprocessing={"preprocessing": "none"}))
     image_only = dataclasses.replace(statistics, layers={"input": statistics["input"]}, facets=None)
     with pytest.raises(InputError, match="no convolutional layer"):
         generate(model, image_only)
@@ -162,3 +176,23 @@ def test_a_recipe_is_read_from_the_command_line():
     ]:
         with pytest.raises(InputError, match=message):
             parse_recipe(text)
+
+
+def test_a_layer_that_is_the_same_in_every_image_is_left_out(model, statistics):
+    flat = dataclasses.replace(
+        statistics["deep"],
+        components=np.zeros((0, statistics["deep"].layout_mean.size), np.float32),
+        explained_variance=np.zeros(0),
+        scores=np.zeros((statistics.n_rows, 0), np.float32),
+    )
+    layers = {**statistics.layers, "deep": flat}
+    result = generate(model, dataclasses.replace(statistics, layers=layers), n_images=1, n_steps=3)
+    assert "layout_scores:deep" not in result.history[0] and "layout_scores:fine" in result.history[0]
+
+
+def test_two_classes_share_a_compiled_step(model, statistics):
+    generate(model, statistics, n_images=2, n_steps=2)
+    known = len(model.programs)
+    other = dataclasses.replace(statistics, class_index=2, class_name="eel", layers=dict(statistics.layers))
+    result = generate(model, other, n_images=2, n_steps=2)
+    assert len(model.programs) == known and result.record["class"]["label"] == "eel"

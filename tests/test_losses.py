@@ -48,7 +48,7 @@ def test_a_sum_with_something_else_is_refused():
 def test_terms_of_equal_settings_are_one_program_whatever_their_arrays(maps):
     a, b = losses.match({"x": maps}).terms[0].term, losses.match({"x": maps + 1}).terms[0].term
     assert a == b and hash(a) == hash(b)
-    assert losses.unit("x", 0) != losses.unit("x", 1)
+    assert losses.unit("x", 0) == losses.unit("x", 1) != losses.unit("x", 1, (0, 0))
     assert regularizers.total_variation() != regularizers.total_variation(1.5)
 
 

@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -6,7 +9,7 @@ from keras import ops
 from stochdeconv import losses, parameterizations, regularizers, transforms
 from stochdeconv.errors import DivergenceError, InputError
 from stochdeconv.models import load_model
-from stochdeconv.optimize import _PROGRAMS, Descent, OptimizationInterrupted, optimize, optimize_in_batches
+from stochdeconv.optimize import Descent, OptimizationInterrupted, optimize, optimize_in_batches
 
 SIZE = (16, 16)
 
@@ -119,6 +122,69 @@ def test_a_diverging_run_names_the_step_and_the_term(model):
         optimize(model, Fragile("input"), parameterization=variables, n_steps=20)
 
 
+def test_a_gradient_that_is_not_finite_is_laid_to_its_term(model):
+    class Kinked(losses.Term):
+        def of_values(self, values, arrays):
+            return ops.sum(ops.sqrt(ops.abs(values - 0.5)), axis=(1, 2, 3))  # infinitely steep at its minimum
+
+    variables = parameterizations.pixels(np.full((*SIZE, 3), 0.5), noise=0.0)
+    with pytest.raises(DivergenceError, match=r"gradient of the loss 'kinked:input' became NaN or infinite at step 1"):
+        optimize(model, losses.cross_entropy(0) + Kinked("input"), parameterization=variables, n_steps=3)
+
+
+def test_terms_of_ones_own_keep_their_own_constants(model):
+    class Level(losses.Term):
+        def __init__(self, level):
+            super().__init__("input")
+            object.__setattr__(self, "level", level)
+
+        def of_values(self, values, arrays):
+            return ops.mean((values - self.level) ** 2, axis=(1, 2, 3))
+
+    for level in (0.1, 0.9):
+        variables = parameterizations.pixels(np.full((*SIZE, 3), 0.5), noise=0.0, learning_rate=0.05)
+        result = optimize(model, Level(level), parameterization=variables, n_steps=60)
+        np.testing.assert_allclose(result.images, level, atol=0.1)
+
+
+def test_programs_die_with_their_network_and_hold_no_targets():
+    network = keras.Sequential([keras.Input((*SIZE, 3)), keras.layers.Conv2D(4, 3, activation="relu", name="conv")])
+    model = load_model(network, preprocessing="tf", dtype="float32")
+    target = np.ones((2, 14, 14, 4), np.float32)
+    loss = losses.match({"conv": target})
+    watched = weakref.ref(loss.terms[0].term)
+    optimize(model, loss, parameterization=fourier(), n_steps=1)
+    del loss
+    gc.collect()
+    assert watched() is None
+    watched = weakref.ref(model)
+    del model
+    gc.collect()
+    assert watched() is None
+
+
+def test_out_of_memory_says_what_to_do(model, monkeypatch):
+    class ResourceExhaustedError(Exception):
+        pass
+
+    def callback(step):
+        raise ResourceExhaustedError
+
+    with pytest.raises(InputError, match="smaller --batch-size"):
+        optimize(model, losses.cross_entropy(0), parameterization=fourier(), n_steps=2, callback=callback)
+
+
+def test_ctrl_c_between_batches_keeps_the_finished_ones(model):
+    def run(first, n, on_step):
+        if first:
+            raise KeyboardInterrupt
+        return optimize(model, losses.cross_entropy(0), parameterization=fourier(), n_steps=2)
+
+    with pytest.raises(OptimizationInterrupted) as caught:
+        optimize_in_batches(run, 4, batch_size=2)
+    assert caught.value.result.images.shape[0] == 2
+
+
 def test_ctrl_c_hands_over_what_was_done(model):
     def callback(step):
         if step.step == 15:
@@ -152,7 +218,7 @@ def test_batches_change_nothing_but_the_rounding(model):
 
 
 def test_new_targets_do_not_compile_anew(model):
-    known = lambda: len(_PROGRAMS[model])  # noqa: E731
+    known = lambda: len(model.programs)  # noqa: E731
     activations = model.activations(np.random.default_rng(0).uniform(size=(2, *SIZE, 3)), ["conv"])
     optimize(model, losses.match(activations), parameterization=fourier(), n_steps=2)
     before = known()

@@ -127,6 +127,8 @@ def maximize(
             "--blur and --clip act on pixels; the preset 'fourier' is bounded by its sigmoid: use 'regularised'"
         )
 
+    if size is not None and size < 1:
+        raise InputError(f"size is the side of the images in pixels, at least 1; got {size}")
     image_size = model.input_size if size is None else (size, size)
     found = None
     if unit is None:
@@ -136,7 +138,8 @@ def maximize(
         loss = losses.unit(*parse_unit(model, unit)) * 1.0
     mean_color, grey_levels = _input_origin(model)
     if how.l2:
-        loss = loss + how.l2 * regularizers.l2(unit=grey_levels)
+        origin = np.asarray(model.preprocess(mean_color[None, None, None]), np.float32)[0, 0, 0]
+        loss = loss + how.l2 * regularizers.l2(grey_levels, origin)
     views = [transforms.Transform(how.jitter, how.scale, how.rotate)] if how.jitter or how.scale or how.rotate else []
     constraints = []
     if how.blur:
