@@ -17,7 +17,7 @@ import numpy as np
 
 import stochdeconv as sd
 from stochdeconv.generate import Recipe
-from stochdeconv.images import find_images
+from stochdeconv.images import find_images, write_atomically
 from stochdeconv.metrics.figures import FIGURE_KEYS, Reference, measure_figures
 from stochdeconv.metrics.intervals import average, interval
 from stochdeconv.metrics.judge import Judge
@@ -105,16 +105,20 @@ def main() -> None:
     for row in arguments.rows:
         path = arguments.output / f"{row}.json"
         if not path.exists():
-            features = make_row(row, arguments, model, judge, references, path)
+            content, features = make_row(row, arguments, model, judge, references)
             np.savez_compressed(path.with_suffix(".npz"), **features)
-        print_row(row, json.loads(path.read_text()))
+            write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+        content = json.loads(path.read_text())
+        if (content["n_images"], content["settings"]["n_steps"]) != (arguments.n_images, arguments.n_steps):
+            raise SystemExit(f"{path} was made with another number of images or steps; remove it, or choose another -o")
+        print_row(row, content)
 
 
 def split(arguments: argparse.Namespace, name: str) -> tuple[list[Path], list[Path]]:
     """Photographs of a class: those the statistics see, and the last fifth by name."""
     photographs = find_images(arguments.images / name)
-    n_held_out = len(photographs) // 5
-    return photographs[:-n_held_out], photographs[-n_held_out:]
+    n_seen = len(photographs) - len(photographs) // 5
+    return photographs[:n_seen], photographs[n_seen:]
 
 
 def statistics_of(arguments: argparse.Namespace, model, name: str):
@@ -136,8 +140,8 @@ def reference_of(arguments: argparse.Namespace, model, judge: Judge, name: str) 
     return Reference.of(measured, train=None, class_index=index, n_classes=judge.n_classes)
 
 
-def make_row(row: str, arguments: argparse.Namespace, model, judge: Judge, references: dict, path: Path) -> dict:
-    """Make and measure the images of a row, all classes; write its figures and return its features."""
+def make_row(row: str, arguments: argparse.Namespace, model, judge: Judge, references: dict) -> tuple[dict, dict]:
+    """Make and measure the images of a row, all classes; return its settings and figures, and its features."""
     command, how = ROWS[row]
     how = {**how, "n_images": arguments.n_images, "n_steps": arguments.n_steps}
     if "recipe" in how:
@@ -160,8 +164,7 @@ def make_row(row: str, arguments: argparse.Namespace, model, judge: Judge, refer
         "row": row, "command": command, "settings": settings, "n_images": arguments.n_images, "against": arguments.against,
         "mean": mean, "classes": classes,
     }  # fmt: skip
-    path.write_text(json.dumps(content, indent=1) + "\n")
-    return features
+    return content, features
 
 
 def print_row(row: str, content: dict) -> None:

@@ -174,7 +174,7 @@ def collect_ratio(model, paths: list[Path]) -> tuple[float, object]:
         passed = []
 
         def progress(done, total, message, passed=passed):
-            if done == total and not passed:
+            if message.startswith("components") and not passed:  # the pass is over, with all it had to write
                 passed.append(time.perf_counter())
 
         started = time.perf_counter()

@@ -2,7 +2,8 @@
 
 The last fifth of each class's photographs (sorted by name) is held out: the statistics never see it, and the images are compared with
 it. The judge is another network than the one that makes the images. Images use the seeds 0, 1, 2, …; nothing is picked. What is
-finished is not made again, so the run can be stopped and continued.
+finished is not made again, so the run can be stopped and continued. CLASS.png shows all images of a class: a row a preset, then a
+row a sampler.
 
     python scripts/compare_with_simonyan.py photos/church -m vgg16 --judge mobilenet -o out/church
     python scripts/compare_with_simonyan.py n03028079 n02102040 -m squeezenet.keras --judge mobilenet.keras -o out -n 4 --n-steps 128
@@ -11,11 +12,13 @@ finished is not made again, so the run can be stopped and continued.
 import argparse
 from pathlib import Path
 
-import stochdeconv as sd
-from stochdeconv.images import find_images
+import numpy as np
 
-SAMPLERS = ("chain", "joint", "bootstrap")
+import stochdeconv as sd
+from stochdeconv.images import contact_sheet, find_images, load_image, resize, save_png
+
 PRESETS = ("simonyan", "regularised", "fourier")
+SAMPLERS = ("chain", "joint", "bootstrap")
 
 
 def main() -> None:
@@ -33,7 +36,7 @@ def main() -> None:
     how = {"n_images": arguments.n_images, "n_steps": arguments.n_steps, "seed": arguments.seed}
 
     model = sd.load_model(arguments.model)
-    runs: dict[str, list[Path]] = {name: [] for name in (*SAMPLERS, *PRESETS)}
+    runs: dict[str, list[Path]] = {name: [] for name in (*PRESETS, *SAMPLERS)}
     for folder in arguments.images:
         name = folder.resolve().name
         split(folder, output)
@@ -48,6 +51,7 @@ def main() -> None:
             else:
                 result = sd.maximize(model, name, preset=contestant, **how)
             print(result.save(run) / "contact_sheet.png", flush=True)
+        save_sheet(output / f"{name}.png", [found[-1] for found in runs.values()])
 
     judge = sd.load_model(arguments.judge)
     metrics = sd.compare(
@@ -58,6 +62,13 @@ def main() -> None:
         told = "  ".join(f"{key} {'-' if value is None else format(value, '.3g')}" for key, value in values.items())
         print(f"{name:12} {told}")
     print(output / "report" / "report.html")
+
+
+def save_sheet(path: Path, runs: list[Path]) -> None:
+    """Put all images of a class on one sheet at half their size, a row a contestant."""
+    images = [load_image(image, None) for run in runs for image in sorted(run.glob("image_*.png"))]
+    half = [resize(image, (image.shape[0] // 2, image.shape[1] // 2)) for image in images]
+    save_png(path, contact_sheet(np.stack(half), columns=len(images) // len(runs)))
 
 
 def split(folder: Path, output: Path) -> None:

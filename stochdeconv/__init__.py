@@ -11,15 +11,17 @@ if TYPE_CHECKING:
     from stochdeconv import errors, losses, parameterizations, regularizers, samplers, transforms
     from stochdeconv.collect import collect, merge
     from stochdeconv.compare import compare
-    from stochdeconv.generate import generate
+    from stochdeconv.generate import Recipe, generate
     from stochdeconv.methods.class_maximization import maximize
     from stochdeconv.models import load_model
-    from stochdeconv.optimize import optimize
+    from stochdeconv.optimize import Descent, optimize
     from stochdeconv.statistics_file import load_statistics, save_statistics
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Descent",
+    "Recipe",
     "collect",
     "compare",
     "errors",
@@ -39,6 +41,8 @@ __all__ = [
 
 # Names are looked up on first use (PEP 562): Keras takes seconds to import, and `stochdeconv --help` needs none of it.
 _HOMES = {
+    "Descent": "optimize",
+    "Recipe": "generate",
     "collect": "collect",
     "compare": "compare",
     "generate": "generate",

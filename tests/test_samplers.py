@@ -155,6 +155,29 @@ def test_chain_has_the_conditional_mean_of_the_layer_above(markov):
         np.testing.assert_allclose(slopes[1], slopes[0], atol=0.08)
 
 
+def test_a_chain_follows_no_single_row(markov, monkeypatch):
+    drawn = []
+    similar_row = Link.similar_row
+
+    def watched(link, above, rng):
+        drawn.append(similar_row(link, above, rng))
+        return drawn[-1]
+
+    monkeypatch.setattr(Link, "similar_row", watched)
+    sample_targets(markov, sampler="chain", n_images=50, row_weight=1.0)
+    chains = np.array(drawn).reshape(50, -1)
+    assert np.mean([len(set(chain)) for chain in chains]) > 0.8 * chains.shape[1]
+
+
+def test_a_link_draws_among_the_rows_that_look_alike():
+    rng = np.random.default_rng(0)
+    above = rng.normal(size=(300, 2))
+    link = Link.fit(rng.normal(size=(300, 3)), above)
+    nearest = np.argsort(((above - above[7]) ** 2).sum(axis=1))[:10]
+    drawn = {link.similar_row(above[7], rng) for _ in range(300)}
+    assert drawn == set(nearest.tolist())
+
+
 def test_chain_knows_the_layer_above_alone_and_joint_knows_all():
     rng = np.random.default_rng(4)
     deep, shallow = rng.normal(size=(2, 1200, LATENTS))

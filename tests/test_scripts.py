@@ -58,7 +58,7 @@ def test_compare_with_simonyan(made, tmp_path, monkeypatch, capsys):
     words = (made / "photos/church", "-m", network, "--judge", network, "-o", tmp_path / "out", "-n", 2, "--n-steps", 2)
     printed = run(monkeypatch, capsys, "compare_with_simonyan.py", *words)
     names = [line.split()[0] for line in printed if " " in line]
-    assert names == ["chain", "joint", "bootstrap", "simonyan", "regularised", "fourier"]
+    assert names == ["simonyan", "regularised", "fourier", "chain", "joint", "bootstrap"]
     assert Path(printed[-1]).is_file()
     metrics = json.loads((tmp_path / "out/report/metrics.json").read_text())
     assert metrics["settings"]["train"].endswith("train")

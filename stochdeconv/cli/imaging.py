@@ -40,6 +40,9 @@ def generate(
     temperature: Annotated[
         float, typer.Option(help="Multiplies what sets the samples apart from the mean of the class.")
     ] = default(generate_images, "temperature"),
+    row_weight: Annotated[
+        float, typer.Option(help="Share of real images' deviations in a chain or bootstrap sample, 0 (Gaussian) to 1.")
+    ] = default(generate_images, "row_weight"),
     gradient_rule: Annotated[
         str, typer.Option(metavar="true|guided|deconvnet|mix", help="How gradients pass a ReLU.")
     ] = default(generate_images, "gradient_rule"),
@@ -76,6 +79,7 @@ def generate(
                 n_images=n_images,
                 sampler=sampler,
                 temperature=temperature,
+                row_weight=row_weight,
                 gradient_rule=gradient_rule,
                 init=init,
                 n_steps=n_steps,
