@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from stochdeconv.distributions import MapReader, key_number, principal_components
-from stochdeconv.errors import ClassNotFoundError, InputError
+from stochdeconv.distributions import MapReader, PrincipalComponents, key_number, principal_components
+from stochdeconv.errors import ClassNotFoundError, InputError, StochDeconvError
 from stochdeconv.facets import facet_means, fit_facets
 from stochdeconv.images import find_images, image_keys
 from stochdeconv.measurement import MeasuredLayer, Progress, layers_of, measure, measured_layers, open_spool
@@ -34,7 +34,7 @@ _COARSEST_FACETS = 8.5
 Source = str | os.PathLike | Iterable[str | os.PathLike]
 # Components of the image's own layout, where `n_components` is less: it has few dimensions, and smooth grounds show every one left out.
 _IMAGE_COMPONENTS = 192
-# Rows beyond this many add little a sampler could use, but 35 kB each (VGG16) to the file and to memory.
+# Rows beyond this many add little a sampler could use, but 30 kB each (VGG16) to the file, and more to memory.
 MAX_ROWS = 2048
 # Layers finalised side by side; each holds up to some 300 MB.
 _LAYERS_AT_ONCE = 2
@@ -75,7 +75,8 @@ def collect(
     layout_size : int
         Maps are averaged into at most this many rows and columns for the layout.
     class_name : str, optional
-        Name, wnid or index of the class; by default the folder's name, where the network knows it.
+        Name, wnid or index of the class; by default the folder's name, where the network knows it. A network without class
+        scores knows none.
     batch_size : int
         Images the network sees at once; the last batch is filled up, so that every image is computed alike.
     spool : path-like, optional
@@ -123,7 +124,7 @@ def collect(
         "weights_hash": model.weights_hash,
         "preprocessing": dict(model.preprocessing),
         "input_size": list(model.input_size),
-        "class": _class(model, images, class_name),
+        "class": class_of(model, images, class_name),
         "layers": [[layer.name, list(layer.shape), list(layer.layout_shape)] for layer in measured],
         "settings": {
             "layers": list(layers) if layers is not None else None,
@@ -138,16 +139,17 @@ def collect(
         "images": listed[own],
     }
     kept = open_spool(manifest, spool, resume=resume, overwrite=overwrite)
-    finished = False
     try:
         measure(model, paths[own], kept, measured, progress)
         if shard is not None:
-            finished = True
             return kept
-        return finalise(kept, progress)
-    finally:
-        if not finished:
-            kept.close()
+        found = finalise(kept, progress)
+    except BaseException as error:
+        # Without a row there is nothing that `resume` could go on with.
+        kept.close(remove=isinstance(error, StochDeconvError) and not kept.kept)
+        raise
+    kept.close()
+    return found
 
 
 def _check_settings(n_components: int, layout_size: int, batch_size: int, shard: tuple[int, int] | None) -> None:
@@ -165,9 +167,12 @@ def _file_size(path: Path) -> int:
         return -1  # a broken link: listed, then named among the skipped
 
 
-def _class(model: ImageModel, images: object, class_name: str | None) -> dict | None:
+def class_of(model: ImageModel, images: object, class_name: str | None) -> dict | None:
+    """Tell the class of a collection as its manifest holds it: the one named, else the folder's where the network knows it."""
     if class_name is not None:
         found = model.find_class(class_name)
+    elif not model.class_names:
+        return None
     elif isinstance(images, str | os.PathLike) and Path(images).is_dir():
         try:
             found = model.find_class(Path(os.path.abspath(images)).name)
@@ -200,7 +205,8 @@ def merge(
     paths : iterable of path-like
         The files of all shards, in any order.
     spool : path-like, optional
-        Working folder for all rows together (as large as the shards); temporary by default. It is begun anew.
+        Working folder for all rows together (as large as the shards), begun anew and removed afterwards; by default one in
+        the system's folder for temporary files.
     progress : callable, optional
         ``progress(done, total, message)``.
 
@@ -219,8 +225,8 @@ def merge(
         shards = [stack.enter_context(ShardFile(path)) for path in paths]
         manifest = _joined_manifest(shards)
         shards.sort(key=lambda shard: shard.manifest["shard"][0])
-        joined = open_spool(manifest, spool, overwrite=True)
-        stack.callback(joined.close)
+        joined = open_spool(manifest, spool, overwrite=True, resumable=False)
+        stack.callback(joined.close, remove=True)
         _join(shards, joined, progress)
         if not joined.kept:
             raise InputError("none of the shards holds a readable image")
@@ -304,7 +310,12 @@ def finalise(spool: Spool, progress: Progress | None = None) -> ClassStatistics:
         for layer, future in zip(layers, pending, strict=True):
             if progress is not None:
                 progress(spool.n_done, spool.n_done, f"components of {layer.name}")
-            found[layer.name] = future.result()
+            found[layer.name], layout = future.result()
+            if not layout.converged:
+                warnings.warn(
+                    f"the layout components of '{layer.name}' still moved after {layout.n_passes} passes; the last are rough",
+                    stacklevel=3,
+                )
     if progress is not None:
         progress(spool.n_done, spool.n_done, "facets")
     facets, means = _facets(spool, layers, rows)
@@ -375,18 +386,15 @@ def _kept_rows(keys: Sequence[str]) -> np.ndarray:
     return np.sort(np.argsort([key_number(key) for key in keys], kind="stable")[:MAX_ROWS])
 
 
-def _layer_statistics(spool: Spool, layer: MeasuredLayer, rows: np.ndarray, n_components: int) -> LayerStatistics:
+def _layer_statistics(
+    spool: Spool, layer: MeasuredLayer, rows: np.ndarray, n_components: int
+) -> tuple[LayerStatistics, PrincipalComponents]:
     n_images = len(spool.kept)
     if layer.name == INPUT:
         n_components = max(n_components, _IMAGE_COMPONENTS)
     layout = principal_components(_layout(spool, layer), n_components)
-    if not layout.converged:
-        warnings.warn(
-            f"the layout components of '{layer.name}' still moved after {layout.n_passes} passes; the last are rough",
-            stacklevel=4,
-        )
     within = spool.sums[layer.column("within")].value / n_images
-    return LayerStatistics(
+    found = LayerStatistics(
         name=layer.name,
         shape=layer.shape,
         layout_shape=layer.layout_shape,
@@ -405,3 +413,4 @@ def _layer_statistics(spool: Spool, layer: MeasuredLayer, rows: np.ndarray, n_co
         log_stds=spool.read(layer.column("log_std"), rows),
         scores=layout.scores[rows],
     )
+    return found, layout

@@ -76,7 +76,12 @@ def measured_layers(model: ImageModel, layers: Sequence[str] | None, layout_size
 
 
 def open_spool(
-    manifest: Mapping[str, Any], folder: str | os.PathLike | None, *, resume: bool = False, overwrite: bool = False
+    manifest: Mapping[str, Any],
+    folder: str | os.PathLike | None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    resumable: bool = True,
 ) -> Spool:
     """Open a working folder with a place for everything that is measured of the manifest's layers."""
     columns: dict[str, tuple[str, int]] = {"image": ("<f4", 3)}
@@ -94,12 +99,12 @@ def open_spool(
         sums[layer.column("within")] = (n_channels, n_channels)
         counts[layer.column("firing")] = (n_channels,)
         counts[layer.column("histogram")] = (n_channels, len(HISTOGRAM_EDGES) - 1)
-    layout = {"columns": columns, "sums": sums, "counts": counts}
+    layout = {"columns": columns, "sums": sums, "counts": counts, "resumable": resumable}
     spool = Spool.temporary(manifest, **layout) if folder is None else Spool(folder, manifest, **layout)
     try:
         spool.open(resume=resume, overwrite=overwrite)
-    except BaseException:
-        spool.close()
+    except BaseException as error:
+        spool.close(remove=isinstance(error, StochDeconvError))
         raise
     return spool
 

@@ -71,6 +71,7 @@ class Spool:
         columns: Mapping[str, tuple[str, int]],
         sums: Mapping[str, tuple[int, ...]],
         counts: Mapping[str, tuple[int, ...]],
+        resumable: bool = True,
     ):
         self.folder = Path(folder)
         # As JSON gives it back, so that a manifest read compares equal to one just made.
@@ -82,7 +83,9 @@ class Spool:
         self.sums = {name: ExactSum(tuple(shape)) for name, shape in sums.items()}
         self.counts = {name: np.zeros(tuple(shape), np.int64) for name, shape in counts.items()}
         self._files: dict[str, io.FileIO] = {}
+        self._resumable = resumable
         self._lock = None
+        self._own = False
         self._temporary = None
 
     # ---- opening and closing -------------------------------------------------------------------------------------
@@ -99,39 +102,51 @@ class Spool:
         """
         with self._disk():
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._take_lock()
-            found = self._found_manifest()
-            if overwrite:
-                for entry in self.folder.iterdir():
-                    if entry.name != _LOCK:
-                        entry.unlink()
-            elif found is not None and not resume:
+            _refuse_strangers(self.folder)
+            self._lock = _locked(self.folder)
+            # A damaged manifest is no obstacle to beginning anew.
+            found = None if overwrite else self._found_manifest()
+            if found is not None and not resume:
                 raise ExistingOutputError(
                     f"'{self.folder}' holds an unfinished collection; --resume continues it, --overwrite starts anew"
                 )
-            elif found is not None:
+            if found is not None:
                 self._refuse_another(found)
-            if overwrite or found is None:
+            else:
+                self._own = True
+                # The state first: without it everything else counts for nothing, wherever this is stopped.
+                (self.folder / _STATE).unlink(missing_ok=True)
+                if overwrite:
+                    self._clear()
                 write_atomically(self.folder / _MANIFEST, json.dumps(self.manifest).encode())
             self._read_state()
             for name in self.columns:
                 mode = "r+b" if self._path(name).exists() else "w+b"
                 self._files[name] = open(self._path(name), mode, buffering=0)  # noqa: SIM115  (open until `close`)
                 self._drop_uncommitted(name)
+            self._own = True
 
     @classmethod
     def temporary(cls, manifest: Mapping[str, object], **layout: Mapping) -> Spool:
         """Begin in a folder that goes away with the object."""
         holder = tempfile.TemporaryDirectory(prefix="stochdeconv-", ignore_cleanup_errors=True)
-        spool = cls(Path(holder.name) / "spool", manifest, **layout)
+        spool = cls(Path(holder.name) / "spool", manifest, **{**layout, "resumable": False})
         spool._temporary = holder
         return spool
 
-    def close(self) -> None:
-        """Let go of the folder, which stays; a temporary one goes away."""
+    def close(self, *, remove: bool = False) -> None:
+        """Let go of the folder, which stays; a temporary one goes away, and with `remove` one that this object has opened."""
         for stream in self._files.values():
             stream.close()
         self._files = {}
+        if remove and self._own and self._lock is not None:
+            # What cannot be removed stays: the reason why the folder is let go is the one to be told.
+            with contextlib.suppress(OSError):
+                self._clear()
+                if os.name == "nt":  # no open file can be removed there
+                    self._lock.close()
+                (self.folder / _LOCK).unlink(missing_ok=True)
+                self.folder.rmdir()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -139,12 +154,17 @@ class Spool:
             self._temporary.cleanup()
             self._temporary = None
 
+    def _clear(self) -> None:
+        names = [_STATE, _MANIFEST, *(self._path(column).name for column in self.columns)]
+        names += [entry.name for entry in self.folder.iterdir() if entry.suffix in (".tmp", ".bin")]
+        for name in names:
+            (self.folder / name).unlink(missing_ok=True)
+
     def _path(self, column: str) -> Path:
         return self.folder / f"{column}.bin"
 
     def _found_manifest(self) -> dict | None:
         path = self.folder / _MANIFEST
-        _refuse_strangers(self.folder)
         if not path.exists():
             return None
         try:
@@ -163,19 +183,6 @@ class Spool:
                 "or --overwrite to start anew"
             )
 
-    def _take_lock(self) -> None:
-        self._lock = open(self.folder / _LOCK, "wb")  # noqa: SIM115  (held until `close`)
-        try:
-            import fcntl
-        except ImportError:  # Windows has no advisory locks of this kind
-            return
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            self._lock = None
-            raise ExistingOutputError(f"another process is collecting into '{self.folder}'; wait for it") from None
-
     @contextlib.contextmanager
     def _disk(self) -> Iterator[None]:
         try:
@@ -184,10 +191,10 @@ class Spool:
             raise
         except InputError as error:
             if isinstance(error.__cause__, OSError):
-                raise InputError(disk_error(error.__cause__, self.folder)) from error
+                raise InputError(disk_error(error.__cause__, self.folder, resumable=self._resumable)) from error
             raise
         except OSError as error:
-            raise InputError(disk_error(error, self.folder)) from error
+            raise InputError(disk_error(error, self.folder, resumable=self._resumable)) from error
 
     # ---- writing ---------------------------------------------------------------------------------------------------
 
@@ -342,11 +349,28 @@ def _differing_image(ours: list, theirs: list) -> str:
     return "their order"
 
 
-def disk_error(error: OSError, path: Path) -> str:
-    """Say why something could not be written."""
+def disk_error(error: OSError, path: Path, *, resumable: bool = False) -> str:
+    """Say why something could not be written, and how to go on."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error):
-        return f"the disk is full at '{path}'; what was done is kept: free some space and go on with --resume"
+        if resumable:
+            return f"the disk is full at '{path}'; what was done is kept: free some space and go on with --resume"
+        return f"the disk is full at '{path}'; free some space and try again"
     return f"cannot write to '{path}': {(error.strerror or str(error)).lower()}"
+
+
+def _locked(folder: Path) -> io.BufferedWriter:
+    """Keep other processes out of a folder as long as the file returned is open."""
+    lock = open(folder / _LOCK, "wb")  # noqa: SIM115  (open as long as the caller wants)
+    try:
+        import fcntl
+    except ImportError:  # Windows has no advisory locks of this kind
+        return lock
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise ExistingOutputError(f"another process is collecting into '{folder}'; wait for it") from None
+    return lock
 
 
 def _is_own(name: str) -> bool:
@@ -364,12 +388,13 @@ def remove_spool(folder: str | os.PathLike) -> None:
     Raises
     ------
     ExistingOutputError
-        The folder holds anything else; it is left as it is.
+        The folder holds anything else, or another process writes to it; it is left as it is.
     """
     folder = Path(folder)
     if not folder.exists():
         return
     _refuse_strangers(folder)
+    _locked(folder).close()
     shutil.rmtree(folder)
 
 

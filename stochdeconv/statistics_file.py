@@ -14,7 +14,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from stochdeconv.errors import ExistingOutputError, FileFormatError, InputError, MissingInputError
+from stochdeconv.errors import (
+    ExistingOutputError,
+    FileFormatError,
+    InputError,
+    MissingInputError,
+    StochDeconvError,
+)
 from stochdeconv.spool import Spool, disk_error
 from stochdeconv.statistics import ClassStatistics, Facets, LayerStatistics
 
@@ -282,23 +288,29 @@ def _opened(path: str | os.PathLike, kind: str) -> Iterator[h5py.File]:
     path = Path(path)
     if not path.exists():
         raise MissingInputError(f"no such statistics file: '{path}'")
+    with _reading(path), h5py.File(path, "r") as file:
+        found, version = file.attrs.get("format"), file.attrs.get("format_version")
+        if found != kind:
+            raise FileFormatError(_another_kind(path, found, kind, file))
+        if version != FORMAT_VERSION:
+            raise FileFormatError(
+                f"'{path}' is of format version {version}; this program reads version {FORMAT_VERSION}. "
+                "Update stochdeconv, or collect the statistics anew"
+            )
+        yield file
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say in one way what is wrong with a file, whatever HDF5 raises."""
     try:
-        with h5py.File(path, "r") as file:
-            found, version = file.attrs.get("format"), file.attrs.get("format_version")
-            if found != kind:
-                raise FileFormatError(_another_kind(path, found, kind, file))
-            if version != FORMAT_VERSION:
-                raise FileFormatError(
-                    f"'{path}' is of format version {version}; this program reads version {FORMAT_VERSION}. "
-                    "Update stochdeconv, or collect the statistics anew"
-                )
-            yield file
+        yield
+    except StochDeconvError:
+        raise
     except KeyError as error:
         raise FileFormatError(f"'{path}' is incomplete: {str(error.args[0]).lower()}") from error
     # h5py raises RuntimeError where a chunk cannot be unpacked, ValueError where an array has the wrong rank.
     except (OSError, RuntimeError, ValueError, TypeError) as error:
-        if isinstance(error, FileFormatError | InputError):
-            raise
         raise FileFormatError(f"'{path}' is no readable statistics file (truncated or damaged): {error}") from error
 
 
@@ -381,9 +393,11 @@ class ShardFile:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self._stack.__exit__(*exception)
+    def __exit__(self, *_: object) -> None:
+        # What went wrong since the file was opened is not the file's fault.
+        self._stack.close()
 
     def read(self, column: str, start: int, stop: int) -> np.ndarray:
         """Read rows [start, stop) of a column, (row, value)."""
-        return self._file["columns"][column][start:stop]
+        with _reading(self.path):
+            return self._file["columns"][column][start:stop]

@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import json
 import os
@@ -225,6 +226,20 @@ def test_the_class_is_the_folders_or_the_one_named(model, folder, tmp_path):
         collect(model, paths, class_name="churhc", **SETTINGS)
 
 
+def test_a_network_without_class_scores_gives_statistics_without_class(folder):
+    import keras
+
+    from stochdeconv.models import load_model
+
+    network = _network()
+    headless = load_model(keras.Model(network.inputs, network.get_layer("relu").output), preprocessing="none")
+    settings = {**SETTINGS, "layers": ["first"]}
+    found = collect(headless, folder, **settings)
+    assert (found.class_name, found.class_index, found.logits) == (None, None, None)
+    with pytest.raises(ModelError, match="no class scores"):
+        collect(headless, folder, class_name="church", **settings)
+
+
 def test_an_ambiguous_folder_name_asks(model, folder, tmp_path):
     (tmp_path / "crane").mkdir()
     (tmp_path / "crane" / "1.png").symlink_to(next(folder.rglob("*.png")))
@@ -404,6 +419,44 @@ def test_changed_and_new_images_are_noticed(model, folder, tmp_path):
         collect(model, copy, spool=tmp_path / "spool", resume=True, **SETTINGS)
 
 
+def test_a_damaged_manifest_can_be_overwritten(model, folder, begun, statistics):
+    (begun / "manifest.json").write_text("{")
+    with pytest.raises(InputError, match="--overwrite starts the collection anew"):
+        collect(model, folder, spool=begun, **SETTINGS)
+    _assert_same(collect(model, folder, spool=begun, overwrite=True, **SETTINGS), statistics)
+
+
+@pytest.mark.parametrize("n_removed", [1, 3, 4])
+def test_overwriting_that_stops_halfway_leaves_no_rows_of_before(
+    model, folder, begun, statistics, monkeypatch, n_removed
+):
+    unlink, n_calls = Path.unlink, 0
+
+    def stop(path, **options):
+        nonlocal n_calls
+        n_calls += path.parent == begun
+        if n_calls > n_removed:
+            raise _StoppedError
+        unlink(path, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", stop)
+        with pytest.raises(_StoppedError):
+            collect(model, folder, spool=begun, overwrite=True, **SETTINGS)
+    heard = []
+    found = collect(model, folder, spool=begun, resume=True, progress=lambda *told: heard.append(told), **SETTINGS)
+    assert heard[0][0] == 4  # from the first batch on
+    _assert_same(found, statistics)
+
+
+def test_a_state_without_manifest_is_nothing(model, folder, begun, statistics):
+    (begun / "manifest.json").unlink()
+    heard = []
+    found = collect(model, folder, spool=begun, progress=lambda *told: heard.append(told), **SETTINGS)
+    assert heard[0][0] == 4
+    _assert_same(found, statistics)
+
+
 def test_a_folder_of_somebody_elses_is_left_alone(model, folder, tmp_path):
     (tmp_path / "spool").mkdir()
     (tmp_path / "spool" / "thesis.tex").write_text("years of work")
@@ -413,6 +466,7 @@ def test_a_folder_of_somebody_elses_is_left_alone(model, folder, tmp_path):
     with pytest.raises(ExistingOutputError, match=r"thesis\.tex"):
         remove_spool(tmp_path / "spool")
     assert (tmp_path / "spool" / "thesis.tex").read_text() == "years of work"
+    assert [entry.name for entry in (tmp_path / "spool").iterdir()] == ["thesis.tex"]
 
 
 def test_damaged_spools_are_refused(model, folder, begun):
@@ -440,8 +494,40 @@ def test_two_processes_do_not_share_a_spool(model, folder, begun):
     held = collect(model, folder, spool=begun.parent / "other", shard=(1, 1), **SETTINGS)
     with pytest.raises(ExistingOutputError, match="another process"):
         collect(model, folder, spool=begun.parent / "other", resume=True, **SETTINGS)
+    with pytest.raises(ExistingOutputError, match="another process"):
+        remove_spool(begun.parent / "other")
     held.close()
     collect(model, folder, spool=begun.parent / "other", resume=True, shard=(1, 1), **SETTINGS).close()
+
+
+def test_a_working_folder_goes_with_an_error_only_where_it_was_begun_and_holds_no_row(model, folder, begun, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"x")
+    with pytest.raises(InputError, match="none of the 1 images"):
+        collect(model, [tmp_path / "a.png"], spool=tmp_path / "new", **SETTINGS)
+    assert not (tmp_path / "new").exists()
+    before = {path.name: path.read_bytes() for path in begun.iterdir()}
+    with pytest.raises(ExistingOutputError):
+        collect(model, folder, spool=begun, **SETTINGS)
+    with pytest.raises(InputError, match="the settings"):
+        collect(model, folder, spool=begun, resume=True, **{**SETTINGS, "n_components": 2})
+    assert {path.name: path.read_bytes() for path in begun.iterdir()} == before
+
+
+@pytest.mark.parametrize("to_folder", [True, False])
+def test_a_full_disk_promises_only_what_there_is(model, folder, tmp_path, monkeypatch, to_folder):
+    files = _shards(model, folder, 2, tmp_path)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    for failing in (
+        lambda: merge(files, spool=tmp_path / "joined" if to_folder else None),
+        lambda: collect(model, folder, **SETTINGS),
+    ):
+        with pytest.raises(InputError, match=r"disk is full(?!.*--resume)"):
+            failing()
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["1-of-2.h5", "2-of-2.h5"]
 
 
 def test_a_full_disk_is_one_clear_line_and_loses_nothing(model, folder, statistics, tmp_path, monkeypatch):
@@ -519,6 +605,18 @@ def test_fewer_images_than_components_warns(model, folder):
         collect(model, folder, **{**SETTINGS, "n_components": 10})
 
 
+def test_rough_components_are_said_to_who_called(model, folder, monkeypatch):
+    module = sys.modules["stochdeconv.collect"]
+    found = module.principal_components
+    monkeypatch.setattr(
+        module, "principal_components", lambda *given: dataclasses.replace(found(*given), converged=False)
+    )
+    with pytest.warns(UserWarning, match="still moved after") as caught:
+        collect(model, folder, **SETTINGS)
+    assert {warning.filename for warning in caught} == {__file__}
+    assert any("'second'" in str(warning.message) for warning in caught)
+
+
 def test_unknown_layers_and_senseless_settings(model, folder):
     with pytest.raises(LayerNotFoundError, match="second"):
         collect(model, folder, layers=["secnod"])
@@ -564,8 +662,25 @@ def test_merging_what_does_not_belong_together(model, folder, statistics, tmp_pa
         merge([first, tmp_path / "done.h5"])
     with pytest.raises(FileFormatError, match=r"shard 1/3.*merge"):
         load_statistics(first)
-    with pytest.raises(MissingInputError, match=r"none\.h5"):
-        merge([tmp_path / "none.h5"])
+    for missing in ([tmp_path / "none.h5"], [first, tmp_path / "none.h5"]):
+        with pytest.raises(MissingInputError, match=r"none\.h5"):
+            merge(missing)
+
+
+def test_merging_blames_no_shard_for_what_happens_beside_it(model, folder, tmp_path):
+    pytest.importorskip("fcntl")
+    files = _shards(model, folder, 2, tmp_path)
+    held = collect(model, folder, spool=tmp_path / "busy", shard=(1, 1), **SETTINGS)
+    with pytest.raises(ExistingOutputError, match="another process"):
+        merge(files, spool=tmp_path / "busy")
+    held.close()
+    assert (tmp_path / "busy" / "manifest.json").exists()
+
+    def stop(*_):
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        merge(files, progress=stop)
 
 
 def test_progress_tells_how_far_it_is(model, folder):

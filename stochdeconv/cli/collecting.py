@@ -12,17 +12,19 @@ import typer
 
 from stochdeconv.cli import terminal
 from stochdeconv.cli.terminal import ProgressBar, default
+from stochdeconv.collect import class_of
 from stochdeconv.collect import collect as collect_statistics
-from stochdeconv.errors import ClassNotFoundError, ExistingOutputError, InputError, ModelError, StochDeconvError
+from stochdeconv.errors import ClassNotFoundError, ExistingOutputError, InputError, StochDeconvError
 
 if TYPE_CHECKING:
     from stochdeconv.models import ImageModel
     from stochdeconv.statistics import ClassStatistics
 
-# Where statistics land in a checkout, and what a collection's working folder is called beside its file.
+# Where statistics land in a checkout, and what a working folder is called beside its file: that of a merge must not take the place
+# of an interrupted collection's.
 STATS_CACHE = Path("stats_cache")
 SUFFIXES = (".h5", ".hdf5")
-PARTIAL = ".partial"
+PARTIAL, MERGING = ".partial", ".merging"
 
 
 def _parse_shard(text: str) -> tuple[int, int]:
@@ -54,10 +56,10 @@ def collect(
     layers: Annotated[
         str | None, typer.Option(metavar="L,L", help="Layers to measure.", show_default="the network's default layers")
     ] = None,
-    n_components: Annotated[int, typer.Option(help="Layout components kept per layer.")] = default(
+    n_components: Annotated[int, typer.Option(min=1, help="Layout components kept per layer.")] = default(
         collect_statistics, "n_components"
     ),
-    layout_size: Annotated[int, typer.Option(help="Rows and columns of a layout, at most.")] = default(
+    layout_size: Annotated[int, typer.Option(min=1, help="Rows and columns of a layout, at most.")] = default(
         collect_statistics, "layout_size"
     ),
     batch_size: terminal.BatchSize = default(collect_statistics, "batch_size"),
@@ -129,14 +131,11 @@ def _collect_one(
     network: ImageModel, source: Path, path: Path, *, resume: bool, quiet: bool, settings: dict[str, Any]
 ) -> None:
     from stochdeconv.spool import remove_spool
-    from stochdeconv.statistics_file import load_statistics, save_statistics
+    from stochdeconv.statistics_file import save_statistics
 
     partial = path.with_name(path.name + PARTIAL)
     if resume and path.exists():
-        if settings["shard"] is None and load_statistics(path).weights_hash != network.weights_hash:
-            raise ModelError(
-                f"'{path}' is complete, but of another network than '{network.name}'; --overwrite replaces it"
-            )
+        _refuse_another(network, source, path, settings)
         remove_spool(partial)
         typer.echo(path)
         return
@@ -147,10 +146,6 @@ def _collect_one(
                 network, source, spool=partial, resume=resume, progress=bar.on_progress, **settings
             )
             save_statistics(statistics, path, overwrite=settings["overwrite"])
-    except StochDeconvError:
-        if partial.exists() and not any(file.stat().st_size for file in partial.glob("*.bin")):
-            remove_spool(partial)  # not a row in it: nothing that --resume could go on with
-        raise
     except KeyboardInterrupt:
         terminal.fail(
             f"interrupted; go on with --resume ({partial} holds what is done)", code=terminal.EXIT_INTERRUPTED
@@ -164,6 +159,44 @@ def _collect_one(
     for name, reason in skipped:
         typer.echo(f"skipped: {name}: {reason}", err=True)
     typer.echo(path)
+
+
+def _refuse_another(network: ImageModel, source: Path, path: Path, settings: dict[str, Any]) -> None:
+    """Raise where a finished file is not what a collection with these settings would leave."""
+    from stochdeconv.measurement import measured_layers
+    from stochdeconv.spool import differing
+    from stochdeconv.statistics_file import ShardFile, load_statistics
+
+    compared = ("n_components", "layout_size")
+    layers = measured_layers(network, settings["layers"], settings["layout_size"])
+    asked = {
+        "weights_hash": network.weights_hash,
+        "preprocessing": dict(network.preprocessing),
+        "class": class_of(network, source, settings["class_name"]),
+        "layers": [[layer.name] for layer in layers],
+        "settings": {name: settings[name] for name in compared},
+    }
+    if settings["shard"] is None:
+        known = load_statistics(path)
+        class_ = {"index": known.class_index, "wnid": known.wnid, "label": known.class_name}
+        found = {
+            "weights_hash": known.weights_hash,
+            "preprocessing": dict(known.preprocessing),
+            "class": None if known.class_index is None else class_,
+            "layers": [[name] for name in known],
+            "settings": {name: known.settings.get(name) for name in compared},
+        }
+    else:
+        with ShardFile(path) as shard:
+            found = {name: shard.manifest[name] for name in (*asked, "shard")}
+        asked["shard"] = list(settings["shard"])
+        found["layers"] = [layer[:1] for layer in found["layers"]]
+        found["settings"] = {name: found["settings"].get(name) for name in compared}
+    difference = differing(json.loads(json.dumps(asked)), found)  # as JSON gives it back: lists, no tuples
+    if difference:
+        raise InputError(
+            f"'{path}' is complete, but was collected with something else: {difference}; --overwrite replaces it"
+        )
 
 
 def _output_file(
@@ -181,7 +214,8 @@ def _class_stem(network: ImageModel, source: Path, class_name: str | None) -> st
     folder = source.resolve()
     word = class_name or (folder.name if folder.is_dir() else None)
     stem = folder.stem if folder.is_file() else folder.name
-    if word is not None:
+    # A network without class scores knows no class; one that is named all the same is refused.
+    if class_name is not None or (word is not None and network.class_names):
         try:
             found = network.find_class(word)
         except ClassNotFoundError:
@@ -203,6 +237,7 @@ def merge(
     shards: Annotated[list[Path], typer.Argument(metavar="A.h5 B.h5 …", help="Files of collect --shard.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="C.h5", help="The whole.")],
     overwrite: terminal.Overwrite = False,
+    quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv merge``."""
     from stochdeconv.collect import merge as merge_shards
@@ -210,8 +245,9 @@ def merge(
 
     if not overwrite:
         _refuse_existing(output)
-    statistics = merge_shards(shards)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the output: as much space as the shards take is where the user wants the result, not in a folder for small things.
+    with ProgressBar(output.stem, quiet=quiet) as bar:
+        statistics = merge_shards(shards, spool=output.with_name(output.name + MERGING), progress=bar.on_progress)
     save_statistics(statistics, output, overwrite=overwrite)
     typer.echo(output)
 
@@ -265,7 +301,8 @@ def describe_statistics(statistics: ClassStatistics) -> dict[str, Any]:
                 "shape": list(layer.shape),
                 "layout_shape": list(layer.layout_shape),
                 "n_components": layer.n_components,
-                "explained": float(layer.explained_variance.sum()) / float(layer.total_variance or 1.0),
+                # Components are rounded to 16 bits: all of them may explain a little more than there is.
+                "explained": min(1.0, float(layer.explained_variance.sum()) / float(layer.total_variance or 1.0)),
             }
             for name, layer in statistics.items()
         ],

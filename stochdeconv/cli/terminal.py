@@ -37,10 +37,10 @@ Dtype = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output that is already there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 Seed = Annotated[int, typer.Option(min=0, help="What belongs to image i depends on (seed, i) alone.")]
-NumberOfImages = Annotated[int, typer.Option("--n-images", "-n", help="How many images.")]
-NumberOfSteps = Annotated[int, typer.Option(help="Optimisation steps.")]
-Size = Annotated[int | None, typer.Option(help="Side of the images in pixels.", show_default="the network's")]
-BatchSize = Annotated[int, typer.Option(help="Images at a time.")]
+NumberOfImages = Annotated[int, typer.Option("--n-images", "-n", min=1, help="How many images.")]
+NumberOfSteps = Annotated[int, typer.Option(min=1, help="Optimisation steps.")]
+Size = Annotated[int | None, typer.Option(min=1, help="Side of the images in pixels.", show_default="the network's")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images at a time.")]
 
 
 def default(function: Callable, name: str) -> Any:
