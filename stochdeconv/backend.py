@@ -27,6 +27,25 @@ def _library() -> Any:
     return importlib.import_module({"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}[name()])
 
 
+def compute_float32_in_full() -> None:
+    """Keep Nvidia's tensor cores from rounding float32 products to 10 bits (TF32), which libraries do unasked.
+
+    Statistics, logits and figures are promised in float32; the image loop is in bfloat16 where it is to be fast.
+    """
+    if name() == "tensorflow":
+        _library().config.experimental.enable_tensor_float_32_execution(False)
+    elif name() == "jax":
+        _library().config.update("jax_default_matmul_precision", "highest")
+    else:
+        torch = _library()
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
+
+
+# Settings of the whole process: they have to be made once, before anything is compiled.
+compute_float32_in_full()
+
+
 def compile(function: Function) -> Function:
     """Compile a function of tensors; it is traced once per combination of shapes and dtypes.
 

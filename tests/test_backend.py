@@ -49,6 +49,28 @@ def test_a_compiled_function_is_traced_once_for_numbers_passed_as_arrays():
     assert len(traces) == (1 if backend.name() in ("tensorflow", "jax") else 3)
 
 
+def test_float32_is_float32():
+    """Importing the package's backend is enough; with TF32 a GPU gives 1 in place of 1 + 2^-12."""
+    assert not uses_tf32()
+    one = ops.convert_to_tensor(np.full((8, 8), 1 + 2.0**-12, np.float32))
+    identity = ops.convert_to_tensor(np.eye(8, dtype=np.float32))
+    np.testing.assert_array_equal(numbers(ops.matmul(one, identity)), np.float32(1 + 2.0**-12))
+
+
+def uses_tf32():
+    if backend.name() == "tensorflow":
+        import tensorflow
+
+        return tensorflow.config.experimental.tensor_float_32_execution_enabled()
+    if backend.name() == "jax":
+        import jax
+
+        return jax.config.jax_default_matmul_precision != "highest"
+    import torch
+
+    return torch.backends.cudnn.allow_tf32 or torch.get_float32_matmul_precision() != "highest"
+
+
 def test_what_a_result_depends_on_is_named():
     versions = backend.versions()
     assert versions["keras"] == keras.__version__ and versions["numpy"] == np.__version__
