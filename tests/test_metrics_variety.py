@@ -1,5 +1,7 @@
 """Variety on sets whose variety is known."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -39,6 +41,17 @@ def test_vendi_of_a_half_is_that_of_its_images():
     values = vendi(features, length_scale=1.5)(halves)
     alone = [vendi(features[row > 0], length_scale=1.5)(np.ones((1, 4)))[0] for row in halves]
     np.testing.assert_allclose(values, alone)
+
+
+def test_vendi_of_many_halves_needs_the_memory_of_one():
+    features = np.random.default_rng(0).normal(size=(64, 3))
+    figure = vendi(features, length_scale=1.0)
+    halves = draw_halves(64, rng=np.random.default_rng(1))
+    tracemalloc.start()
+    figure(halves)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 0.1 * len(halves) * 32 * 32 * 8
 
 
 @pytest.mark.parametrize(("n_images", "length_scale"), [(1, 1.0), (4, 0.0), (4, np.nan)])

@@ -68,11 +68,14 @@ def vendi(features: np.ndarray, *, length_scale: float) -> Callable[[np.ndarray]
         if not length_scale > 0 or len(features) < 2:
             return np.full(len(counts), np.nan)
         kernel = np.exp(-squared / (2 * length_scale**2))
-        rows = np.nonzero(counts > 0)[1].reshape(len(counts), n_drawn)
-        eigenvalues = np.linalg.eigvalsh(kernel[rows[:, :, None], rows[:, None, :]] / n_drawn)
-        # 0 log 0 = 0; rounding leaves eigenvalues a little below zero.
-        positive = np.maximum(eigenvalues, np.finfo(np.float64).tiny)
-        return np.exp(-(positive * np.log(positive)).sum(axis=1))
+        scores = np.empty(len(counts))
+        # One replicate at a time: all of them together would hold replicates times images squared.
+        for replicate, drawn in enumerate(counts > 0):
+            eigenvalues = np.linalg.eigvalsh(kernel[np.ix_(drawn, drawn)] / n_drawn)
+            # 0 log 0 = 0; rounding leaves eigenvalues a little below zero.
+            positive = np.maximum(eigenvalues, np.finfo(np.float64).tiny)
+            scores[replicate] = np.exp(-(positive * np.log(positive)).sum())
+        return scores
 
     return figure
 
