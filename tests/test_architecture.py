@@ -2,6 +2,8 @@
 
 import ast
 import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -129,6 +131,16 @@ def test_nothing_draws_from_a_global_random_state(name):
         legacy = re.fullmatch(r"(np|numpy)\.random\.(?!default_rng|Generator|SeedSequence)\w+", called)
         assert not legacy, f"{name} line {node.lineno}: {called}"
         assert called not in {"keras.utils.set_random_seed", "random.seed"}, f"{name} line {node.lineno}: {called}"
+
+
+def test_every_library_that_is_imported_is_declared():
+    """A library that comes along with another one may stop to come."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    declared = {re.match(r"[\w-]+", requirement)[0] for requirement in project["dependencies"]}
+    named_otherwise = {"PIL": "pillow", "sklearn": "scikit-learn"}
+    imported = {module.split(".")[0] for tree in MODULES.values() for module in imported_modules(ast.walk(tree))}
+    needed = {named_otherwise.get(name, name) for name in imported - sys.stdlib_module_names - {"stochdeconv"}}
+    assert needed <= declared, f"pyproject.toml does not declare {needed - declared}"
 
 
 def imported_at_once(tree):
