@@ -11,8 +11,7 @@ import argparse
 from pathlib import Path
 
 import stochdeconv as sd
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+from stochdeconv.images import find_class_folders, find_images
 
 
 def collect_class(model, folder: Path, output: Path, *, held_out: float, n_components: int) -> Path:
@@ -21,7 +20,7 @@ def collect_class(model, folder: Path, output: Path, *, held_out: float, n_compo
     path = output / f"{name}.h5"
     if path.exists():
         return path
-    photographs = sorted(file.resolve() for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+    photographs = [file.absolute() for file in find_images(folder)]
     n_seen = len(photographs) - int(len(photographs) * held_out)
     statistics = sd.collect(model, photographs[:n_seen], class_name=name, n_components=n_components)
     output.mkdir(parents=True, exist_ok=True)
@@ -44,7 +43,9 @@ def main() -> None:
     arguments = parser.parse_args()
 
     model = sd.load_model(arguments.model)
-    names = arguments.classes or sorted(folder.name for folder in arguments.images.iterdir() if folder.is_dir())
+    names = arguments.classes or [folder.name for folder in find_class_folders(arguments.images)]
+    if not names:
+        parser.error(f"'{arguments.images}' is no folder with one folder of photographs a class")
     for name in names:
         options = {"held_out": arguments.held_out, "n_components": arguments.n_components}
         print(collect_class(model, arguments.images / name, arguments.output, **options))

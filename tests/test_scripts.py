@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import stochdeconv as sd
+
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
 
@@ -50,6 +52,19 @@ def test_collect_then_sample(made, tmp_path, monkeypatch, capsys):
     assert printed == [str(tmp_path / "out" / sampler / "contact_sheet.png") for sampler in ("chain", "joint")]
     for sheet in printed:
         assert Path(sheet).is_file()
+
+
+def test_collect_finds_what_the_command_finds(made, tmp_path, monkeypatch, capsys):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "church").symlink_to(made / "photos" / "church")
+    (tmp_path / "photos" / "barn").mkdir()
+    (tmp_path / "photos" / "barn" / "linked").symlink_to(made / "photos" / "barn")
+    Image.fromarray(np.full((32, 32, 3), 99, np.uint8)).save(tmp_path / "photos" / "barn" / "a.bmp")
+    (tmp_path / "photos" / "notes").mkdir()
+    words = (tmp_path / "photos", "-m", made / "tiny.keras", "-o", tmp_path / "out", "--n-components", 4)
+    printed = run(monkeypatch, capsys, "collect_class_statistics.py", *words)
+    assert printed == [str(tmp_path / "out" / name) for name in ("barn.h5", "church.h5")]
+    assert sd.load_statistics(tmp_path / "out" / "barn.h5").image_names[:2] == ("a.bmp", "linked/00.png")
 
 
 @pytest.mark.filterwarnings("ignore:56 images cannot give 64 layout components")
