@@ -12,6 +12,7 @@ import numpy as np
 
 from stochdeconv import images as image_files
 from stochdeconv.errors import ExistingOutputError
+from stochdeconv.metrics import NOISE_FLOOR, REAL
 
 if TYPE_CHECKING:
     from stochdeconv.metrics.entries import ClassEntry, Contestant
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 METRICS = "metrics.json"
 REPORT = "report.html"
-REAL, NOISE_FLOOR = "real", "real_vs_real"
 # Relative feature distance at which two files are one photograph: far above rounding, far below any two photographs.
 _SAME_PHOTOGRAPH = 1e-3
 
@@ -105,7 +105,8 @@ def compare(
 
     done.say("writing the report")
     page = render_report(metrics, entrants, measured)
-    # Figures last: where metrics.json is, its report is too.
+    # Figures last, and those of an earlier comparison first: where metrics.json is, its own report is too.
+    (output / METRICS).unlink(missing_ok=True)
     image_files.write_atomically(output / REPORT, page.encode("utf-8"))
     image_files.write_atomically(output / METRICS, (json.dumps(metrics, indent=1, allow_nan=False) + "\n").encode())
     return metrics

@@ -332,6 +332,22 @@ def test_existing_output_is_refused_and_kept(judge, data, tmp_path):
     assert (tmp_path / "report.html").read_text() != "old"
 
 
+def test_figures_never_lie_beside_the_report_of_others(judge, data, tmp_path, monkeypatch):
+    arguments = {"real": data / "real", "judge": judge, "output": tmp_path / "out", "overwrite": True}
+    compare(runs(data, "good", classes=["cat"]), **arguments)
+    write = image_files.write_atomically
+
+    def full(path, content):
+        if path.name == "metrics.json":
+            raise InputError("the disk is full")
+        write(path, content)
+
+    monkeypatch.setattr(image_files, "write_atomically", full)
+    with pytest.raises(InputError, match="disk is full"):
+        compare(runs(data, "noise", classes=["cat"]), **arguments)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.html"]
+
+
 def broken_photograph(tmp_path):
     real = write_photographs(tmp_path / "broken", range(7))
     (real / "0003.png").write_bytes((real / "0003.png").read_bytes()[:80])
@@ -348,6 +364,11 @@ def broken_photograph(tmp_path):
             lambda a, t, d: a.update(contestants={"real": a["contestants"]["good"]}),
             InputError,
             "cannot be called 'real'",
+        ),
+        (
+            lambda a, t, d: a.update(contestants={"real_vs_real": a["contestants"]["good"]}),
+            InputError,
+            "cannot be called 'real_vs_real'",
         ),
         (lambda a, t, d: a["contestants"].update(x=a["contestants"]["good"] * 2), InputError, "twice"),
         (

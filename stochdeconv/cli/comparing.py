@@ -9,8 +9,9 @@ import typer
 
 from stochdeconv.cli import terminal
 from stochdeconv.cli.terminal import ProgressBar, default
-from stochdeconv.compare import METRICS, REAL, REPORT
+from stochdeconv.compare import METRICS, REPORT
 from stochdeconv.compare import compare as compare_images
+from stochdeconv.metrics import REAL
 
 # What the table on stdout shows of metrics.json.
 _HEADLINES = ("judge_top1", "judge_top5", "kid", "coverage", "pairwise_distance")

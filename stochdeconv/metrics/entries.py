@@ -10,9 +10,8 @@ from typing import Any
 
 from stochdeconv import images as image_files
 from stochdeconv.errors import InputError, MissingInputError, closest
+from stochdeconv.metrics import NOISE_FLOOR, REAL
 from stochdeconv.run_folder import read_record
-
-RESERVED_NAMES = ("real", "real-vs-real")
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def read_contestants(contestants: Mapping[str, Sequence[Path]]) -> tuple[Contest
 
 
 def _read_contestant(name: str, folders: str | Path | Sequence[Path]) -> Contestant:
-    if not name or name in RESERVED_NAMES:
+    if not name or name in (REAL, NOISE_FLOOR):
         raise InputError(f"a contestant cannot be called '{name}': that is the photographs' row; give another NAME=DIR")
     folders = [folders] if isinstance(folders, str | Path) else list(folders)
     if not folders:

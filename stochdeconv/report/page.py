@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from stochdeconv import images as image_files
+from stochdeconv.metrics import NOISE_FLOOR, REAL
 from stochdeconv.metrics.figures import FIGURES
 from stochdeconv.report import plots
 from stochdeconv.report.verdict import Verdict, find_verdict, number, percent
@@ -54,9 +55,7 @@ def render_report(
     roles = {entrant.name: entrant.role for entrant in entrants}
     order = _order(metrics, roles)
     colors = _colors(order, roles)
-    rows = [
-        {"name": "real", "title": "real photographs", "role": "real", "color": REAL_COLOR, "figures": metrics["real"]}
-    ]
+    rows = [{"name": REAL, "title": "real photographs", "role": "real", "color": REAL_COLOR, "figures": metrics[REAL]}]
     rows += [
         {
             "name": name,
@@ -88,7 +87,7 @@ def render_report(
         figures=FIGURES,
         cards=_cards(rows),
         marks=metrics["marks"],
-        noise_floor=metrics["real_vs_real"],
+        noise_floor=metrics[NOISE_FLOOR],
         plots=_curve_plots(rows, measured),
         classes=[_class_pictures(one, rows) for one in measured],
         judge=metrics["judge"],
