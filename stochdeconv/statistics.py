@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 
@@ -12,6 +13,8 @@ from stochdeconv.errors import LayerNotFoundError, closest
 
 # The image itself is the first layer: its channel moments are the colour composition, its layout is the colour layout.
 INPUT = "input"
+# What `hash` leaves out: the parts that are hashed by themselves, and where the numbers come from rather than what they are.
+_NOT_HASHED = {"layers", "facets", "model_source", "skipped", "settings", "versions"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,12 +192,17 @@ class ClassStatistics(Mapping[str, LayerStatistics]):
         return len(self.image_names)
 
     def hash(self) -> str:
-        """Identify the statistics: sha256 over every array, independent of file and compression."""
+        """Identify the statistics: sha256 over all that a generated image can depend on, independent of file and compression."""
         digest = hashlib.sha256()
         for part in [self, *self.layers.values(), *([self.facets] if self.facets else [])]:
             for spec in fields(part):
+                if spec.name in _NOT_HASHED:
+                    continue
                 value = getattr(part, spec.name)
+                digest.update(f"{type(part).__name__}.{getattr(part, 'name', '')}.{spec.name}".encode())
                 if isinstance(value, np.ndarray):
-                    digest.update(f"{getattr(part, 'name', '')}.{spec.name}{value.shape}{value.dtype}".encode())
+                    digest.update(f"{value.shape}{value.dtype}".encode())
                     digest.update(np.ascontiguousarray(value).tobytes())
+                else:
+                    digest.update(json.dumps(value, sort_keys=True).encode())
         return digest.hexdigest()

@@ -35,7 +35,7 @@ def _equal(a, b) -> bool:
 
 
 def test_a_file_of_version_1_still_reads_as_it_did(statistics):
-    assert statistics.hash() == "5996e6ac2265cef6448c781946b224a239fabeb8af5919a09158c9f9dc88f379"
+    assert statistics.hash() == "8fafc0eb0e96d04d0a9914fce50f123505a53dd7844011705f33cd6512829811"
     assert list(statistics) == ["input", "first", "second"]
     assert (statistics.model_name, statistics.class_name, statistics.class_index) == ("tiny", "church", 0)
     assert statistics.preprocessing["mean"] == [104.0, 117.0, 123.0]
@@ -183,6 +183,26 @@ def test_damaged_numbers_are_noticed(tmp_path):
     (tmp_path / "a.h5").write_bytes(content)
     with pytest.raises(FileFormatError, match="not those that were saved"):
         load_statistics(tmp_path / "a.h5")
+
+
+def test_the_hash_is_of_all_that_an_image_can_depend_on(statistics, copy):
+    first = statistics["first"]
+    for changed in (
+        {"facets": dataclasses.replace(statistics.facets, temperature=2 * statistics.facets.temperature)},
+        {"layers": {**statistics.layers, "first": dataclasses.replace(first, total_variance=1.0)}},
+        {"preprocessing": {**statistics.preprocessing, "mean": [1.0, 2.0, 3.0]}},
+        {"class_index": 1},
+        {"input_size": (8, 8)},
+        {"weights_hash": "0" * 64},
+        {"logits": statistics.logits + 1},
+    ):
+        assert dataclasses.replace(statistics, **changed).hash() != statistics.hash(), changed
+    for changed in ({"model_source": "elsewhere"}, {"versions": {}}, {"settings": {}}, {"skipped": ()}):
+        assert dataclasses.replace(statistics, **changed).hash() == statistics.hash(), changed
+    with h5py.File(copy, "r+") as file:
+        file["facets"].attrs["temperature"] *= 2
+    with pytest.raises(FileFormatError, match="not those that were saved"):
+        load_statistics(copy)
 
 
 @pytest.fixture
