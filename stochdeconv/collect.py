@@ -34,7 +34,7 @@ _COARSEST_FACETS = 8.5
 Source = str | os.PathLike | Iterable[str | os.PathLike]
 # Components of the image's own layout, where `n_components` is less: it has few dimensions, and smooth grounds show every one left out.
 _IMAGE_COMPONENTS = 192
-# Rows beyond this many add little a sampler could use, but 30 kB each (VGG16) to the file, and more to memory.
+# Rows beyond this many add little a sampler could use, but 30 kB each (VGG16) to the file and 35 kB to memory.
 MAX_ROWS = 2048
 # Layers finalised side by side; each holds up to some 300 MB.
 _LAYERS_AT_ONCE = 2

@@ -84,6 +84,23 @@ def test_too_little_to_tell_apart():
     assert fit_facets("few", reader(np.random.default_rng(0).normal(size=(3, 2, 2, 3))), 3) is None
 
 
+def test_facet_means_are_what_the_specification_of_the_file_says(scene):
+    _, keys, _, maps = scene
+    facets = fit_facets("deep", reader(keys), CHANNELS)
+    rows = np.array([0, 2, 3])
+    found = facet_means(facets, reader(keys), reader(maps), maps.shape[-1], rows)
+    n_places = maps.shape[1] * maps.shape[2]
+    places = maps[rows].reshape(3, n_places, -1).astype(np.float64)
+    weights = memberships(facets, keys[rows].reshape(3, n_places, -1))
+    area = weights.sum(axis=1)[..., None]
+    total = np.einsum("npf,npc->nfc", weights, places)
+    mean = places.mean(axis=1)[:, None]
+    usual = (total - area * mean).sum(axis=0) / area.sum(axis=0)
+    prior = 0.011 * n_places
+    expected = (total + prior * (mean + usual)) / (area + prior)
+    np.testing.assert_allclose(found, expected, rtol=2.0**-11 + 1e-5, atol=1e-6)
+
+
 def test_means_are_rounded_to_eleven_bits_whatever_their_size():
     values = np.array([1.0, -3.14159, 1e6 / 3, 1e-7 / 3, 0.0], np.float32)
     rounded = _rounded(values)
