@@ -18,6 +18,7 @@ LEVELS = [
     {"methods"},
     {"generate"},
     {"collect"},
+    {"finalisation"},
     {"report"},
     {"metrics"},
     {"run_folder"},

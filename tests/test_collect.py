@@ -15,8 +15,7 @@ import pytest
 import reference
 from PIL import Image
 
-import stochdeconv.collect  # noqa: F401  (the function takes the module's place in the package)
-from stochdeconv import distributions, measurement, spool
+from stochdeconv import distributions, finalisation, measurement, spool
 from stochdeconv.collect import collect, merge
 from stochdeconv.errors import (
     ClassNotFoundError,
@@ -195,8 +194,7 @@ def test_layers_come_from_the_image_to_the_deepest(model, folder):
 
 
 def test_rows_are_capped_the_same_way_everywhere(model, folder, statistics, monkeypatch, tmp_path):
-    module = sys.modules["stochdeconv.collect"]
-    monkeypatch.setattr(module, "MAX_ROWS", 6)
+    monkeypatch.setattr(finalisation, "MAX_ROWS", 6)
     found = collect(model, folder, **SETTINGS)
     assert found.n_images == 11
     assert found.n_rows == 6
@@ -606,10 +604,9 @@ def test_fewer_images_than_components_warns(model, folder):
 
 
 def test_rough_components_are_said_to_who_called(model, folder, monkeypatch):
-    module = sys.modules["stochdeconv.collect"]
-    found = module.principal_components
+    found = finalisation.principal_components
     monkeypatch.setattr(
-        module, "principal_components", lambda *given: dataclasses.replace(found(*given), converged=False)
+        finalisation, "principal_components", lambda *given: dataclasses.replace(found(*given), converged=False)
     )
     with pytest.warns(UserWarning, match="still moved after") as caught:
         collect(model, folder, **SETTINGS)
