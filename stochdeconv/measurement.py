@@ -204,7 +204,7 @@ def _network_statistics(
     from keras import ops
 
     from stochdeconv import backend
-    from stochdeconv.losses import pooled_map
+    from stochdeconv.pooling import pooled_map
 
     wanted = [layer.name for layer in layers if layer.name != INPUT]
     forward = model.forward(tuple(dict.fromkeys([*wanted, "logits"] if class_ is not None else wanted)))

@@ -13,7 +13,6 @@ PACKAGE = Path(__file__).resolve().parents[1] / "stochdeconv"
 # From the roof down. Rooms on one level do not import each other; a package is one room.
 LEVELS = [
     {"cli"},
-    {"demo"},
     {"compare"},
     {"methods"},
     {"generate"},
@@ -29,7 +28,7 @@ LEVELS = [
     {"regularizers", "samplers"},
     {"facets", "gaussians"},
     {"losses"},
-    {"statistics"},
+    {"pooling", "statistics"},
     {"models"},
     {"layer_copies"},
     {"network_graph", "pretrained"},

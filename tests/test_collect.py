@@ -27,7 +27,7 @@ from stochdeconv.errors import (
     ModelError,
 )
 from stochdeconv.images import load_image
-from stochdeconv.losses import pooled_map
+from stochdeconv.pooling import pooled_map
 from stochdeconv.spool import float16_with_exponent, remove_spool
 from stochdeconv.statistics import ClassStatistics
 from stochdeconv.statistics_file import load_statistics, save_statistics

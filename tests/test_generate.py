@@ -8,8 +8,8 @@ from stochdeconv.collect import collect
 from stochdeconv.errors import InputError, MissingInputError, ModelError
 from stochdeconv.generate import Recipe, generate, parse_recipe, target_loss
 from stochdeconv.images import load_image, save_png
-from stochdeconv.losses import pooled_map
 from stochdeconv.models import load_model
+from stochdeconv.pooling import pooled_map
 from stochdeconv.run_folder import RunInterrupted
 from stochdeconv.samplers import sample_targets
 

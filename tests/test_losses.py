@@ -88,13 +88,6 @@ def test_layout_scores_against_numpy(maps):
     np.testing.assert_allclose(value(term, x=even), np.mean((own - scores) ** 2 / variance, axis=1), rtol=1e-4)
 
 
-def test_pooling_keeps_the_mean_and_shares_what_lies_on_an_edge():
-    matrix = losses.pooling_matrix(5, 2)
-    np.testing.assert_allclose(matrix, np.array([[2, 2, 1, 0, 0], [0, 0, 1, 2, 2]]) / 5, rtol=1e-6)
-    np.testing.assert_allclose(losses.pooling_matrix(55, 14).sum(axis=1), 1, rtol=1e-5)
-    np.testing.assert_allclose(losses.pooling_matrix(55, 14).sum(axis=0), 14 / 55, rtol=1e-5)
-
-
 def test_sliced_wasserstein_ignores_where_values_are(maps):
     term = losses.sliced_wasserstein("x", target=maps)
     shuffled = maps.reshape(3, -1, 6)[:, ::-1].reshape(maps.shape)
