@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 METRICS = "metrics.json"
 REPORT = "report.html"
+# Real photographs of a class below which the figures deserve a warning.
+_ENOUGH_PHOTOGRAPHS = 100
 # Relative feature distance at which two files are one photograph: far above rounding, far below any two photographs.
 _SAME_PHOTOGRAPH = 1e-3
 
@@ -182,6 +184,7 @@ def _measure_class(
     photographs = measure(
         entry.real, judge, size=size, class_index=class_index, tick=done.ticker(f"{title}: photographs")
     )
+    warnings.extend(_doubts(photographs, class_index, judge.n_classes, title))
     train, train_paths = None, entry.train
     if entry.train:
         train = measure_features(entry.train, judge, size=size, tick=done.ticker(f"{title}: training photographs"))
@@ -216,6 +219,23 @@ def _measure_class(
         halves = measure_figures(photographs[one], reference, seed=seed, against=other)
     rows[NOISE_FLOOR] = {"n": n_half, "estimates": halves, "pictures": [], "curves": {}}
     return {"entry": entry, "size": size, "rows": rows, "class_index": class_index, "n_train": len(train_paths)}
+
+
+def _doubts(photographs: Measurements, class_index: int | None, n_classes: int, title: str) -> list[str]:
+    """Say what speaks against the real photographs as a measure: too few, or not of the class."""
+    from stochdeconv.metrics.judge import MIN_CLASSES_FOR_TOP5, in_top
+
+    doubts = []
+    if len(photographs) < _ENOUGH_PHOTOGRAPHS:
+        doubts.append(
+            f"Only {len(photographs)} real photographs of '{title}': features are counted in their deviations, which so few do not "
+            f"fix, and distances come out far too large; give {_ENOUGH_PHOTOGRAPHS} or more."
+        )
+    if class_index is not None:
+        k = 5 if n_classes >= MIN_CLASSES_FOR_TOP5 else 1
+        if not in_top(photographs.logits, class_index, k=k).any():
+            doubts.append(f"The judge sees '{title}' in none of the real photographs: are they of another class?")
+    return doubts
 
 
 def _without_shared(reference: Reference, entry: ClassEntry, warnings: list[str]) -> tuple[Reference, tuple[Path, ...]]:

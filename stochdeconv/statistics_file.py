@@ -288,6 +288,8 @@ def _opened(path: str | os.PathLike, kind: str) -> Iterator[h5py.File]:
     path = Path(path)
     if not path.exists():
         raise MissingInputError(f"no such statistics file: '{path}'")
+    if path.is_dir():
+        raise FileFormatError(f"'{path}' is a folder; expected a statistics file, as stochdeconv collect leaves them")
     with _reading(path), h5py.File(path, "r") as file:
         found, version = file.attrs.get("format"), file.attrs.get("format_version")
         if found != kind:

@@ -129,3 +129,15 @@ def test_a_class_that_does_not_fire_at_all_is_still_found():
 
 def test_the_score_layer_of_an_ordinary_network_is_its_logits(model):
     assert model.score_layer == "logits"
+
+
+def test_a_unit_that_never_fires_is_said_to(model):
+    keras.utils.set_random_seed(4)
+    network = keras.Sequential([keras.Input((*SIZE, 3)), keras.layers.Conv2D(2, 3, activation="relu", name="dead")])
+    kernel, _ = network.layers[0].get_weights()
+    network.layers[0].set_weights([kernel, np.full(2, -100.0)])
+    silent = load_model(network, preprocessing="tf", dtype="float32")
+    with pytest.warns(UserWarning, match="dead:1 did not fire.*LAYER_linear"):
+        maximize(silent, unit="dead:1", n_images=1, n_steps=2)
+    result = maximize(silent, unit="dead_linear:1", n_images=1, n_steps=4)
+    assert result.history[-1]["unit:dead_linear"] < result.history[0]["unit:dead_linear"]

@@ -265,7 +265,15 @@ def test_without_a_class_the_figures_that_need_one_are_null(judge, tmp_path):
     row = metrics["contestants"]["mine"]
     assert row["judge_top1"]["value"] is row["cam_peaks"]["value"] is None
     assert row["kid"]["value"] is not None
-    assert metrics["warnings"] == []
+    (warning,) = metrics["warnings"]
+    assert warning.startswith("Only 12 real photographs")
+
+
+def test_photographs_that_the_judge_does_not_know_are_doubted(judge, tmp_path):
+    (tmp_path / "others").mkdir()
+    write_photographs(tmp_path / "others", range(8), label="dog")
+    metrics = small(judge, tmp_path, [photograph(s) for s in range(50, 54)], real=tmp_path / "others")
+    assert any("in none of the real photographs" in warning for warning in metrics["warnings"])
 
 
 def test_a_run_without_a_class_beside_one_with_a_class(judge, tmp_path):

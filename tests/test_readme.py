@@ -40,9 +40,17 @@ def here(tmp_path, monkeypatch):
     keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(x)).save("squeezenet.keras")
     (sidecar,) = [code for language, code in BLOCKS if language == "json"]
     Path("squeezenet.json").write_text(sidecar)
+    keras.Sequential([keras.Input((32, 32, 3)), *_judge_layers()]).save("judge.keras")
+    Path("judge.json").write_text(sidecar)
     names = [{"index": 0, "wnid": "n03028079", "label": "church"}, {"index": 1, "wnid": None, "label": "barn"}]
     Path(json.loads(sidecar)["class_names"]).write_text(json.dumps(names))
     return tmp_path
+
+
+def _judge_layers():
+    yield keras.layers.Conv2D(8, 3, activation="relu")
+    yield keras.layers.GlobalAveragePooling2D()
+    yield keras.layers.Dense(2, activation="softmax")
 
 
 def run(line):

@@ -221,10 +221,17 @@ def test_verdict_admits_a_baseline_that_wins():
     assert verdict(ours=figures(kid=3.0), simonyan=figures(kid=1.0)).headline.startswith("simonyan")
 
 
+def test_verdict_does_not_crown_a_blank():
+    found = verdict(simonyan=figures(kid=0.5, pairwise_distance=0.1), ours=figures(kid=1.0), fourier=figures(kid=2.0))
+    assert (found.winner, found.order[0]) == ("ours", "simonyan")
+    assert found.headline == "ours comes nearest to real photographs"
+    assert "simonyan has a lower KID (0.500)" in found.sentences[1]
+
+
 def test_verdict_warns_of_overlap_of_sameness_and_of_copies():
     near = verdict(ours=figures(kid=1.0), simonyan=figures(kid=1.1))
     assert any("cannot be told apart" in sentence for sentence in near.sentences)
-    same = verdict(ours=figures(kid=1.0, pairwise_distance=0.1), simonyan=figures(kid=9.0))
+    same = verdict(ours=figures(kid=1.0, pairwise_distance=0.3), simonyan=figures(kid=9.0))
     assert any("resemble each other" in sentence for sentence in same.sentences)
     copied = verdict(ours=figures(kid=1.0, nearest_train_distance=0.1), simonyan=figures(kid=9.0))
     assert any("may be copies" in sentence for sentence in copied.sentences)

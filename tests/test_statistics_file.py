@@ -215,8 +215,8 @@ def test_other_files_are_told_apart(copy, tmp_path):
     with pytest.raises(MissingInputError, match=r"none\.h5"):
         load_statistics(tmp_path / "none.h5")
     (tmp_path / "text.h5").write_text("no statistics")
-    for path in (tmp_path / "text.h5", tmp_path):
-        with pytest.raises(FileFormatError, match="no readable statistics file"):
+    for path, message in ((tmp_path / "text.h5", "no readable statistics file"), (tmp_path, "is a folder; expected")):
+        with pytest.raises(FileFormatError, match=message):
             load_statistics(path)
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["x"] = 1

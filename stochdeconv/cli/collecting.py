@@ -230,7 +230,7 @@ def _class_stem(network: ImageModel, source: Path, class_name: str | None) -> st
 
 def _refuse_existing(path: Path) -> None:
     if path.exists():
-        raise ExistingOutputError(f"'{path}' already exists; choose another with -o, or pass --overwrite (or --resume)")
+        raise ExistingOutputError(f"'{path}' already exists; choose another with -o, or pass --overwrite")
 
 
 def merge(

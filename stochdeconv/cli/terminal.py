@@ -36,7 +36,9 @@ Dtype = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output that is already there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
-Seed = Annotated[int, typer.Option(min=0, help="What belongs to image i depends on (seed, i) alone.")]
+Seed = Annotated[
+    int, typer.Option(min=0, help="The target, start and random views of image i depend on (seed, i) alone.")
+]
 NumberOfImages = Annotated[int, typer.Option("--n-images", "-n", min=1, help="How many images.")]
 NumberOfSteps = Annotated[int, typer.Option(min=1, help="Optimisation steps.")]
 Size = Annotated[int | None, typer.Option(min=1, help="Side of the images in pixels.", show_default="the network's")]
@@ -93,6 +95,8 @@ def describe_os_error(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" at '{error.filename}'" if error.filename else ""
         return f"the disk is full{where}; free some space and run the command again"
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return f"'{error.filename}' is a file where a folder is needed; choose another place with -o"
     where = f": '{error.filename}'" if error.filename else ""
     return f"{error.strerror or error}{where}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -166,7 +167,7 @@ def maximize(
         )
 
     settings = {"preset": preset, "unit": unit, **vars(how), "n_steps": n_steps, "batch_size": batch_size}
-    return recorded_run(
+    result = recorded_run(
         "maximize",
         lambda: optimize_in_batches(run, n_images, batch_size=batch_size, callback=callback),
         model=model,
@@ -174,6 +175,14 @@ def maximize(
         settings=settings,
         seed=seed,
     )
+    name = loss.names[0]
+    if all(row[name] == 0 for row in result.history):
+        warnings.warn(
+            f"{unit or found.label} did not fire in any step, so there was no gradient to follow; "
+            "a layer's values before its ReLU have one: LAYER_linear:CHANNEL",
+            stacklevel=2,
+        )
+    return result
 
 
 def _input_origin(model: ImageModel) -> tuple[np.ndarray, float]:

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+# Contestants with less of the photographs' variety are not called nearest to them: a blank picture has a low KID.
+_VARIED = 0.4
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -64,10 +67,16 @@ def find_verdict(metrics: Mapping[str, Any], roles: Mapping[str, str]) -> Verdic
     order = sorted(known, key=lambda name: contestants[name]["kid"]["value"])
     if not order:
         return Verdict("No ranking: too few images for a distance to photographs", (), tuple(unknown), None)
-    best = order[0]
+    varied = [name for name in order if _variety_of(metrics, name) >= _VARIED] or order
+    best = varied[0]
     sentences = [_distance(metrics, roles, best)]
-    if len(order) > 1:
-        second = order[1]
+    if best != order[0]:
+        sentences.append(
+            f"{order[0]} has a lower KID ({number(contestants[order[0]]['kid']['value'])}), but its images are nearly alike: variety "
+            f"{ratio(_variety_of(metrics, order[0]))} × that of photographs. Blank pictures do that."
+        )
+    if len(varied) > 1:
+        second = varied[1]
         if _overlap(contestants[best]["kid"], contestants[second]["kid"]):
             sentences.append(
                 f"The intervals of {best} and {second} overlap: at this number of images the two cannot be told apart by KID."
@@ -77,6 +86,13 @@ def find_verdict(metrics: Mapping[str, Any], roles: Mapping[str, str]) -> Verdic
         f"{best} comes nearest to real photographs" if len(order) > 1 else f"How near {best} comes to real photographs"
     )
     return Verdict(headline, tuple(sentences), tuple(order + unknown), best)
+
+
+def _variety_of(metrics: Mapping[str, Any], name: str) -> float:
+    """Pairwise distance in units of the photographs'; 1 where it is unknown."""
+    value = metrics["contestants"][name]["pairwise_distance"]["value"]
+    of_real = metrics["real"]["pairwise_distance"]["value"]
+    return 1.0 if value is None or not of_real else value / of_real
 
 
 def _distance(metrics: Mapping[str, Any], roles: Mapping[str, str], best: str) -> str:
@@ -119,11 +135,12 @@ def _recognised(metrics: Mapping[str, Any], best: str) -> list[str]:
 
 
 def _variety(metrics: Mapping[str, Any], best: str) -> list[str]:
-    value = metrics["contestants"][best]["pairwise_distance"]["value"]
-    of_real = metrics["real"]["pairwise_distance"]["value"]
-    if value is None or not of_real:
+    if (
+        metrics["contestants"][best]["pairwise_distance"]["value"] is None
+        or not metrics["real"]["pairwise_distance"]["value"]
+    ):
         return []
-    times = value / of_real
+    times = _variety_of(metrics, best)
     if times < 0.8:
         return [f"But its images resemble each other: variety {ratio(times)} × that of photographs."]
     if times > 1.1:
