@@ -164,7 +164,7 @@ def collect_ratio(model, paths: list[Path]) -> tuple[float, object]:
     """Images a second of one pass of the collector over those of bare batched forward passes, decoding included; and the statistics."""
     forward = model.forward(model.default_layers)
     # Sums instead of maps: what is measured is the network, not the copying of its activations.
-    compiled = backend.compile(lambda images: [ops.sum(forward(images)[layer]) for layer in model.default_layers])
+    compiled = backend.compile(lambda images: [ops.sum(values) for values in forward(images).values()])
     times: dict[str, list[float]] = {"ours": [], "bare": []}
     for _repeat in range(3):
         started = time.perf_counter()
