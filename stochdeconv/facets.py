@@ -7,7 +7,7 @@ import numpy as np
 from stochdeconv.distributions import MapReader
 from stochdeconv.statistics import Facets
 
-#: Kinds of places told apart: enough for an object's parts and its surroundings (measured: 12 beat 6 on three classes).
+#: Kinds of places told apart: enough for an object's parts and its surroundings.
 N_FACETS = 12
 # Places are compared along this many principal directions of the layer's channels.
 _DIMENSIONS = 24

@@ -338,43 +338,6 @@ def facet_moments(
 
 
 @dataclass(frozen=True)
-class SlicedWasserstein(Term):
-    """Distance of a layer's value distribution along random directions. See `sliced_wasserstein`."""
-
-    def of_values(self, values, arrays):
-        """Return the loss per image."""
-        projected = ops.matmul(_as_map(values), arrays["directions"])
-        ordered = ops.sort(projected, axis=1)
-        return ops.mean((ordered - arrays["quantiles"]) ** 2, axis=(1, 2)) / arrays["variance"]
-
-
-def sliced_wasserstein(layer: str, *, target: np.ndarray, n_directions: int = 32, seed: int = 0) -> SlicedWasserstein:
-    """Ask a layer for the joint distribution of values that given maps have (Heitz et al. 2021).
-
-    Parameters
-    ----------
-    layer : str
-    target : ndarray of shape (image, height, width, channel)
-        Maps of the layer's own size.
-    n_directions, seed : int
-        Random unit directions the distributions are compared along.
-
-    Returns
-    -------
-    SlicedWasserstein
-    """
-    directions = np.random.default_rng(seed).standard_normal((target.shape[-1], n_directions))
-    directions = (directions / np.linalg.norm(directions, axis=0)).astype(np.float32)
-    projected = target.reshape(len(target), -1, target.shape[-1]) @ directions
-    arrays = {
-        "directions": directions,
-        "quantiles": np.sort(projected, axis=1).astype(np.float32),
-        "variance": np.float32(max(projected.var(axis=1).mean(), _VARIANCE_FLOOR)),
-    }
-    return SlicedWasserstein(layer, arrays=arrays)
-
-
-@dataclass(frozen=True)
 class Match(Term):
     """Relative squared distance to given activations. See `match`."""
 

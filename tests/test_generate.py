@@ -1,4 +1,5 @@
 import dataclasses
+import inspect
 
 import keras
 import numpy as np
@@ -196,3 +197,9 @@ def test_two_classes_share_a_compiled_step(model, statistics):
     other = dataclasses.replace(statistics, class_index=2, class_name="eel", layers=dict(statistics.layers))
     result = generate(model, other, n_images=2, n_steps=2)
     assert len(model.programs) == known and result.record["class"]["label"] == "eel"
+
+
+def test_a_default_of_the_sampler_is_the_same_wherever_it_is_called_from():
+    ours, theirs = inspect.signature(generate).parameters, inspect.signature(sample_targets).parameters
+    for name in ("sampler", "temperature", "row_weight", "n_images", "seed"):
+        assert ours[name].default == theirs[name].default, name

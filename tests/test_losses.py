@@ -88,15 +88,6 @@ def test_layout_scores_against_numpy(maps):
     np.testing.assert_allclose(value(term, x=even), np.mean((own - scores) ** 2 / variance, axis=1), rtol=1e-4)
 
 
-def test_sliced_wasserstein_ignores_where_values_are(maps):
-    term = losses.sliced_wasserstein("x", target=maps)
-    shuffled = maps.reshape(3, -1, 6)[:, ::-1].reshape(maps.shape)
-    np.testing.assert_allclose(value(term, x=shuffled), 0, atol=1e-10)
-    moved = value(term, x=maps + 1)
-    directions = term.arrays["directions"].sum(axis=0)
-    np.testing.assert_allclose(moved, np.mean(directions**2) / term.arrays["variance"], rtol=1e-4)
-
-
 def test_match_is_relative(maps):
     np.testing.assert_allclose(value(losses.match({"x": maps}), x=3 * maps), 4.0, rtol=1e-5)
     with pytest.raises(InputError, match="empty"):

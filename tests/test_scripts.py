@@ -67,6 +67,15 @@ def test_collect_finds_what_the_command_finds(made, tmp_path, monkeypatch, capsy
     assert sd.load_statistics(tmp_path / "out" / "barn.h5").image_names[:2] == ("a.bmp", "linked/00.png")
 
 
+def test_distance_of_samples(made, tmp_path, monkeypatch, capsys):
+    words = (made / "photos", "-m", made / "tiny.keras", "-o", tmp_path, "--n-components", 4)
+    run(monkeypatch, capsys, "collect_class_statistics.py", *words)
+    printed = run(monkeypatch, capsys, "distance_of_samples.py", tmp_path / "church.h5", "-n", 4)
+    found = {name: float(value) for name, value in (line.split() for line in printed)}
+    assert list(found) == ["chain", "joint", "bootstrap", "independent"]
+    assert 0 < found["bootstrap"] < found["joint"]
+
+
 @pytest.mark.filterwarnings("ignore:56 images cannot give 64 layout components")
 def test_compare_with_simonyan(made, tmp_path, monkeypatch, capsys):
     network = made / "tiny.keras"

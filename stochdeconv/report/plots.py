@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from stochdeconv.metrics.pixels import GRADIENT_EDGES, N_COLOR_BINS
 
-INK, FAINT = "#1d2433", "#c9ced8"
+INK = "#1d2433"
 _STYLE = {
     # Text stays text: small files, and a reader can search and copy it.
     "svg.fonttype": "none",
