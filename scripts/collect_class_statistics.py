@@ -1,28 +1,34 @@
 """Collect the statistics of every class in a tree of class folders, holding the last part of each class out.
 
 The files of a class are sorted by name; what is held out is listed in CLASS_held_out.txt beside the statistics, ready to be the
-`--real` of a comparison. Classes that are there already are left alone.
+`--real` of a comparison. Classes that are there already are left alone. With --n-rows the files are small (fewer rows, rounded): so are
+those that ship with the package made, by the last command.
 
     python scripts/collect_class_statistics.py photos -m vgg16 -o stats_cache/vgg16
     python scripts/collect_class_statistics.py imagenette/train -m squeezenet.keras -o stats --classes n03028079 n03445777
+    python scripts/collect_class_statistics.py imagenette/train -m mini-vgg16 -o stats --n-components 32 --layout-size 7 --n-rows 200
 """
 
 import argparse
+import re
 from pathlib import Path
 
 import stochdeconv as sd
 from stochdeconv.images import find_class_folders, find_images
 
 
-def collect_class(model, folder: Path, output: Path, *, held_out: float, n_components: int) -> Path:
+def collect_class(model, folder: Path, output: Path, *, held_out: float, n_rows: int | None, **settings: int) -> Path:
     """Collect one class folder; return the statistics file."""
-    name = folder.name
+    # Called as the network calls the class: of a wnid nobody knows what it is.
+    name = re.sub(r"[^\w.-]+", "_", model.find_class(folder.name).label)
     path = output / f"{name}.h5"
     if path.exists():
         return path
     photographs = [file.absolute() for file in find_images(folder)]
     n_seen = len(photographs) - int(len(photographs) * held_out)
-    statistics = sd.collect(model, photographs[:n_seen], class_name=name, n_components=n_components)
+    statistics = sd.collect(model, photographs[:n_seen], class_name=folder.name, **settings)
+    if n_rows is not None:
+        statistics = statistics.compacted(n_rows)
     output.mkdir(parents=True, exist_ok=True)
     (output / f"{name}_held_out.txt").write_text("".join(f"{photograph}\n" for photograph in photographs[n_seen:]))
     sd.save_statistics(statistics, path)
@@ -40,6 +46,10 @@ def main() -> None:
         "--held-out", type=float, default=0.2, help="part of each class that is not seen (default: 0.2)"
     )
     parser.add_argument("--n-components", type=int, default=64)
+    parser.add_argument("--layout-size", type=int, default=14)
+    parser.add_argument(
+        "--n-rows", type=int, help="keep this many rows, and round what is stored (default: all, exactly)"
+    )
     arguments = parser.parse_args()
 
     model = sd.load_model(arguments.model)
@@ -47,7 +57,7 @@ def main() -> None:
     if not names:
         parser.error(f"'{arguments.images}' is no folder with one folder of photographs a class")
     for name in names:
-        options = {"held_out": arguments.held_out, "n_components": arguments.n_components}
+        options = {name: getattr(arguments, name) for name in ("held_out", "n_rows", "n_components", "layout_size")}
         print(collect_class(model, arguments.images / name, arguments.output, **options))
 
 

@@ -48,8 +48,8 @@ def compare(
     contestants : mapping of str to sequence of path
         Name to run folders (as generate and maximize leave them), one or more a class. The class comes from run.json.
     real : path
-        Photographs that no statistics have seen: one folder (or text file of paths), or a tree with a folder a class
-        (wnid or label).
+        Photographs that no statistics have seen: one folder (or text file of paths), a tree with a folder a class
+        (wnid or label), or an .npz file of what the same judge measured of photographs (`metrics.photographs`).
     judge : ImageModel
         A classifier that had no part in making the images; classes are matched by wnid.
     output : path
@@ -79,14 +79,18 @@ def compare(
     from stochdeconv import backend
     from stochdeconv.metrics.entries import find_warnings, match_classes, read_contestants
     from stochdeconv.metrics.judge import Judge
+    from stochdeconv.metrics.photographs import SUFFIX, load_photographs
 
     output = Path(output)
-    _refuse_existing(output, overwrite=overwrite)
+    refuse_existing(output, overwrite=overwrite)
     entrants = read_contestants(contestants)
-    entries = match_classes(entrants, Path(real), None if train is None else Path(train))
+    photographs = load_photographs(real) if Path(real).suffix == SUFFIX else Path(real)
+    entries = match_classes(entrants, photographs, None if train is None else Path(train))
     warnings = find_warnings(entrants, judge_hash=judge.weights_hash)
     size = _common_size(entrants, warnings)
     asked = Judge(judge)
+    if not isinstance(photographs, Path):
+        photographs.require(asked, size)
 
     done = _Progress(entries, progress)
     measured = [
@@ -114,7 +118,8 @@ def compare(
     return metrics
 
 
-def _refuse_existing(output: Path, *, overwrite: bool) -> None:
+def refuse_existing(output: Path, *, overwrite: bool) -> None:
+    """Raise where a folder holds a comparison that may not be replaced, or is no folder."""
     if output.exists() and not output.is_dir():
         raise ExistingOutputError(f"'{output}' is a file; a comparison is written to a folder")
     found = [name for name in (METRICS, REPORT) if (output / name).exists()]
@@ -181,7 +186,7 @@ def _measure_class(
         warnings.append(
             f"The judge does not know the class '{title}' ({entry.class_key.wnid or 'no wnid'}): no top-1, top-5 and objects."
         )
-    photographs = measure(
+    photographs = entry.measured or measure(
         entry.real, judge, size=size, class_index=class_index, tick=done.ticker(f"{title}: photographs")
     )
     warnings.extend(_doubts(photographs, class_index, judge.n_classes, title))
@@ -209,7 +214,7 @@ def _measure_class(
     order = np.random.default_rng(seed).permutation(len(photographs))
     chosen = np.sort(order[:n_wanted])
     estimates = measure_figures(photographs[chosen], reference, seed=seed, same=chosen)
-    paths = tuple(entry.real[row] for row in chosen)
+    paths = tuple(entry.real[row] for row in chosen) if entry.real else None
     rows[REAL] = _row(paths, photographs[chosen], estimates, reference, train_paths, judge)
 
     n_half = len(photographs) // 2
@@ -258,14 +263,14 @@ def _without_shared(reference: Reference, entry: ClassEntry, warnings: list[str]
 
 
 def _row(
-    paths: Sequence[Path],
+    paths: Sequence[Path] | None,
     images: Measurements,
     estimates: dict[str, Estimate],
     reference: Reference,
     train_paths: Sequence[Path],
     judge: Judge,
 ) -> dict[str, Any]:
-    """Gather what metrics.json and the report need of one contestant in one class."""
+    """Gather what metrics.json and the report need of one contestant in one class; without paths there are no pictures."""
     from stochdeconv.metrics.judge import probabilities
     from stochdeconv.metrics.variety import nearest_photographs
 
@@ -274,13 +279,13 @@ def _row(
     labels = [judge.model.class_names[index].label if index < judge.n_classes else None for index in named]
     pictures = [
         {
-            "file": str(path),
+            "file": None if path is None else str(path),
             "judge_label": label,
             "judge_probability": float(probability),
             "judge_right": None if reference.class_index is None else bool(index == reference.class_index),
             "nearest_train": None,
         }
-        for path, label, probability, index in zip(paths, labels, certainty, named, strict=True)
+        for path, label, probability, index in zip(paths or [None] * len(images), labels, certainty, named, strict=True)
     ]
     if reference.train is not None and len(reference.train) and reference.train.shape[1]:
         distances, nearest = nearest_photographs(reference.standardizer(images.features), reference.train)
@@ -291,7 +296,7 @@ def _row(
         "gradient": images.gradients.mean(axis=0),
         "color": images.colors.mean(axis=0),
     }
-    return {"n": len(paths), "estimates": estimates, "pictures": pictures, "curves": curves}
+    return {"n": len(images), "estimates": estimates, "pictures": pictures, "curves": curves}
 
 
 def _metrics(
@@ -338,7 +343,7 @@ def _metrics(
             "label": one["entry"].class_key.label,
             "wnid": one["entry"].class_key.wnid,
             "judge_class_index": one["class_index"],
-            "n_real": len(one["entry"].real),
+            "n_real": one["entry"].n_real,
             "n_train": one["n_train"],
             "contestants": {name: of_class(one["rows"][name]) for name in names},
             REAL: of_class(one["rows"][REAL]),

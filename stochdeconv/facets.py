@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stochdeconv.distributions import MapReader
+from stochdeconv.distributions import MapReader, rounded
 from stochdeconv.statistics import Facets
 
 #: Kinds of places told apart: enough for an object's parts and its surroundings.
@@ -111,10 +111,4 @@ def facet_means(facets: Facets, keys: MapReader, maps: MapReader, n_channels: in
     areas, means = areas[:, :, None], means[:, None]
     usual = (sums - areas * means).sum(axis=0, dtype=np.float64) / areas.sum(axis=0, dtype=np.float64)
     prior = _PRIOR_SHARE * n_places
-    return _rounded(((sums + prior * (means + usual)) / (areas + prior)).astype(np.float32))
-
-
-def _rounded(values: np.ndarray) -> np.ndarray:
-    """Round float32 to the 11 significant bits of float16, without its narrow range: the zeros compress, and no mean is known better."""
-    bits = np.ascontiguousarray(values).view(np.uint32)
-    return ((bits + np.uint32(1 << 12)) & np.uint32(0xFFFFE000)).view(np.float32)
+    return rounded(((sums + prior * (means + usual)) / (areas + prior)).astype(np.float32))

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from stochdeconv.distributions import MapReader, PrincipalComponents, key_number, principal_components
+from stochdeconv.distributions import MapReader, PrincipalComponents, drawn_by_key, principal_components
 from stochdeconv.facets import facet_means, fit_facets
 from stochdeconv.measurement import MeasuredLayer, Progress, layers_of
 from stochdeconv.spool import Spool
@@ -37,7 +37,7 @@ def finalise(spool: Spool, progress: Progress | None = None) -> ClassStatistics:
             f"{n_images} image{'s' * (n_images > 1)} cannot give {n_wanted} layout components: {n_images - 1} kept",
             stacklevel=3,
         )
-    rows = _kept_rows(spool.keys)
+    rows = drawn_by_key(spool.keys, MAX_ROWS)
     # Each layer on one thread, several layers at a time: the bytes do not depend on the number of processors.
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(_LAYERS_AT_ONCE, os.cpu_count() or 1)) as pool:
         pending = [pool.submit(_layer_statistics, spool, layer, rows, n_wanted) for layer in layers]
@@ -112,13 +112,6 @@ def _facets(
 
 def _layout(spool: Spool, layer: MeasuredLayer) -> MapReader:
     return spool.maps(layer.column("layout"), layer.column("exponent"))
-
-
-def _kept_rows(keys: Sequence[str]) -> np.ndarray:
-    """Choose the images whose rows are kept: all, or a draw by name, the same however the images were split."""
-    if len(keys) <= MAX_ROWS:
-        return np.arange(len(keys))
-    return np.sort(np.argsort([key_number(key) for key in keys], kind="stable")[:MAX_ROWS])
 
 
 def _layer_statistics(

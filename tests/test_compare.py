@@ -1,6 +1,7 @@
 """compare: contestants whose order is known, the structure promised, and one clear error for every bad input."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -10,8 +11,12 @@ from keras import layers
 
 from stochdeconv import images as image_files
 from stochdeconv.compare import compare
-from stochdeconv.errors import ExistingOutputError, InputError, MissingInputError
+from stochdeconv.errors import ExistingOutputError, FileFormatError, InputError, MissingInputError
+from stochdeconv.metrics.entries import ClassKey
 from stochdeconv.metrics.figures import FIGURE_KEYS
+from stochdeconv.metrics.judge import Judge
+from stochdeconv.metrics.measurements import measure
+from stochdeconv.metrics.photographs import MeasuredPhotographs, load_photographs
 from stochdeconv.models import load_model
 
 SIZE = 24
@@ -406,6 +411,66 @@ def test_bad_input_is_one_clear_error_and_writes_nothing(change, error, message,
         compare(arguments.pop("contestants"), **arguments)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="session")
+def measured(data, judge):
+    """What the judge measured of the photographs, in memory."""
+    asked = Judge(judge)
+    classes = {}
+    for folder in (data / "real" / "n00000001", data / "real" / "dog"):
+        found = judge.find_class(folder.name)
+        paths = image_files.find_images(folder)
+        one = measure(paths, asked, size=(SIZE, SIZE), class_index=found.index, tick=lambda n: None)
+        classes[ClassKey(found.wnid, found.label)] = one
+    return MeasuredPhotographs(classes, (SIZE, SIZE), judge.name, judge.weights_hash)
+
+
+def test_measured_photographs_are_as_good_as_the_pictures(measured, result, data, judge, tmp_path, whole_page):
+    measured.save(tmp_path / "real.npz")
+    contestants = runs(data, "noise", "good", "copies")
+    found = compare(contestants, real=tmp_path / "real.npz", judge=judge, output=tmp_path / "out", train=data / "train")
+    metrics, _, _ = result
+    for name in (*contestants, "real", "real_vs_real"):
+        for key in FIGURE_KEYS:
+            expected = value(metrics, name, key)
+            # What is stored has 11 significant bits; a photograph is at distance 0 from itself either way.
+            wanted = None if expected is None else pytest.approx(expected, rel=0.02, abs=0.03)
+            assert value(found, name, key) == wanted, (name, key)
+    assert found["classes"]["n00000001"]["n_real"] == 24
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("no picture to show") == 2
+    assert page.count('class="made"') == 3 * 2 * 8
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"judge_hash": "0" * 64}, r"measured by the judge 'little-judge' \(weights 000000000000…\), not by"),
+        ({"size": (SIZE + 1, SIZE)}, "measured at 25×24, but the images are 24×24"),
+        ({"classes": {}}, "no measured photographs of 'cat'"),
+    ],
+)
+def test_measured_photographs_of_something_else_are_refused(measured, change, message, data, judge, tmp_path):
+    replace(measured, **change).save(tmp_path / "real.npz")
+    with pytest.raises(InputError, match=message):
+        compare(runs(data, "good"), real=tmp_path / "real.npz", judge=judge, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_file_of_photographs_is_one_clear_error(measured, tmp_path):
+    path = tmp_path / "real.npz"
+    with pytest.raises(MissingInputError, match="no such file of measured photographs"):
+        load_photographs(path)
+    measured.save(path)
+    whole = path.read_bytes()
+    for content in (b"", b"no zip", whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(FileFormatError, match="no file of measured photographs"):
+            load_photographs(path)
+    np.savez(path, header=np.array(json.dumps({"format": "stochdeconv-photographs", "format_version": 2})))
+    with pytest.raises(FileFormatError, match=r"version 2; this program reads stochdeconv-photographs version 1"):
+        load_photographs(path)
 
 
 def test_photographs_of_another_class_are_refused(judge, data, tmp_path):

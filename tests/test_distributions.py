@@ -218,3 +218,22 @@ def test_blocks_and_panels_cover_everything_once(monkeypatch):
     np.testing.assert_allclose(again.explained_variance, once.explained_variance, rtol=1e-4)
     np.testing.assert_allclose(again.mean, once.mean, atol=1e-5)
     np.testing.assert_allclose(again.scores, once.scores, atol=0.02)
+
+
+def test_rounding_keeps_eleven_bits_whatever_the_size():
+    values = np.array([1.0, -3.14159, 1e6 / 3, 1e-7 / 3, 0.0], np.float32)
+    found = distributions.rounded(values)
+    np.testing.assert_allclose(found, values, rtol=2.0**-11)
+    np.testing.assert_array_equal(found[:2], values[:2].astype(np.float16))
+    assert not np.any(found.view(np.uint32) & 0x1FFF)
+
+
+def test_images_are_drawn_by_their_names_alone():
+    keys = [f"{number}.png" for number in range(30)]
+    drawn = {keys[row] for row in distributions.drawn_by_key(keys, 7)}
+    assert len(drawn) == 7
+    backwards = keys[::-1]
+    rows = distributions.drawn_by_key(backwards, 7)
+    assert {backwards[row] for row in rows} == drawn
+    assert list(rows) == sorted(rows)
+    assert list(distributions.drawn_by_key(keys, 30)) == list(range(30))

@@ -4,7 +4,7 @@ from keras import ops
 
 from stochdeconv import losses
 from stochdeconv.distributions import MapReader
-from stochdeconv.facets import N_FACETS, _rounded, facet_means, fit_facets, memberships
+from stochdeconv.facets import N_FACETS, facet_means, fit_facets, memberships
 
 N_IMAGES, SIDE, CHANNELS = 40, 6, 5
 
@@ -99,11 +99,3 @@ def test_facet_means_are_what_the_specification_of_the_file_says(scene):
     prior = 0.011 * n_places
     expected = (total + prior * (mean + usual)) / (area + prior)
     np.testing.assert_allclose(found, expected, rtol=2.0**-11 + 1e-5, atol=1e-6)
-
-
-def test_means_are_rounded_to_eleven_bits_whatever_their_size():
-    values = np.array([1.0, -3.14159, 1e6 / 3, 1e-7 / 3, 0.0], np.float32)
-    rounded = _rounded(values)
-    np.testing.assert_allclose(rounded, values, rtol=2.0**-11)
-    np.testing.assert_array_equal(rounded[:2], values[:2].astype(np.float16))
-    assert not np.any(rounded.view(np.uint32) & 0x1FFF)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +27,11 @@ def compare(
         ),
     ],
     real: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Photographs no statistics have seen; or a tree of class folders.")
+        Path,
+        typer.Option(
+            metavar="FOLDER",
+            help="Photographs no statistics have seen; a tree of class folders; or an .npz file of what this judge measured of them.",
+        ),
     ],
     judge: Annotated[str, typer.Option(metavar="MODEL", help="A classifier that had no part in making the images.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help=f"Folder for {METRICS} and {REPORT}.")],
@@ -52,6 +57,11 @@ def compare(
             overwrite=overwrite,
             progress=bar.on_progress,
         )
+    print_comparison(metrics, output)
+
+
+def print_comparison(metrics: Mapping[str, Any], output: Path) -> None:
+    """Print the headlines of a comparison and where its report is."""
     for warning in metrics["warnings"]:
         typer.echo(f"warning: {warning}", err=True)
     rows = {**metrics["contestants"], REAL: metrics[REAL]}

@@ -6,12 +6,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stochdeconv import images as image_files
 from stochdeconv.errors import InputError, MissingInputError, closest
 from stochdeconv.metrics import NOISE_FLOOR, REAL
 from stochdeconv.run_folder import read_record
+
+if TYPE_CHECKING:
+    from stochdeconv.metrics.measurements import Measurements
+    from stochdeconv.metrics.photographs import MeasuredPhotographs
 
 
 @dataclass(frozen=True)
@@ -64,12 +68,18 @@ class Contestant:
 
 @dataclass(frozen=True, eq=False)
 class ClassEntry:
-    """One class of the comparison: every contestant's runs of it, and its photographs."""
+    """One class of the comparison: every contestant's runs of it, and its photographs, as files or as what was measured of them."""
 
     class_key: ClassKey
     runs: Mapping[str, tuple[Run, ...]]
     real: tuple[Path, ...]
     train: tuple[Path, ...] = field(default=())
+    measured: Measurements | None = None
+
+    @property
+    def n_real(self) -> int:
+        """Number of real photographs."""
+        return len(self.real) if self.measured is None else len(self.measured)
 
     def images(self, name: str) -> tuple[Path, ...]:
         """List a contestant's images of this class, run after run."""
@@ -133,7 +143,9 @@ def _read_run(folder: Path) -> Run:
     return Run(folder, record, images, key)
 
 
-def match_classes(contestants: Sequence[Contestant], real: Path, train: Path | None) -> tuple[ClassEntry, ...]:
+def match_classes(
+    contestants: Sequence[Contestant], real: Path | MeasuredPhotographs, train: Path | None
+) -> tuple[ClassEntry, ...]:
     """Bring runs and photographs together, class by class.
 
     Parameters
@@ -141,7 +153,7 @@ def match_classes(contestants: Sequence[Contestant], real: Path, train: Path | N
     contestants : sequence of Contestant
     real, train : path
         A folder of images (or text file of paths) of the one class there is, or a tree with a folder a class, named
-        by wnid or label.
+        by wnid or label. `real` may also be measured photographs.
 
     Returns
     -------
@@ -172,9 +184,12 @@ def match_classes(contestants: Sequence[Contestant], real: Path, train: Path | N
                 f"contestant '{missing[0]}' has no images of the class '{class_key.title}', which others have; "
                 f"give every contestant the same classes ({', '.join(key.title for key in class_keys)})"
             )
-        photographs = _photographs(real, class_key, class_keys, option="real")
         training = () if train is None else _photographs(train, class_key, class_keys, option="train")
-        entries.append(ClassEntry(class_key, runs, photographs, training))
+        if isinstance(real, Path):
+            photographs = _photographs(real, class_key, class_keys, option="real")
+            entries.append(ClassEntry(class_key, runs, photographs, training))
+        else:
+            entries.append(ClassEntry(class_key, runs, (), training, measured=real.of(class_key)))
     return tuple(entries)
 
 
@@ -189,7 +204,6 @@ def _is_of(run: Run, class_key: ClassKey, class_keys: Sequence[ClassKey]) -> boo
 
 
 def _photographs(root: Path, class_key: ClassKey, class_keys: Sequence[ClassKey], *, option: str) -> tuple[Path, ...]:
-    root = Path(root)
     if not root.exists():
         raise MissingInputError(f"no such folder of photographs: '{root}' (--{option})")
     folders = image_files.find_class_folders(root)

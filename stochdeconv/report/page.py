@@ -180,13 +180,14 @@ def _class_pictures(one: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
         tiles = [
             _tile(picture, f"{row['title']}, {entry.class_key.title}, image {index}", size)
             for index, picture in enumerate(one["rows"][row["name"]]["pictures"][:N_SHOWN])
+            if picture["file"] is not None
         ]
         pictures.append({"row": row, "tiles": tiles, "n": one["rows"][row["name"]]["n"]})
     return {
         "title": entry.class_key.title,
         "wnid": entry.class_key.wnid,
         "pictures": pictures,
-        "n_real": len(entry.real),
+        "n_real": entry.n_real,
     }
 
 

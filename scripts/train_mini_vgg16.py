@@ -1,0 +1,452 @@
+"""Train the small networks that ship with the package: `mini-vgg16`, and the judge `mini-resnet`.
+
+IMAGES is a tree with one folder of photographs a class, named by its wnid. The last fifth of each class (sorted by name) is held out;
+it is never seen while training, and the accuracy in the card is measured on it. Batch normalisation steadies the training and is folded
+into the convolutions at the end, so what is saved are plain convolutions. With --teacher the network also learns from another network
+what that one sees in each picture: its scores (Hinton 2015) and two of its feature maps (FitNets, Romero 2015). With --epsilon half of
+the pictures are attacked in the later part of the training (one step from a random start, Wong 2020): a network that small changes
+cannot fool asks for pictures that look like something (Santurkar 2019).
+
+The state is written after every epoch, so the run can be stopped and continued by the same command. A GPU is used where TensorFlow
+finds one. The output folder receives NAME.keras (float16), NAME.json (its input convention) and NAME.md (its card).
+
+    python scripts/train_mini_vgg16.py photos --teacher squeezenet.keras -o out/mini-vgg16
+    python scripts/train_mini_vgg16.py photos --network mini-resnet -o out/mini-resnet
+"""
+
+import argparse
+import json
+import math
+import shlex
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+import stochdeconv as sd
+from stochdeconv.class_names import find_class, imagenet_class_names
+from stochdeconv.images import find_class_folders, find_images, load_image, write_atomically
+from stochdeconv.models import ImageModel
+from stochdeconv.pretrained import IMAGENET_MEAN_BGR
+
+SIZE = 112
+# Side at which photographs wait in memory: crops of 0.3 to 1 of their area come out at about SIZE.
+CACHED_SIZE = 144
+# The teacher's convolutions have their accuracy at larger pictures than the pupil's.
+TEACHER_SIZE = 160
+BATCH_SIZE = 64
+PEAK_LEARNING_RATE, WEIGHT_DECAY, WARM_UP = 2e-3, 0.05, 0.05
+LABEL_SMOOTHING, DROPOUT = 0.1, 0.3
+TEMPERATURE = 2.0
+# An attack costs as much as a step, and what the first epochs learn is not yet worth attacking.
+ATTACKED_FROM = 0.4
+
+
+# The networks
+
+
+class Builder:
+    """Convolutions with batch normalisation while training, and plain ones with a bias afterwards."""
+
+    def __init__(self, *, training: bool):
+        self.training = training
+
+    def convolution(self, x, width: int, name: str, *, size: int = 3, strides: int = 1, relu: bool = True):
+        """Add a convolution; the batch normalisation of NAME is NAME_bn."""
+        convolution = layers.Conv2D(
+            width, size, strides=strides, padding="same", use_bias=not self.training, name=name,
+            activation="relu" if relu and not self.training else None, kernel_initializer="he_normal",
+        )  # fmt: skip
+        x = convolution(x)
+        if self.training:
+            x = layers.BatchNormalization(name=f"{name}_bn")(x)
+            x = layers.ReLU()(x) if relu else x
+        return x
+
+    def dropout(self, x):
+        """Add dropout, while training."""
+        return layers.Dropout(DROPOUT)(x) if self.training else x
+
+    def predictions(self, x, n_classes: int):
+        """Add class scores, and the softmax that only the finished network has."""
+        activation = None if self.training else "softmax"
+        return layers.Dense(n_classes, activation=activation, name="predictions", dtype=self.output_dtype)(x)
+
+    @property
+    def output_dtype(self) -> str | None:
+        """Scores in float32 while training: the loss needs their last digits."""
+        return "float32" if self.training else None
+
+
+def mini_vgg16(n_classes: int, *, training: bool) -> keras.Model:
+    """Build VGG16, narrower."""
+    add = Builder(training=training)
+    inputs = x = keras.Input((SIZE, SIZE, 3), name="input")
+    for block, (width, depth) in enumerate(((24, 2), (48, 2), (96, 3), (160, 3), (192, 3)), start=1):
+        for number in range(1, depth + 1):
+            x = add.convolution(x, width, f"block{block}_conv{number}")
+        x = layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
+    x = layers.Flatten(name="flatten")(x)
+    for name in ("fc1", "fc2"):
+        x = add.dropout(layers.Dense(384, activation="relu", name=name)(x))
+    return keras.Model(inputs, add.predictions(x, n_classes), name="mini-vgg16")
+
+
+def mini_resnet(n_classes: int, *, training: bool) -> keras.Model:
+    """Build a narrow ResNet that ends in an average over positions."""
+    add = Builder(training=training)
+    inputs = keras.Input((SIZE, SIZE, 3), name="input")
+    x = add.convolution(inputs, 24, "stem", strides=2)
+    for stage, width in enumerate((24, 48, 88, 160), start=1):
+        for unit in (1, 2):
+            name, strides = f"stage{stage}_unit{unit}", 2 if stage > 1 and unit == 1 else 1
+            branch = add.convolution(x, width, f"{name}_conv1", strides=strides)
+            branch = add.convolution(branch, width, f"{name}_conv2", relu=False)
+            if strides > 1:
+                x = add.convolution(x, width, f"{name}_shortcut", size=1, strides=strides, relu=False)
+            x = layers.ReLU(name=name)(layers.Add(name=f"{name}_add")([x, branch]))
+    x = add.dropout(layers.GlobalAveragePooling2D(name="average")(x))
+    return keras.Model(inputs, add.predictions(x, n_classes), name="mini-resnet")
+
+
+NETWORKS = {"mini-vgg16": mini_vgg16, "mini-resnet": mini_resnet}
+ABOUT = {
+    "mini-vgg16": "VGG16 (Simonyan & Zisserman 2014), layer by layer, with about a third of its channels",
+    "mini-resnet": "A ResNet (He 2015) of eight units and few channels, that ends in an average over positions",
+}
+
+
+def fold(trained: keras.Model, plain: keras.Model) -> None:
+    """Give the plain network the weights of the trained one, its batch normalisations folded into the convolutions."""
+    for layer in plain.layers:
+        if not layer.weights:
+            continue
+        kernel, *bias = trained.get_layer(layer.name).get_weights()
+        if isinstance(layer, layers.Conv2D):
+            normalisation = trained.get_layer(f"{layer.name}_bn")
+            gamma, beta, mean, variance = normalisation.get_weights()
+            factor = gamma / np.sqrt(variance + normalisation.epsilon)
+            kernel, bias = kernel * factor, [beta - mean * factor]
+        layer.set_weights([kernel, *bias])
+
+
+# The photographs
+
+
+def split(folders: list[Path]) -> tuple[list[tuple[Path, int]], list[tuple[Path, int]]]:
+    """Photographs with their class's number: those to train on, and the last fifth of each class by name."""
+    seen, held_out = [], []
+    for number, folder in enumerate(folders):
+        photographs = [(path, number) for path in find_images(folder)]
+        n_seen = len(photographs) - len(photographs) // 5
+        seen += photographs[:n_seen]
+        held_out += photographs[n_seen:]
+    return seen, held_out
+
+
+def batches(photographs: list[tuple[Path, int]], *, seed: int) -> tf.data.Dataset:
+    """Batches of changed photographs (float32 RGB in [0, 1]) with their class numbers; files are read once."""
+
+    def read(path: tf.Tensor) -> tf.Tensor:
+        image = load_image(path.numpy().decode(), (CACHED_SIZE, CACHED_SIZE))
+        return tf.convert_to_tensor(np.rint(image * 255).astype(np.uint8))
+
+    def decode(path, label):
+        image = tf.py_function(read, [path], tf.uint8)
+        return tf.ensure_shape(image, (CACHED_SIZE, CACHED_SIZE, 3)), label
+
+    paths, labels = zip(*photographs, strict=True)
+    return (
+        tf.data.Dataset.from_tensor_slices(([str(path) for path in paths], list(labels)))
+        .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+        .cache()
+        .shuffle(len(paths), seed=seed)
+        .batch(BATCH_SIZE, drop_remainder=True)
+        .map(augment, num_parallel_calls=tf.data.AUTOTUNE)
+        .prefetch(2)
+    )
+
+
+def augment(photographs: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Crop, mirror and recolour a batch: 0.3 to 1 of the area, aspect 3:4 to 4:3, brightness, contrast and saturation."""
+    n = tf.shape(photographs)[0]
+
+    def drawn(low: float, high: float) -> tf.Tensor:
+        return tf.random.uniform((n,), low, high)
+
+    area, aspect = drawn(0.3, 1.0), tf.exp(drawn(-math.log(4 / 3), math.log(4 / 3)))
+    height, width = tf.minimum(tf.sqrt(area / aspect), 1.0), tf.minimum(tf.sqrt(area * aspect), 1.0)
+    top, left = drawn(0.0, 1.0) * (1 - height), drawn(0.0, 1.0) * (1 - width)
+    mirrored = drawn(0.0, 1.0) < 0.5
+    # A box whose left lies right of its right comes out mirrored.
+    first, last = tf.where(mirrored, left + width, left), tf.where(mirrored, left, left + width)
+    boxes = tf.stack([top, first, top + height, last], axis=1)
+    images = tf.image.crop_and_resize(photographs, boxes, tf.range(n), (SIZE, SIZE)) / 255.0
+
+    def each(values: tf.Tensor) -> tf.Tensor:
+        return values[:, None, None, None]
+
+    gray = tf.reduce_mean(images, axis=-1, keepdims=True)
+    images = gray + (images - gray) * each(drawn(0.4, 1.6))
+    mean = tf.reduce_mean(images, axis=(1, 2, 3), keepdims=True)
+    images = mean + (images - mean) * each(drawn(0.6, 1.4)) + each(drawn(-0.15, 0.15))
+    return tf.clip_by_value(images, 0.0, 1.0), labels
+
+
+# The training
+
+
+class Training(keras.Model):
+    """A network with all that only its training needs.
+
+    Parameters
+    ----------
+    network : keras.Model
+        With batch normalisation; images minus ImageNet's mean, BGR, go in, class scores come out.
+    teacher : ImageModel or None
+        What it sees is learned too.
+    epsilon : float
+        Radius of the attack: Euclidean norm of what is added to an image in [0, 1]; 0: none.
+    attacked_from : int
+        Step from which images are attacked.
+    """
+
+    def __init__(self, network: keras.Model, teacher: ImageModel | None, *, epsilon: float, attacked_from: int):
+        super().__init__(name="training")
+        self.network, self.epsilon, self.attacked_from = network, epsilon, attacked_from
+        self.accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+        self.mean_loss = keras.metrics.Mean(name="loss")
+        self.forward, self.pairs = None, {}
+        outputs = {"scores": network.output}
+        if teacher is not None:
+            self.pairs, outputs = distilled(network, teacher, outputs)
+            self.forward = teacher.forward(["logits", *self.pairs.values()], dtype=teacher.dtype)
+        self.pupil = keras.Model(network.input, outputs)
+        self.built = True
+
+    def call(self, images, training=False):
+        """Class scores of images in [0, 1]."""
+        return self.pupil(preprocess(images), training=training)["scores"]
+
+    def train_step(self, data):
+        """Take one step of the optimizer."""
+        images, labels = data
+        wanted = None
+        if self.forward is not None:
+            larger = tf.image.resize(images, (TEACHER_SIZE, TEACHER_SIZE))
+            wanted = {name: tf.stop_gradient(value) for name, value in self.forward(larger).items()}
+        if self.epsilon:
+            images = tf.cond(
+                tf.cast(self.optimizer.iterations, tf.int64) >= self.attacked_from,
+                lambda: self.half_attacked(images, labels),
+                lambda: images,
+            )
+        with tf.GradientTape() as tape:
+            found = self.pupil(preprocess(images), training=True)
+            loss = classification_loss(labels, found["scores"])
+            if wanted is not None:
+                loss += distillation_loss(wanted["logits"], found["logits"])
+                loss += sum(feature_loss(wanted[theirs], found[ours]) for ours, theirs in self.pairs.items())
+        variables = self.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        self.mean_loss.update_state(loss)
+        self.accuracy.update_state(labels, found["scores"])
+        return {"loss": self.mean_loss.result(), "accuracy": self.accuracy.result()}
+
+    def half_attacked(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Attack the first half of a batch; the other keeps the network good at pictures as they are."""
+        half = BATCH_SIZE // 2
+        return tf.concat([self.attacked(images[:half], labels[:half]), images[half:]], axis=0)
+
+    def attacked(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Add what raises the loss most, within `epsilon`, from a random start in one step."""
+        start = tf.random.normal(tf.shape(images))
+        start *= self.epsilon * tf.random.uniform((tf.shape(images)[0], 1, 1, 1)) / norm(start)
+        with tf.GradientTape() as tape:
+            tape.watch(start)
+            scores = self.pupil(preprocess(images + start), training=False)["scores"]
+            loss = classification_loss(labels, scores)
+        gradient = tape.gradient(loss, start)
+        # Wong 2020: steps of 1.25 radii, then back into the ball.
+        added = start + 1.25 * self.epsilon * gradient / (norm(gradient) + 1e-12)
+        added *= tf.minimum(1.0, self.epsilon / norm(added))
+        return tf.stop_gradient(tf.clip_by_value(images + added, 0.0, 1.0))
+
+
+def distilled(network: keras.Model, teacher: ImageModel, outputs: dict) -> tuple[dict, dict]:
+    """Pair the ends of the last two blocks with the teacher's layers, and add the heads that are compared.
+
+    Returns
+    -------
+    pairs : dict
+        Name of a head -> teacher's layer.
+    outputs : dict
+        With the heads: "logits", and a map for each pair.
+    """
+    deepest = [layer for layer in teacher.layer_names if len(teacher.layer_shape(layer)) == 3]
+    deepest = [layer for layer in teacher.default_layers if layer in deepest]
+    pairs = dict(zip(("block4_conv3", "block5_conv3"), (deepest[-3], deepest[-1]), strict=True))
+    for ours, theirs in pairs.items():
+        ends = network.get_layer(f"{ours}_bn").output
+        outputs[ours] = layers.Conv2D(teacher.layer_shape(theirs)[-1], 1, name=f"{ours}_as_{theirs}")(
+            keras.ops.relu(ends)
+        )
+    n_logits = teacher.layer_shape("logits")[-1]
+    outputs["logits"] = layers.Dense(n_logits, dtype="float32", name="logits_of_teacher")(
+        network.get_layer("fc2").output
+    )
+    return pairs, outputs
+
+
+def preprocess(images: tf.Tensor) -> tf.Tensor:
+    """BGR in 0..255 minus ImageNet's mean, as VGG16 wants it."""
+    return images[..., ::-1] * 255.0 - tf.constant(IMAGENET_MEAN_BGR)
+
+
+def norm(images: tf.Tensor) -> tf.Tensor:
+    """Euclidean norm of each image, (image, 1, 1, 1)."""
+    return tf.sqrt(tf.reduce_sum(tf.square(images), axis=(1, 2, 3), keepdims=True))
+
+
+def classification_loss(labels: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy with smoothed labels."""
+    smooth = tf.one_hot(labels, scores.shape[-1]) * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / scores.shape[-1]
+    return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(smooth, scores))
+
+
+def distillation_loss(wanted: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
+    """Kullback-Leibler divergence of softened scores, times the squared temperature (Hinton 2015)."""
+    wanted, found = (tf.nn.log_softmax(scores / TEMPERATURE) for scores in (wanted, found))
+    return TEMPERATURE**2 * tf.reduce_mean(tf.reduce_sum(tf.exp(wanted) * (wanted - found), axis=-1))
+
+
+def feature_loss(wanted: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
+    """One minus the cosine between the two maps at each place."""
+    wanted = tf.image.resize(wanted, found.shape[1:3], antialias=True)
+    wanted, found = (tf.math.l2_normalize(tf.cast(maps, tf.float32), axis=-1) for maps in (wanted, found))
+    return 1 - tf.reduce_mean(tf.reduce_sum(wanted * found, axis=-1))
+
+
+# The command
+
+
+def main() -> None:
+    """Read the arguments, train, fold, measure and save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", type=Path, help="tree with one folder of photographs a class, named by its wnid")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--network", choices=NETWORKS, default="mini-vgg16")
+    parser.add_argument("--teacher", help="a network to learn from as well")
+    parser.add_argument("--epsilon", type=float, default=0.0, help="radius of the attack; 0: none")
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+
+    folders = find_class_folders(arguments.images)
+    classes = [find_class(folder.name, imagenet_class_names()) for folder in folders]
+    seen, held_out = split(folders)
+    print(f"{len(classes)} classes, {len(seen)} photographs to train on, {len(held_out)} held out", flush=True)
+
+    build = NETWORKS[arguments.network]
+    network = train(arguments, build, seen, len(classes))
+
+    keras.config.set_dtype_policy("float16")
+    plain = build(len(classes), training=False)
+    fold(network, plain)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    path = arguments.output / f"{arguments.network}.keras"
+    plain.save(path)
+    names = [{"wnid": name.wnid, "label": name.label} for name in classes]
+    convention = {"preprocessing": "caffe", "mean": IMAGENET_MEAN_BGR, "class_names": names}
+    write_atomically(path.with_suffix(".json"), (json.dumps(convention, indent=1) + "\n").encode())
+    right = measure(sd.load_model(path), held_out)
+    card = card_of(arguments, classes, len(seen), right, path.stat().st_size)
+    write_atomically(path.with_suffix(".md"), card.encode())
+    print(f"top-1 on {len(held_out)} held-out photographs: {np.concatenate(right).mean():.3f}")
+    print(path)
+
+
+def train(arguments: argparse.Namespace, build, seen: list, n_classes: int) -> keras.Model:
+    """Train until the last epoch, from the last state that was written."""
+    keras.utils.set_random_seed(arguments.seed)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    n_steps = len(seen) // BATCH_SIZE * arguments.epochs
+    teacher = sd.load_model(arguments.teacher) if arguments.teacher else None
+    training = Training(
+        build(n_classes, training=True),
+        teacher,
+        epsilon=arguments.epsilon,
+        attacked_from=int(ATTACKED_FROM * n_steps),
+    )
+    n_warm = int(WARM_UP * n_steps)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        PEAK_LEARNING_RATE / 100, n_steps - n_warm, warmup_target=PEAK_LEARNING_RATE, warmup_steps=n_warm
+    )
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    training.compile(optimizer=optimizer)
+    state = keras.callbacks.BackupAndRestore(arguments.output / "state", delete_checkpoint=False)
+    training.fit(
+        batches(seen, seed=arguments.seed),
+        epochs=arguments.epochs,
+        callbacks=[state],
+        shuffle=False,
+        verbose="auto" if sys.stdout.isatty() else 2,
+    )
+    return training.network
+
+
+def measure(model: ImageModel, held_out: list[tuple[Path, int]]) -> list[np.ndarray]:
+    """For each class, which of its held-out photographs are named rightly."""
+    right: list[list[bool]] = [[] for _ in model.class_names]
+    for start in range(0, len(held_out), BATCH_SIZE):
+        part = held_out[start : start + BATCH_SIZE]
+        images = np.stack([load_image(path, model.input_size) for path, _ in part])
+        for (_, number), scores in zip(part, model.logits(images, batch_size=BATCH_SIZE), strict=True):
+            right[number].append(int(scores.argmax()) == number)
+    return [np.array(found) for found in right]
+
+
+def card_of(arguments: argparse.Namespace, classes: list, n_seen: int, right: list[np.ndarray], n_bytes: int) -> str:
+    """Write what is to be known of the network."""
+    name = arguments.network
+    n_held_out = sum(map(len, right))
+    data = f"{n_seen:,} photographs of the {len(classes)} classes of Imagenette (a part of ImageNet); learned from their labels"
+    if arguments.teacher:
+        data += f", and from what the network `{Path(arguments.teacher).stem}` sees in them"
+    if arguments.epsilon:
+        data += (
+            f". From {ATTACKED_FROM:.0%} of the training on, half of the pictures were attacked (Euclidean norm up to "
+            f"{arguments.epsilon} on pictures in [0, 1])"
+        )
+    what = f"{ABOUT[name]}; {n_bytes / 1e6:.1f} MB, float16"
+    rows = "\n".join(
+        f"| {found.label} | {found.wnid} | {share.mean():.2f} |" for found, share in zip(classes, right, strict=True)
+    )
+    command = shlex.join(["python", "scripts/train_mini_vgg16.py", "IMAGES", *sys.argv[2:]])
+    return f"""# {name}
+
+{what}. Input: pictures of {SIZE} x {SIZE}, as BGR in 0..255 minus ImageNet's mean.
+
+**Data.** {data}.
+The last fifth of each class ({n_held_out:,} photographs, sorted by name) was never seen in training.
+
+**Licence.** The weights are given under the licence of this project. ImageNet's photographs are for research; none is in this package.
+
+**Accuracy** on the held-out photographs, top-1: **{np.concatenate(right).mean():.3f}**
+
+| class | wnid | top-1 |
+|---|---|---|
+{rows}
+
+**Made by** (seed {arguments.seed}; sums in another order give slightly other weights):
+
+    {command}
+"""
+
+
+if __name__ == "__main__":
+    main()
