@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from stochdeconv.errors import ClassNotFoundError, InputError, LayerNotFoundError
-from stochdeconv.methods.class_maximization import PRESETS, _input_origin, maximize, parse_unit
+from stochdeconv.methods.class_maximization import PRESETS, _input_origin, balanced_decay, maximize, parse_unit
 from stochdeconv.models import load_model
 
 SIZE = (24, 24)
@@ -22,9 +22,7 @@ def model():
         ]
     )
     kernel, bias = network.layers[-1].get_weights()
-    network.layers[-1].set_weights(
-        [1000 * kernel, bias]
-    )  # logits of the size a trained network has, beside which L2 decay is small
+    network.layers[-1].set_weights([1000 * kernel, bias])  # logits of the size a trained network has
     return load_model(network, preprocessing="tf", class_names=["cat", "dog", "eel"], dtype="float32")
 
 
@@ -72,6 +70,30 @@ def test_l2_means_the_same_whatever_the_input_convention():
         strong = maximize(model, unit="conv:0", preset="simonyan", l2=1.0, n_images=1, n_steps=30)
         assert np.abs(strong.images - color).mean() < 0.02
     np.testing.assert_allclose(color, 0.5)
+
+
+def test_decay_and_score_are_in_balance_at_the_amplitude():
+    network = keras.Sequential([keras.Input((*SIZE, 3)), keras.layers.Conv2D(2, 1, name="conv")])
+    kernel = np.zeros((1, 1, 3, 2), np.float32)
+    kernel[0, 0, 0, 0], kernel[0, 0, 1, 1] = 3.0, -4.0  # one channel reads red, the other green
+    network.layers[0].set_weights([kernel, np.zeros(2)])
+    weight = balanced_decay(load_model(network, preprocessing="none"), "conv", 50.0, SIZE)
+    # Each pixel has 1/576 of the mean; 3 colours, 2 channels.
+    assert weight == pytest.approx(np.sqrt((3**2 + 4**2) / 3 / 2) / (24 * 24) / (2 * 50.0), rel=1e-4)
+
+
+@pytest.mark.parametrize("preset", ["simonyan", "regularised"])
+def test_presets_do_not_depend_on_how_steeply_scores_rise(model, preset):
+    steep = keras.models.clone_model(model.keras_model)
+    steep.set_weights(model.keras_model.get_weights())
+    kernel, bias = steep.layers[-1].get_weights()
+    steep.layers[-1].set_weights([1000 * kernel, 1000 * bias])
+    steep = load_model(steep, preprocessing="tf", class_names=["cat", "dog", "eel"], dtype="float32")
+    gentle, strong = (maximize(network, "dog", preset=preset, n_images=1, n_steps=20) for network in (model, steep))
+    weights = [result.record["settings"]["l2"] for result in (gentle, strong)]
+    assert weights[1] == pytest.approx(1000 * weights[0], rel=1e-3)
+    assert weights[0] > 0
+    np.testing.assert_allclose(gentle.images, strong.images, atol=1e-3)
 
 
 def test_units_are_checked(model):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,14 +21,20 @@ if TYPE_CHECKING:
 class Preset:
     """Settings of one way to maximise; `l2`, `blur`, `jitter` and `clip` can be overridden one by one.
 
+    Networks differ a hundredfold in how steeply their scores rise, so no one weight of L2 decay suits them all (Simonyan et al. leave it
+    open): a preset says instead how far pixels may go before the decay holds them.
+
     Attributes
     ----------
     parameterization : {"pixels", "fourier"}
     optimizer : {"adam", "normalized"}
     learning_rate : float
         In units of the variables; pixels are in [0, 1].
-    l2 : float
-        Weight of the summed squared network input, counted in 8-bit pixel values about the training mean.
+    amplitude : float
+        Distance from the training mean, in 8-bit pixel values, at which L2 decay is as strong as what the layer's scores ask for at the
+        start, see `balanced_decay`; 0 for no decay.
+    l2 : float or None
+        Weight of the summed squared network input, counted in 8-bit pixel values about the training mean; None: from `amplitude`.
     blur : float
         Standard deviation, in pixels, of a Gaussian blur applied every four steps; 0 for none.
     jitter : int
@@ -42,7 +48,8 @@ class Preset:
     parameterization: str
     optimizer: str
     learning_rate: float
-    l2: float = 0.0
+    amplitude: float = 0.0
+    l2: float | None = None
     blur: float = 0.0
     jitter: int = 0
     clip: float = 0.0
@@ -52,13 +59,15 @@ class Preset:
 
 #: simonyan: Simonyan, Vedaldi & Zisserman 2014. regularised: Yosinski et al. 2015. fourier: Olah, Mordvintsev & Schubert 2017.
 PRESETS = {
-    "simonyan": Preset("pixels", "normalized", learning_rate=0.01, l2=3e-6),
-    "regularised": Preset("pixels", "normalized", learning_rate=0.03, l2=1e-6, blur=1.0, jitter=8, clip=0.5),
+    "simonyan": Preset("pixels", "normalized", learning_rate=0.01, amplitude=40),
+    "regularised": Preset("pixels", "normalized", learning_rate=0.03, amplitude=120, blur=1.0, jitter=8, clip=0.5),
     "fourier": Preset("fourier", "adam", learning_rate=0.05, jitter=16, scale=0.1, rotate=5.0),
 }
 
 # Standard deviation of the starting noise of pixels, in [0, 1] units: enough that seeds part, too little to see.
 _START_NOISE = 0.01
+# Images that tell how steeply a network's scores rise.
+_N_PROBES = 8
 
 
 def maximize(
@@ -138,6 +147,9 @@ def maximize(
     else:
         loss = losses.unit(*parse_unit(model, unit)) * 1.0
     mean_color, grey_levels = _input_origin(model)
+    if how.l2 is None:
+        layer = loss.layers[0]
+        how = replace(how, l2=balanced_decay(model, layer, how.amplitude, image_size) if how.amplitude else 0.0)
     if how.l2:
         origin = np.asarray(model.preprocess(mean_color[None, None, None]), np.float32)[0, 0, 0]
         loss = loss + how.l2 * regularizers.l2(grey_levels, origin)
@@ -183,6 +195,47 @@ def maximize(
             stacklevel=2,
         )
     return result
+
+
+def balanced_decay(model: ImageModel, layer: str, amplitude: float, size: tuple[int, int]) -> float:
+    """Find the weight of L2 decay that lets pixels move about `amplitude` 8-bit values from the training mean.
+
+    Decay pulls a pixel at distance x back with 2 · weight · x; the scores pull with their gradient g. Both are equal at the amplitude
+    for weight = g / (2 · amplitude), where g is the root mean square over pixels, channels of the layer and some starting images.
+
+    Parameters
+    ----------
+    model : ImageModel
+    layer : str
+        Where the score is: its channels' means over positions are the scores.
+    amplitude : float
+        8-bit pixel values.
+    size : (height, width)
+        Of the images.
+
+    Returns
+    -------
+    float
+    """
+    from keras import ops
+
+    from stochdeconv import backend
+
+    forward = model.forward([layer])
+    rng = np.random.default_rng(0)
+    color, _ = _input_origin(model)
+    images = color + _START_NOISE * rng.standard_normal((_N_PROBES, *size, 3))
+    n_channels = model.layer_shape(layer)[-1]
+    # The squared gradient of a sum with random signs is, on average, the sum of the squared gradients.
+    signs = rng.choice([-1.0, 1.0], (_N_PROBES, n_channels)).astype(np.float32)
+
+    def signed_sum(x):
+        scores = ops.mean(ops.reshape(forward(x)[layer], (_N_PROBES, -1, n_channels)), axis=1)
+        return ops.sum(scores * signs), ops.zeros(())
+
+    _, gradient = backend.value_and_gradient(signed_sum)(ops.convert_to_tensor(images.astype(np.float32)))
+    per_grey_level = ops.convert_to_numpy(gradient).astype(np.float64) / 255
+    return float(np.sqrt((per_grey_level**2).mean() / n_channels) / (2 * amplitude))
 
 
 def _input_origin(model: ImageModel) -> tuple[np.ndarray, float]:
