@@ -17,7 +17,7 @@ import numpy as np
 
 import stochdeconv as sd
 from stochdeconv.generate import Recipe
-from stochdeconv.images import find_images, write_atomically
+from stochdeconv.images import find_images, hold_out, write_atomically
 from stochdeconv.metrics.figures import FIGURE_KEYS, Reference, measure_figures
 from stochdeconv.metrics.intervals import average, interval
 from stochdeconv.metrics.judge import Judge
@@ -114,26 +114,19 @@ def main() -> None:
         print_row(row, content)
 
 
-def split(arguments: argparse.Namespace, name: str) -> tuple[list[Path], list[Path]]:
-    """Photographs of a class: those the statistics see, and the last fifth by name."""
-    photographs = find_images(arguments.images / name)
-    n_seen = len(photographs) - len(photographs) // 5
-    return photographs[:n_seen], photographs[n_seen:]
-
-
 def statistics_of(arguments: argparse.Namespace, model, name: str):
     """Statistics of a class, collected where they are not there yet."""
     path = arguments.work / f"{model.name}_{name}_{arguments.n_components}.h5"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        train, _ = split(arguments, name)
+        train, _ = hold_out(find_images(arguments.images / name))
         sd.save_statistics(sd.collect(model, train, class_name=name, n_components=arguments.n_components), path)
     return sd.load_statistics(path)
 
 
 def reference_of(arguments: argparse.Namespace, model, judge: Judge, name: str) -> Reference:
     """Measure the photographs a class's rows are compared with."""
-    train, held_out = split(arguments, name)
+    train, held_out = hold_out(find_images(arguments.images / name))
     paths = train if arguments.against == "train" else held_out
     index = judge.model.class_index(name)
     measured = measure(paths, judge, size=model.input_size, class_index=index, tick=lambda n: None)

@@ -10,27 +10,26 @@ those that ship with the package made, by the last command.
 """
 
 import argparse
-import re
 from pathlib import Path
 
 import stochdeconv as sd
-from stochdeconv.images import find_class_folders, find_images
+from stochdeconv.class_names import file_stem
+from stochdeconv.images import find_class_folders, find_images, hold_out
 
 
 def collect_class(model, folder: Path, output: Path, *, held_out: float, n_rows: int | None, **settings: int) -> Path:
     """Collect one class folder; return the statistics file."""
     # Called as the network calls the class: of a wnid nobody knows what it is.
-    name = re.sub(r"[^\w.-]+", "_", model.find_class(folder.name).label)
+    name = file_stem(model.find_class(folder.name), model.class_names)
     path = output / f"{name}.h5"
     if path.exists():
         return path
-    photographs = [file.absolute() for file in find_images(folder)]
-    n_seen = len(photographs) - int(len(photographs) * held_out)
-    statistics = sd.collect(model, photographs[:n_seen], class_name=folder.name, **settings)
+    seen, kept = hold_out([file.absolute() for file in find_images(folder)], part=held_out)
+    statistics = sd.collect(model, seen, class_name=folder.name, **settings)
     if n_rows is not None:
         statistics = statistics.compacted(n_rows)
     output.mkdir(parents=True, exist_ok=True)
-    (output / f"{name}_held_out.txt").write_text("".join(f"{photograph}\n" for photograph in photographs[n_seen:]))
+    (output / f"{name}_held_out.txt").write_text("".join(f"{photograph}\n" for photograph in kept))
     sd.save_statistics(statistics, path)
     return path
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import stochdeconv as sd
-from stochdeconv.images import contact_sheet, find_images, load_image, resize, save_png
+from stochdeconv.images import contact_sheet, find_images, hold_out, load_image, resize, save_png
 
 PRESETS = ("simonyan", "regularised", "fourier")
 SAMPLERS = ("chain", "joint", "bootstrap")
@@ -73,9 +73,7 @@ def save_sheet(path: Path, runs: list[Path]) -> None:
 
 def split(folder: Path, output: Path) -> None:
     """Link the photographs of a class into ``train`` and ``held_out``."""
-    photographs = find_images(folder)
-    n_seen = len(photographs) - len(photographs) // 5
-    for part, files in (("train", photographs[:n_seen]), ("held_out", photographs[n_seen:])):
+    for part, files in zip(("train", "held_out"), hold_out(find_images(folder)), strict=True):
         links = output / part / folder.resolve().name
         links.mkdir(parents=True, exist_ok=True)
         for file in files:

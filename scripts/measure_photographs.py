@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 import stochdeconv as sd
-from stochdeconv.images import find_class_folders, find_images
+from stochdeconv.images import find_class_folders, find_images, hold_out
 from stochdeconv.metrics.entries import ClassKey
 from stochdeconv.metrics.judge import Judge
 from stochdeconv.metrics.measurements import measure
@@ -27,17 +27,19 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="an .npz file")
     arguments = parser.parse_args()
 
+    folders = find_class_folders(arguments.images)
+    if not folders:
+        parser.error(f"'{arguments.images}' is no folder with one folder of photographs a class")
     judge = Judge(sd.load_model(arguments.judge))
     classes = {}
-    for folder in find_class_folders(arguments.images):
-        photographs = find_images(folder)
-        held_out = photographs[len(photographs) - len(photographs) // 5 :]
+    for folder in folders:
+        _, held_out = hold_out(find_images(folder))
         found = judge.model.find_class(folder.name)
         size = (arguments.size, arguments.size)
         measured = measure(held_out, judge, size=size, class_index=found.index, tick=lambda n: None)
         classes[ClassKey(found.wnid, found.label)] = measured
         print(f"{found.label}: {len(held_out)} photographs", flush=True)
-    MeasuredPhotographs(classes, size, judge.model.name, judge.model.weights_hash).save(arguments.output)
+    MeasuredPhotographs.by(judge, classes, (arguments.size, arguments.size)).save(arguments.output)
     print(arguments.output)
 
 

@@ -25,126 +25,36 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
+from mini_networks import ABOUT, NETWORKS, SIZE, fold
 
 import stochdeconv as sd
 from stochdeconv.class_names import find_class, imagenet_class_names
-from stochdeconv.images import find_class_folders, find_images, load_image, write_atomically
+from stochdeconv.images import find_class_folders, find_images, hold_out, load_image, write_atomically
 from stochdeconv.models import ImageModel
 from stochdeconv.pretrained import IMAGENET_MEAN_BGR
 
-SIZE = 112
 # Side at which photographs wait in memory: crops of 0.3 to 1 of their area come out at about SIZE.
 CACHED_SIZE = 144
 # The teacher's convolutions have their accuracy at larger pictures than the pupil's.
 TEACHER_SIZE = 160
 BATCH_SIZE = 64
 PEAK_LEARNING_RATE, WEIGHT_DECAY, WARM_UP = 2e-3, 0.05, 0.05
-LABEL_SMOOTHING, DROPOUT = 0.1, 0.3
+LABEL_SMOOTHING = 0.1
 TEMPERATURE = 2.0
 # An attack costs as much as a step, and what the first epochs learn is not yet worth attacking.
 ATTACKED_FROM = 0.4
-
-
-# The networks
-
-
-class Builder:
-    """Convolutions with batch normalisation while training, and plain ones with a bias afterwards."""
-
-    def __init__(self, *, training: bool):
-        self.training = training
-
-    def convolution(self, x, width: int, name: str, *, size: int = 3, strides: int = 1, relu: bool = True):
-        """Add a convolution; the batch normalisation of NAME is NAME_bn."""
-        convolution = layers.Conv2D(
-            width, size, strides=strides, padding="same", use_bias=not self.training, name=name,
-            activation="relu" if relu and not self.training else None, kernel_initializer="he_normal",
-        )  # fmt: skip
-        x = convolution(x)
-        if self.training:
-            x = layers.BatchNormalization(name=f"{name}_bn")(x)
-            x = layers.ReLU()(x) if relu else x
-        return x
-
-    def dropout(self, x):
-        """Add dropout, while training."""
-        return layers.Dropout(DROPOUT)(x) if self.training else x
-
-    def predictions(self, x, n_classes: int):
-        """Add class scores, and the softmax that only the finished network has."""
-        activation = None if self.training else "softmax"
-        return layers.Dense(n_classes, activation=activation, name="predictions", dtype=self.output_dtype)(x)
-
-    @property
-    def output_dtype(self) -> str | None:
-        """Scores in float32 while training: the loss needs their last digits."""
-        return "float32" if self.training else None
-
-
-def mini_vgg16(n_classes: int, *, training: bool) -> keras.Model:
-    """Build VGG16, narrower."""
-    add = Builder(training=training)
-    inputs = x = keras.Input((SIZE, SIZE, 3), name="input")
-    for block, (width, depth) in enumerate(((24, 2), (48, 2), (96, 3), (160, 3), (192, 3)), start=1):
-        for number in range(1, depth + 1):
-            x = add.convolution(x, width, f"block{block}_conv{number}")
-        x = layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
-    x = layers.Flatten(name="flatten")(x)
-    for name in ("fc1", "fc2"):
-        x = add.dropout(layers.Dense(384, activation="relu", name=name)(x))
-    return keras.Model(inputs, add.predictions(x, n_classes), name="mini-vgg16")
-
-
-def mini_resnet(n_classes: int, *, training: bool) -> keras.Model:
-    """Build a narrow ResNet that ends in an average over positions."""
-    add = Builder(training=training)
-    inputs = keras.Input((SIZE, SIZE, 3), name="input")
-    x = add.convolution(inputs, 24, "stem", strides=2)
-    for stage, width in enumerate((24, 48, 88, 160), start=1):
-        for unit in (1, 2):
-            name, strides = f"stage{stage}_unit{unit}", 2 if stage > 1 and unit == 1 else 1
-            branch = add.convolution(x, width, f"{name}_conv1", strides=strides)
-            branch = add.convolution(branch, width, f"{name}_conv2", relu=False)
-            if strides > 1:
-                x = add.convolution(x, width, f"{name}_shortcut", size=1, strides=strides, relu=False)
-            x = layers.ReLU(name=name)(layers.Add(name=f"{name}_add")([x, branch]))
-    x = add.dropout(layers.GlobalAveragePooling2D(name="average")(x))
-    return keras.Model(inputs, add.predictions(x, n_classes), name="mini-resnet")
-
-
-NETWORKS = {"mini-vgg16": mini_vgg16, "mini-resnet": mini_resnet}
-ABOUT = {
-    "mini-vgg16": "VGG16 (Simonyan & Zisserman 2014), layer by layer, with about a third of its channels",
-    "mini-resnet": "A ResNet (He 2015) of eight units and few channels, that ends in an average over positions",
-}
-
-
-def fold(trained: keras.Model, plain: keras.Model) -> None:
-    """Give the plain network the weights of the trained one, its batch normalisations folded into the convolutions."""
-    for layer in plain.layers:
-        if not layer.weights:
-            continue
-        kernel, *bias = trained.get_layer(layer.name).get_weights()
-        if isinstance(layer, layers.Conv2D):
-            normalisation = trained.get_layer(f"{layer.name}_bn")
-            gamma, beta, mean, variance = normalisation.get_weights()
-            factor = gamma / np.sqrt(variance + normalisation.epsilon)
-            kernel, bias = kernel * factor, [beta - mean * factor]
-        layer.set_weights([kernel, *bias])
 
 
 # The photographs
 
 
 def split(folders: list[Path]) -> tuple[list[tuple[Path, int]], list[tuple[Path, int]]]:
-    """Photographs with their class's number: those to train on, and the last fifth of each class by name."""
-    seen, held_out = [], []
+    """Photographs with their class's number: those to train on, and those held out."""
+    parts: tuple[list, list] = ([], [])
     for number, folder in enumerate(folders):
-        photographs = [(path, number) for path in find_images(folder)]
-        n_seen = len(photographs) - len(photographs) // 5
-        seen += photographs[:n_seen]
-        held_out += photographs[n_seen:]
-    return seen, held_out
+        for part, paths in zip(parts, hold_out(find_images(folder)), strict=True):
+            part.extend((path, number) for path in paths)
+    return parts
 
 
 def batches(photographs: list[tuple[Path, int]], *, seed: int) -> tf.data.Dataset:
@@ -239,11 +149,7 @@ class Training(keras.Model):
             larger = tf.image.resize(images, (TEACHER_SIZE, TEACHER_SIZE))
             wanted = {name: tf.stop_gradient(value) for name, value in self.forward(larger).items()}
         if self.epsilon:
-            images = tf.cond(
-                tf.cast(self.optimizer.iterations, tf.int64) >= self.attacked_from,
-                lambda: self.half_attacked(images, labels),
-                lambda: images,
-            )
+            images = self.half_attacked(images, labels)
         with tf.GradientTape() as tape:
             found = self.pupil(preprocess(images), training=True)
             loss = classification_loss(labels, found["scores"])
@@ -257,9 +163,13 @@ class Training(keras.Model):
         return {"loss": self.mean_loss.result(), "accuracy": self.accuracy.result()}
 
     def half_attacked(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Attack the first half of a batch; the other keeps the network good at pictures as they are."""
+        """Attack the first half of a batch, once it is time; the other keeps the network good at pictures as they are."""
         half = BATCH_SIZE // 2
-        return tf.concat([self.attacked(images[:half], labels[:half]), images[half:]], axis=0)
+        return tf.cond(
+            tf.cast(self.optimizer.iterations, tf.int64) >= self.attacked_from,
+            lambda: tf.concat([self.attacked(images[:half], labels[:half]), images[half:]], axis=0),
+            lambda: images,
+        )
 
     def attacked(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Add what raises the loss most, within `epsilon`, from a random start in one step."""
@@ -286,12 +196,11 @@ def distilled(network: keras.Model, teacher: ImageModel, outputs: dict) -> tuple
     outputs : dict
         With the heads: "logits", and a map for each pair.
     """
-    deepest = [layer for layer in teacher.layer_names if len(teacher.layer_shape(layer)) == 3]
-    deepest = [layer for layer in teacher.default_layers if layer in deepest]
-    pairs = dict(zip(("block4_conv3", "block5_conv3"), (deepest[-3], deepest[-1]), strict=True))
+    deepest = teacher.default_layers
+    pairs = dict(zip(("block4_conv3", "block5_conv3"), (deepest[-min(3, len(deepest))], deepest[-1]), strict=True))
     for ours, theirs in pairs.items():
         ends = network.get_layer(f"{ours}_bn").output
-        outputs[ours] = layers.Conv2D(teacher.layer_shape(theirs)[-1], 1, name=f"{ours}_as_{theirs}")(
+        outputs[ours] = layers.Conv2D(teacher.layer_shape(theirs)[-1], 1, name=f"{ours}_of_teacher")(
             keras.ops.relu(ends)
         )
     n_logits = teacher.layer_shape("logits")[-1]
@@ -346,8 +255,14 @@ def main() -> None:
     arguments = parser.parse_args()
 
     folders = find_class_folders(arguments.images)
+    if len(folders) < 2:
+        parser.error(f"'{arguments.images}' is no folder with a folder of photographs for each class")
     classes = [find_class(folder.name, imagenet_class_names()) for folder in folders]
     seen, held_out = split(folders)
+    if len(seen) < BATCH_SIZE or len({number for _, number in held_out}) < len(classes):
+        parser.error(
+            f"there are {len(seen)} photographs to train on; expected at least {BATCH_SIZE}, and 5 of each class"
+        )
     print(f"{len(classes)} classes, {len(seen)} photographs to train on, {len(held_out)} held out", flush=True)
 
     build = NETWORKS[arguments.network]
@@ -371,7 +286,11 @@ def main() -> None:
 
 def train(arguments: argparse.Namespace, build, seen: list, n_classes: int) -> keras.Model:
     """Train until the last epoch, from the last state that was written."""
-    keras.utils.set_random_seed(arguments.seed)
+    state = arguments.output / "state"
+    n_done = epochs_done(state, arguments, n_seen=len(seen))
+    # Another order and other crops in every part of the run.
+    seed = arguments.seed + n_done
+    keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy("mixed_bfloat16")
     n_steps = len(seen) // BATCH_SIZE * arguments.epochs
     teacher = sd.load_model(arguments.teacher) if arguments.teacher else None
@@ -388,15 +307,32 @@ def train(arguments: argparse.Namespace, build, seen: list, n_classes: int) -> k
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     training.compile(optimizer=optimizer)
-    state = keras.callbacks.BackupAndRestore(arguments.output / "state", delete_checkpoint=False)
+    # Two of them: one is whole, even where the run is killed while it writes.
+    backup = keras.callbacks.BackupAndRestore(state, double_checkpoint=True, delete_checkpoint=False)
     training.fit(
-        batches(seen, seed=arguments.seed),
+        batches(seen, seed=seed),
         epochs=arguments.epochs,
-        callbacks=[state],
+        callbacks=[backup],
         shuffle=False,
         verbose="auto" if sys.stdout.isatty() else 2,
     )
     return training.network
+
+
+def epochs_done(state: Path, arguments: argparse.Namespace, *, n_seen: int) -> int:
+    """Read how far the run has come, and refuse to go on with another one's state."""
+    own = {name: getattr(arguments, name) for name in ("network", "epsilon", "epochs", "seed")}
+    own |= {"teacher": arguments.teacher and Path(arguments.teacher).name, "photographs": n_seen}
+    path = state / "settings.json"
+    if not path.exists():
+        write_atomically(path, (json.dumps(own, indent=1) + "\n").encode())
+        return 0
+    found = json.loads(path.read_text())
+    different = [f"{name} {found.get(name)}, not {own[name]}" for name in own if found.get(name) != own[name]]
+    if different:
+        raise SystemExit(f"{state} belongs to another run ({'; '.join(different)}): choose another -o, or remove it")
+    progress = state / "training_metadata.json"
+    return json.loads(progress.read_text())["epoch"] if progress.exists() else 0
 
 
 def measure(model: ImageModel, held_out: list[tuple[Path, int]]) -> list[np.ndarray]:
@@ -422,17 +358,27 @@ def card_of(arguments: argparse.Namespace, classes: list, n_seen: int, right: li
             f". From {ATTACKED_FROM:.0%} of the training on, half of the pictures were attacked (Euclidean norm up to "
             f"{arguments.epsilon} on pictures in [0, 1])"
         )
+    # A teacher trained on ImageNet has most likely seen them, with their labels.
+    teachers = " What the teacher was trained on is not known here: it may have seen them." if arguments.teacher else ""
     what = f"{ABOUT[name]}; {n_bytes / 1e6:.1f} MB, float16"
     rows = "\n".join(
         f"| {found.label} | {found.wnid} | {share.mean():.2f} |" for found, share in zip(classes, right, strict=True)
     )
-    command = shlex.join(["python", "scripts/train_mini_vgg16.py", "IMAGES", *sys.argv[2:]])
+    options = {"network": name, "teacher": Path(arguments.teacher).name if arguments.teacher else None}
+    options |= {
+        "epsilon": arguments.epsilon or None,
+        "epochs": arguments.epochs,
+        "seed": arguments.seed,
+        "output": "out",
+    }
+    words = [word for key, value in options.items() if value is not None for word in (f"--{key}", str(value))]
+    command = shlex.join(["python", "scripts/train_mini_vgg16.py", "IMAGES", *words])
     return f"""# {name}
 
 {what}. Input: pictures of {SIZE} x {SIZE}, as BGR in 0..255 minus ImageNet's mean.
 
 **Data.** {data}.
-The last fifth of each class ({n_held_out:,} photographs, sorted by name) was never seen in training.
+The last fifth of each class ({n_held_out:,} photographs, sorted by name) was never seen in training.{teachers}
 
 **Licence.** The weights are given under the licence of this project. ImageNet's photographs are for research; none is in this package.
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
-import importlib.resources
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stochdeconv.errors import ClassNotFoundError, InputError, MissingInputError, closest
+from stochdeconv.shipped import shipped_file
 
 _N_NAMED_IN_ERRORS = 8
 
@@ -98,8 +99,7 @@ def _class_name(entry: Any, position: int, where: str) -> ClassName:
 @functools.cache
 def imagenet_class_names() -> tuple[ClassName, ...]:
     """Return the 1,000 classes of ImageNet in the order every ImageNet classifier of Keras uses; no network access."""
-    table = importlib.resources.files("stochdeconv") / "assets" / "imagenet_classes.json"
-    return load_class_names(json.loads(table.read_text(encoding="utf-8")))
+    return load_class_names(shipped_file("imagenet_classes.json"))
 
 
 def find_class(word: str | int, class_names: Sequence[ClassName]) -> ClassName:
@@ -139,6 +139,17 @@ def find_class(word: str | int, class_names: Sequence[ClassName]) -> ClassName:
             candidates = " or ".join(str(name) for name in matches)
             raise ClassNotFoundError(f"class '{text}' is ambiguous: it may be {candidates}; give the wnid or the index")
     raise ClassNotFoundError(_unknown(text, wanted, class_names))
+
+
+def file_stem(found: ClassName, class_names: Sequence[ClassName]) -> str:
+    """Name a class's file: its label, with the wnid where several classes share it (ImageNet has two cranes)."""
+    is_unique = Counter(name.label for name in class_names)[found.label] == 1
+    return safe_stem(found.label if is_unique else f"{found.label} {found.wnid or found.index}")
+
+
+def safe_stem(text: str) -> str:
+    """Make a file's name of a text: blanks and signs become ``_``."""
+    return re.sub(r"[^\w.-]+", "_", text)
 
 
 def _unknown(text: str, wanted: str, class_names: Sequence[ClassName]) -> str:

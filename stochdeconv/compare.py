@@ -82,7 +82,7 @@ def compare(
     from stochdeconv.metrics.photographs import SUFFIX, load_photographs
 
     output = Path(output)
-    refuse_existing(output, overwrite=overwrite)
+    _refuse_existing(output, overwrite=overwrite)
     entrants = read_contestants(contestants)
     photographs = load_photographs(real) if Path(real).suffix == SUFFIX else Path(real)
     entries = match_classes(entrants, photographs, None if train is None else Path(train))
@@ -118,7 +118,7 @@ def compare(
     return metrics
 
 
-def refuse_existing(output: Path, *, overwrite: bool) -> None:
+def _refuse_existing(output: Path, *, overwrite: bool) -> None:
     """Raise where a folder holds a comparison that may not be replaced, or is no folder."""
     if output.exists() and not output.is_dir():
         raise ExistingOutputError(f"'{output}' is a file; a comparison is written to a folder")
@@ -186,9 +186,11 @@ def _measure_class(
         warnings.append(
             f"The judge does not know the class '{title}' ({entry.class_key.wnid or 'no wnid'}): no top-1, top-5 and objects."
         )
-    photographs = entry.measured or measure(
-        entry.real, judge, size=size, class_index=class_index, tick=done.ticker(f"{title}: photographs")
-    )
+    photographs = entry.measured
+    if photographs is None:
+        photographs = measure(
+            entry.real, judge, size=size, class_index=class_index, tick=done.ticker(f"{title}: photographs")
+        )
     warnings.extend(_doubts(photographs, class_index, judge.n_classes, title))
     train, train_paths = None, entry.train
     if entry.train:

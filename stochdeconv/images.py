@@ -7,7 +7,7 @@ import itertools
 import math
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -197,6 +197,24 @@ def find_images(source: str | os.PathLike | Iterable[str | os.PathLike]) -> list
         if key == after:
             raise InputError(f"{what} names '{key}' twice; each image counts once")
     return [path for _, path in ordered]
+
+
+def hold_out(paths: Sequence[Path], *, part: float = 0.2) -> tuple[list[Path], list[Path]]:
+    """Part photographs that may be learned from and the last ones by name, that are kept to measure with.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        Sorted, as `find_images` gives them.
+    part : float
+        How much is kept, rounded down to whole photographs.
+
+    Returns
+    -------
+    seen, held_out : list of path
+    """
+    n_seen = len(paths) - int(len(paths) * part)
+    return list(paths[:n_seen]), list(paths[n_seen:])
 
 
 def image_keys(source: str | os.PathLike | Iterable[str | os.PathLike], paths: Iterable[Path]) -> list[str]:

@@ -18,7 +18,14 @@ from stochdeconv.errors import InputError, LayerNotFoundError, ModelError, close
 from stochdeconv.gradients import GRADIENT_RULES
 from stochdeconv.layer_copies import LayerCopies
 from stochdeconv.network_graph import NetworkGraph, has_graph
-from stochdeconv.pretrained import Pretrained, input_convention, load_application, load_keras_file
+from stochdeconv.pretrained import (
+    Pretrained,
+    input_convention,
+    load_application,
+    load_keras_file,
+    load_shipped,
+)
+from stochdeconv.shipped import NETWORKS
 
 Tensor = Any
 
@@ -46,8 +53,8 @@ def load_model(
     Parameters
     ----------
     model : str, Path or keras.Model
-        A name of keras.applications (``"vgg16"``), the path of a .keras file with its sidecar ``NAME.json``, or a
-        functional or sequential model in memory, which is read and never changed.
+        ``"mini-vgg16"``, which ships with the package; a name of keras.applications (``"vgg16"``); the path of a .keras
+        file with its sidecar ``NAME.json``; or a functional or sequential model in memory, which is read and never changed.
     weights : path, optional
         For a name: a local weights file, Keras's legacy HDF5 layout or .weights.h5. A file without the classifier
         (``notop``) gives a network without class scores. Left out: ImageNet weights, which Keras downloads once.
@@ -91,7 +98,11 @@ def load_model(
             raise ModelError(
                 f"how '{model}' wants its input is known: preprocessing and mean go with a file or a model in memory"
             )
-        found = load_application(str(model), weights=weights, class_names=class_names)
+        if model in NETWORKS:
+            _refuse_weights(weights, f"'{model}', which ships with the package,")
+            found = load_shipped(model, class_names=class_names)
+        else:
+            found = load_application(str(model), weights=weights, class_names=class_names)
     return ImageModel(found, dtype=dtype)
 
 

@@ -1,4 +1,4 @@
-"""Where networks come from: keras.applications, weights files, .keras files; and how each wants its input."""
+"""Where networks come from: the package, keras.applications, weights files, .keras files; and how each wants its input."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 
 from stochdeconv.class_names import ClassName, imagenet_class_names, load_class_names
 from stochdeconv.errors import MissingInputError, ModelError, closest
+from stochdeconv.shipped import NETWORKS, shipped_file
 
 # keras.applications.imagenet_utils: "caffe" subtracts these from B, G, R in 0..255.
 IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
@@ -109,6 +110,18 @@ def input_convention(preprocessing: Any, mean: Any = None, *, where: str = "") -
     return {"preprocessing": "caffe", "mean": mean}
 
 
+# Networks that ship with the package
+
+
+def load_shipped(word: str, *, class_names: Any = None) -> Pretrained:
+    """Load one of `shipped.NETWORKS`; no network access.
+
+    Their weights are stored in float16, and their cards are beside them (``NAME.md``).
+    """
+    found = load_keras_file(shipped_file(f"{word}.keras"), class_names=class_names)
+    return replace(found, source=word)
+
+
 # keras.applications
 
 
@@ -142,11 +155,11 @@ def load_application(word: str, *, weights: str | Path | None = None, class_name
     known = application_names()
     name = re.sub(r"[-_\s]", "", word.lower())
     if name not in known:
-        near = closest(name, known)
+        near = closest(name, [*NETWORKS, *known])
         raise ModelError(
             f"there is no network '{word}'"
             + (f"; closest: {near}" if near else "")
-            + "; expected a name of keras.applications (vgg16, resnet50, ...) or the path of a .keras file"
+            + f"; expected {', '.join(NETWORKS)}, a name of keras.applications (vgg16, resnet50, ...) or the path of a .keras file"
         )
     constructor = getattr(keras.applications, known[name])
     # Not every module of keras.applications shows its constructors, but each knows where it was written.

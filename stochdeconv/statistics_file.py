@@ -21,6 +21,7 @@ from stochdeconv.errors import (
     MissingInputError,
     StochDeconvError,
 )
+from stochdeconv.shipped import NETWORKS, shipped_file
 from stochdeconv.spool import Spool, disk_error
 from stochdeconv.statistics import ClassStatistics, Facets, LayerStatistics
 
@@ -215,7 +216,8 @@ def load_statistics(path: str | os.PathLike) -> ClassStatistics:
     Parameters
     ----------
     path : path-like
-        A file written by `save_statistics`.
+        A file written by `save_statistics`; ``mini-vgg16/CLASS.h5``, where there is no such file, are those that ship with the
+        package.
 
     Returns
     -------
@@ -283,9 +285,22 @@ def _read_facets(group: h5py.Group) -> Facets:
     )
 
 
+def _shipped(path: Path) -> Path:
+    """Look for MODEL/CLASS.h5 among the statistics that ship with the package, where there is no such file."""
+    if path.exists() or len(path.parts) != 2 or path.parts[0] not in NETWORKS:
+        return path
+    shipped = shipped_file(*path.parts)
+    if not shipped.exists():
+        known = sorted(f"{file.parent.name}/{file.name}" for file in shipped.parent.glob("*.h5"))
+        raise MissingInputError(
+            f"no such statistics file: '{path}'; those that ship with the package: {', '.join(known) or 'none'}"
+        )
+    return shipped
+
+
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike, kind: str) -> Iterator[h5py.File]:
-    path = Path(path)
+    path = _shipped(Path(path))
     if not path.exists():
         raise MissingInputError(f"no such statistics file: '{path}'")
     if path.is_dir():

@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "stochdeconv"
 # From the roof down. Rooms on one level do not import each other; a package is one room.
 LEVELS = [
     {"cli"},
+    {"demo"},
     {"compare"},
     {"methods"},
     {"generate"},
@@ -39,7 +40,7 @@ LEVELS = [
     {"distributions"},
     {"images"},
     {"class_names"},
-    {"errors"},
+    {"errors", "shipped"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 SOLE_IMPORTERS = {
@@ -53,7 +54,7 @@ SOLE_IMPORTERS = {
 }
 NAMELESS = {"utils", "util", "common", "misc", "base", "helpers", "helper", "core"}
 # Their signatures hold the defaults of commands.
-FREE_OF_KERAS = ["collect", "compare", "generate", "methods.class_maximization"]
+FREE_OF_KERAS = ["demo", "collect", "compare", "generate", "methods.class_maximization"]
 
 
 def module_name(path):

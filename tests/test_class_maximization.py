@@ -77,9 +77,21 @@ def test_decay_and_score_are_in_balance_at_the_amplitude():
     kernel = np.zeros((1, 1, 3, 2), np.float32)
     kernel[0, 0, 0, 0], kernel[0, 0, 1, 1] = 3.0, -4.0  # one channel reads red, the other green
     network.layers[0].set_weights([kernel, np.zeros(2)])
-    weight = balanced_decay(load_model(network, preprocessing="none"), "conv", 50.0, SIZE)
-    # Each pixel has 1/576 of the mean; 3 colours, 2 channels.
-    assert weight == pytest.approx(np.sqrt((3**2 + 4**2) / 3 / 2) / (24 * 24) / (2 * 50.0), rel=1e-4)
+    model = load_model(network, preprocessing="none", dtype="float32")
+    # Of each pixel two colours matter, and there are two channels.
+    gradient = np.sqrt((3**2 + 4**2) / 2 / 2)
+    at_one_place = balanced_decay(model, "conv", (5, 6), amplitude=50.0, size=SIZE)
+    assert at_one_place == pytest.approx(gradient / (2 * 50.0), rel=1e-4)
+    # Each pixel has 1/576 of a mean over positions.
+    on_average = balanced_decay(model, "conv", None, amplitude=50.0, size=SIZE)
+    assert on_average == pytest.approx(at_one_place / (24 * 24), rel=1e-4)
+
+
+def test_a_single_place_is_held_by_decay_too(model):
+    result = maximize(model, unit="conv:3:5:6", preset="simonyan", n_images=1, n_steps=30)
+    moved = np.abs(result.images[0] - result.images[0, 15, 15])
+    assert 0.01 < moved[4:9, 5:10].max() < 1
+    assert result.record["settings"]["l2"] > 0
 
 
 @pytest.mark.parametrize("preset", ["simonyan", "regularised"])

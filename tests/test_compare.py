@@ -423,7 +423,7 @@ def measured(data, judge):
         paths = image_files.find_images(folder)
         one = measure(paths, asked, size=(SIZE, SIZE), class_index=found.index, tick=lambda n: None)
         classes[ClassKey(found.wnid, found.label)] = one
-    return MeasuredPhotographs(classes, (SIZE, SIZE), judge.name, judge.weights_hash)
+    return MeasuredPhotographs.by(asked, classes, (SIZE, SIZE))
 
 
 def test_measured_photographs_are_as_good_as_the_pictures(measured, result, data, judge, tmp_path, whole_page):
@@ -448,7 +448,8 @@ def test_measured_photographs_are_as_good_as_the_pictures(measured, result, data
     [
         ({"judge_hash": "0" * 64}, r"measured by the judge 'little-judge' \(weights 000000000000…\), not by"),
         ({"size": (SIZE + 1, SIZE)}, "measured at 25×24, but the images are 24×24"),
-        ({"classes": {}}, "no measured photographs of 'cat'"),
+        ({"classes": {}}, "no measured photographs of 'cat', only of nothing"),
+        ({"judge_preprocessing": {"preprocessing": "tf"}}, "measured with the input convention"),
     ],
 )
 def test_measured_photographs_of_something_else_are_refused(measured, change, message, data, judge, tmp_path):
@@ -468,9 +469,35 @@ def test_a_damaged_file_of_photographs_is_one_clear_error(measured, tmp_path):
         path.write_bytes(content)
         with pytest.raises(FileFormatError, match="no file of measured photographs"):
             load_photographs(path)
+    noticed = 0
+    for place in range(0, len(whole), 41):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        try:
+            load_photographs(path)
+        except FileFormatError:
+            noticed += 1
+    assert noticed > 0.5 * len(whole) / 41  # a date in the archive, say, may be anything
     np.savez(path, header=np.array(json.dumps({"format": "stochdeconv-photographs", "format_version": 2})))
-    with pytest.raises(FileFormatError, match=r"version 2; this program reads stochdeconv-photographs version 1"):
+    wanted = r"^'\S+' is stochdeconv-photographs version 2; this program reads stochdeconv-photographs version 1"
+    with pytest.raises(FileFormatError, match=wanted):
         load_photographs(path)
+    measured.save(path)
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(path, **{name: values for name, values in arrays.items() if name != "000/cams"})
+    with pytest.raises(FileFormatError, match="000/cams"):
+        load_photographs(path)
+    np.savez(path, **(arrays | {"001/logits": arrays["001/logits"][:-1]}))
+    with pytest.raises(FileFormatError, match="'logits' of 'dog' has 23 rows, not 24"):
+        load_photographs(path)
+
+
+def test_training_photographs_among_measured_ones_are_left_out_too(measured, data, judge, tmp_path):
+    measured.save(tmp_path / "real.npz")
+    metrics = compare(
+        runs(data, "good"), real=tmp_path / "real.npz", judge=judge, output=tmp_path / "out", train=data / "real"
+    )
+    assert sum("24 of 24 training photographs" in warning for warning in metrics["warnings"]) == 2
 
 
 def test_photographs_of_another_class_are_refused(judge, data, tmp_path):

@@ -110,3 +110,17 @@ def test_compare_with_simonyan(made, tmp_path, monkeypatch, capsys):
     # What is finished is not made again.
     again = run(monkeypatch, capsys, "compare_with_simonyan.py", *words)
     assert not [line for line in again if line.endswith("contact_sheet.png")]
+
+
+def test_sheets_of_what_ships(tmp_path, monkeypatch, capsys):
+    words = ("-o", tmp_path, "-n", 1, "--n-steps", 2)
+    printed = run(monkeypatch, capsys, "draw_sheets.py", *words)
+    assert printed[:3] == ["tench", "English_springer", "cassette_player"]
+    assert printed[-2:] == [str(tmp_path / name) for name in ("mini-vgg16.png", "first_screen.png")]
+    sheets = [Image.open(path).size for path in printed[-2:]]
+    # Ten classes below each other, and beside each other; two pictures of each.
+    assert sheets[0][1] > 4 * sheets[0][0]
+    assert sheets[1][0] > 4 * sheets[1][1]
+    before = (tmp_path / "mini-vgg16.png").read_bytes()
+    run(monkeypatch, capsys, "draw_sheets.py", *words)
+    assert (tmp_path / "mini-vgg16.png").read_bytes() == before

@@ -260,3 +260,30 @@ def test_optional_parts_cannot_vanish_unseen(copy):
             del file[name]
         with pytest.raises(FileFormatError, match=r"copy\.h5"):
             load_statistics(copy)
+
+
+def test_statistics_that_ship_are_found_by_network_and_class(statistics, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = load_statistics("mini-vgg16/golf_ball.h5")
+    assert (shipped.model_source, shipped.wnid) == ("mini-vgg16", "n03445777")
+    with pytest.raises(MissingInputError, match=r"mini-vgg16/golf_bal\.h5'; those that ship.*mini-vgg16/golf_ball\.h5"):
+        load_statistics("mini-vgg16/golf_bal.h5")
+    # A file of one's own comes first.
+    save_statistics(statistics, tmp_path / "mini-vgg16" / "golf_ball.h5")
+    assert load_statistics("mini-vgg16/golf_ball.h5").hash() == statistics.hash()
+
+
+def test_compacted_statistics_keep_the_same_rows_of_everything(statistics):
+    n_rows = statistics.n_rows - 2
+    compact = statistics.compacted(n_rows)
+    kept = [statistics.image_names.index(name) for name in compact.image_names]
+    assert len(kept) == len(set(kept)) == n_rows
+    assert statistics.compacted(n_rows).hash() == compact.hash()
+    for name, layer in statistics.items():
+        for key in ("means", "log_stds", "scores", "facet_means", "within_covariance"):
+            whole = getattr(layer, key)
+            if whole is not None:
+                wanted = whole if key == "within_covariance" else whole[kept]
+                np.testing.assert_allclose(getattr(compact[name], key), wanted, rtol=2.0**-11)
+    np.testing.assert_array_equal(compact.logits, statistics.logits[kept])
+    np.testing.assert_array_equal(compact.log_gradient_std, statistics.log_gradient_std[kept])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import h5py
 import keras
+import mini_networks
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -46,16 +47,16 @@ def photos(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["mini-vgg16", "mini-resnet"])
-def test_folding_leaves_the_function_as_it_was(script, name):
+def test_folding_leaves_the_function_as_it_was(name):
     keras.utils.set_random_seed(1)
-    build = script["NETWORKS"][name]
+    build = mini_networks.NETWORKS[name]
     trained, plain = build(7, training=True), build(7, training=False)
     rng = np.random.default_rng(0)
     for layer in trained.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             gamma, beta, mean, variance = (rng.normal(size=weight.shape) for weight in layer.weights)
             layer.set_weights([1 + 0.2 * gamma, 0.2 * beta, 0.2 * mean, np.exp(0.3 * variance)])
-    script["fold"](trained, plain)
+    mini_networks.fold(trained, plain)
     assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in plain.layers)
     images = rng.normal(size=(2, 112, 112, 3)).astype(np.float32)
     scores = trained(images, training=False)
@@ -65,7 +66,7 @@ def test_folding_leaves_the_function_as_it_was(script, name):
 
 def test_an_attack_raises_the_loss_and_stays_in_its_ball(script):
     keras.utils.set_random_seed(1)
-    network = script["mini_vgg16"](3, training=True)
+    network = mini_networks.mini_vgg16(3, training=True)
     training = script["Training"](network, None, epsilon=2.0, attacked_from=0)
     images = tf.constant(np.random.default_rng(0).uniform(0.3, 0.7, (4, 112, 112, 3)).astype(np.float32))
     labels = tf.constant([0, 1, 2, 0])
@@ -75,6 +76,32 @@ def test_an_attack_raises_the_loss_and_stays_in_its_ball(script):
     assert np.all(added > 0.5)
     loss = script["classification_loss"]
     assert float(loss(labels, training(attacked))) > float(loss(labels, training(images))) + 1e-3
+
+
+def test_half_of_each_batch_is_attacked_once_it_is_time(script):
+    keras.utils.set_random_seed(1)
+    network = mini_networks.mini_vgg16(3, training=True)
+    training = script["Training"](network, None, epsilon=2.0, attacked_from=5)
+    training.compile(optimizer=keras.optimizers.SGD())
+    n = script["BATCH_SIZE"]
+    images = tf.constant(np.random.default_rng(0).uniform(0.3, 0.7, (n, 112, 112, 3)).astype(np.float32))
+    labels = tf.zeros(n, tf.int32)
+    training.optimizer.iterations.assign(4)
+    np.testing.assert_array_equal(training.half_attacked(images, labels), images)
+    training.optimizer.iterations.assign(5)
+    seen = training.half_attacked(images, labels).numpy()
+    np.testing.assert_array_equal(seen[n // 2 :], images[n // 2 :])
+    assert np.all(np.abs(seen[: n // 2] - images[: n // 2]).max(axis=(1, 2, 3)) > 0)
+
+
+def test_the_last_fifth_of_each_class_is_held_out(script, photos):
+    seen, held_out = script["split"]([photos / wnid for wnid in WNIDS])
+    assert [(path.parent.name, path.stem) for path, _ in held_out] == [
+        (w, str(n)) for w in WNIDS for n in range(64, 80)
+    ]
+    assert len(seen) == 128
+    assert not {path for path, _ in seen} & {path for path, _ in held_out}
+    assert [number for _, number in held_out] == [0] * 16 + [1] * 16
 
 
 def test_pictures_are_cropped_and_recoloured_but_stay_pictures(script):
@@ -119,33 +146,63 @@ def run(monkeypatch, capsys, *words):
     return capsys.readouterr().out.splitlines()
 
 
-def test_a_run_leaves_a_network_and_can_be_continued(photos, teacher, tmp_path, monkeypatch, capsys):
-    words = (photos, "--teacher", teacher, "--epsilon", 0.5, "-o", tmp_path / "out", "--epochs")
-    run(monkeypatch, capsys, *words, 1)
+def test_a_run_that_is_stopped_goes_on_and_leaves_a_network(photos, teacher, tmp_path, monkeypatch, capsys):
+    words = (photos, "--teacher", teacher, "--epsilon", 0.5, "-o", tmp_path / "out", "--epochs", 2)
     state = tmp_path / "out" / "state" / "latest.weights.h5"
 
     def steps_done():
         with h5py.File(state) as file:
             return int(file["optimizer/vars/0"][()])
 
+    class StopsAfterOneEpoch(keras.callbacks.BackupAndRestore):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs)
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(keras.callbacks, "BackupAndRestore", StopsAfterOneEpoch)
+        with pytest.raises(KeyboardInterrupt):
+            run(monkeypatch, capsys, *words)
     assert steps_done() == 2
-    first = (tmp_path / "out" / "mini-vgg16.keras").read_bytes()
-    printed = run(monkeypatch, capsys, *words, 2)
+    assert not list((tmp_path / "out").glob("*.keras"))
+    capsys.readouterr()
+
+    printed = run(monkeypatch, capsys, *words)
     assert steps_done() == 4
     assert printed[0] == "2 classes, 128 photographs to train on, 32 held out"
-    assert not any(line.startswith("Epoch 1/") for line in printed)
+    assert [line for line in printed if line.startswith("Epoch")] == ["Epoch 2/2"]
     path = tmp_path / "out" / "mini-vgg16.keras"
     assert printed[-1] == str(path)
-    assert path.read_bytes() != first
     network = sd.load_model(path)
     assert [known.wnid for known in network.class_names] == list(WNIDS)
     assert all(weight.dtype == "float16" for weight in network.keras_model.weights)
     card = path.with_suffix(".md").read_text()
-    assert "128 photographs" in card
-    assert "`teacher`" in card
-    assert "Euclidean norm up to 0.5" in card
-    assert "--epochs 2" in card
+    for words_of_card in (
+        "128 photographs",
+        "`teacher`",
+        "Euclidean norm up to 0.5",
+        "--epochs 2",
+        "may have seen them",
+    ):
+        assert words_of_card in card
     assert card.count("| n0") == 2
+    assert str(tmp_path) not in card
+    with pytest.raises(SystemExit, match=r"another run \(epsilon 0.5, not 0.0\)"):
+        run(monkeypatch, capsys, photos, "--teacher", teacher, "-o", tmp_path / "out", "--epochs", 2)
+
+
+@pytest.mark.parametrize(
+    "wanted", ["folder of photographs for each class", "photographs to train on; expected at least 64"]
+)
+def test_too_few_photographs_are_refused(wanted, photos, tmp_path, monkeypatch, capsys):
+    few = tmp_path / "few"
+    for wnid in WNIDS if "expected" in wanted else WNIDS[:1]:
+        (few / wnid).mkdir(parents=True)
+        for path in sorted((photos / wnid).iterdir())[:10]:
+            (few / wnid / path.name).symlink_to(path)
+    with pytest.raises(SystemExit):
+        run(monkeypatch, capsys, few, "-o", tmp_path / "out")
+    assert wanted in capsys.readouterr().err
 
 
 def test_the_judge_learns_what_a_glance_tells_apart(photos, tmp_path, monkeypatch, capsys):

@@ -14,6 +14,7 @@ from stochdeconv.errors import StochDeconvError
 
 # Command -> (its module, what it does). A module is imported when its command is called: `--help` waits for none of them.
 COMMANDS = {
+    "demo": ("showing", "Do the main job on what ships with the package; ends with report.html."),
     "collect": ("collecting", "Measure the joint statistics of a class's activations."),
     "merge": ("collecting", "Put shards of a collection together: the same as one pass."),
     "inspect": ("collecting", "Show what a file of statistics holds."),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stochdeconv.class_names import file_stem, safe_stem
 from stochdeconv.cli import terminal
 from stochdeconv.cli.terminal import ProgressBar, default
 from stochdeconv.collect import class_of
@@ -222,10 +222,8 @@ def _class_stem(network: ImageModel, source: Path, class_name: str | None) -> st
             if class_name is not None:
                 raise
         else:
-            # ImageNet has two cranes.
-            unique = Counter(name.label for name in network.class_names)[found.label] == 1
-            stem = found.label if unique else f"{found.label} {found.wnid or found.index}"
-    return re.sub(r"[^\w.-]+", "_", stem)
+            return file_stem(found, network.class_names)
+    return safe_stem(stem)
 
 
 def _refuse_existing(path: Path) -> None:
@@ -253,7 +251,9 @@ def merge(
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(metavar="FILE.h5", help="Class statistics.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE.h5", help="Class statistics; mini-vgg16/CLASS.h5 ship with the package.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Run ``stochdeconv inspect``."""
@@ -313,7 +313,9 @@ def describe_statistics(statistics: ClassStatistics) -> dict[str, Any]:
 
 
 def layers(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name of keras.applications, or a .keras file.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="mini-vgg16, a name of keras.applications, or a .keras file.")
+    ],
     weights: terminal.Weights = None,
 ) -> None:
     """Run ``stochdeconv layers``."""

@@ -26,7 +26,13 @@ Output = Annotated[
 
 
 def generate(
-    statistics: Annotated[Path, typer.Argument(metavar="FILE.h5", help="Class statistics, as collect leaves them.")],
+    statistics: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE.h5",
+            help="Class statistics, as collect leaves them; mini-vgg16/CLASS.h5 ship.",
+        ),
+    ],
     output: Output,
     n_images: terminal.NumberOfImages = default(generate_images, "n_images"),
     model: Annotated[

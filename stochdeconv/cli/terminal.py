@@ -24,7 +24,12 @@ EXIT_FAILURE, EXIT_INTERRUPTED = 1, 130
 
 Model = Annotated[
     str,
-    typer.Option("--model", "-m", metavar="MODEL", help="vgg16, another name of keras.applications, or a .keras file."),
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="mini-vgg16, which ships; vgg16 or another name of keras.applications; or a .keras file.",
+    ),
 ]
 Weights = Annotated[
     Path | None,

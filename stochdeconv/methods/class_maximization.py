@@ -58,6 +58,7 @@ class Preset:
 
 
 #: simonyan: Simonyan, Vedaldi & Zisserman 2014. regularised: Yosinski et al. 2015. fourier: Olah, Mordvintsev & Schubert 2017.
+#: The amplitudes give SqueezeNet the weights of 3e-6 and 1e-6 that were chosen for it, see docs/results.
 PRESETS = {
     "simonyan": Preset("pixels", "normalized", learning_rate=0.01, amplitude=40),
     "regularised": Preset("pixels", "normalized", learning_rate=0.03, amplitude=120, blur=1.0, jitter=8, clip=0.5),
@@ -148,8 +149,12 @@ def maximize(
         loss = losses.unit(*parse_unit(model, unit)) * 1.0
     mean_color, grey_levels = _input_origin(model)
     if how.l2 is None:
-        layer = loss.layers[0]
-        how = replace(how, l2=balanced_decay(model, layer, how.amplitude, image_size) if how.amplitude else 0.0)
+        how = replace(how, l2=0.0)
+        if how.amplitude:
+            term = loss.terms[0].term
+            how = replace(
+                how, l2=balanced_decay(model, term.layer, term.position, amplitude=how.amplitude, size=image_size)
+            )
     if how.l2:
         origin = np.asarray(model.preprocess(mean_color[None, None, None]), np.float32)[0, 0, 0]
         loss = loss + how.l2 * regularizers.l2(grey_levels, origin)
@@ -197,17 +202,22 @@ def maximize(
     return result
 
 
-def balanced_decay(model: ImageModel, layer: str, amplitude: float, size: tuple[int, int]) -> float:
+def balanced_decay(
+    model: ImageModel, layer: str, position: tuple[int, int] | None, *, amplitude: float, size: tuple[int, int]
+) -> float:
     """Find the weight of L2 decay that lets pixels move about `amplitude` 8-bit values from the training mean.
 
     Decay pulls a pixel at distance x back with 2 · weight · x; the scores pull with their gradient g. Both are equal at the amplitude
-    for weight = g / (2 · amplitude), where g is the root mean square over pixels, channels of the layer and some starting images.
+    for weight = g / (2 · amplitude), where g is the root mean square over some starting images, the layer's channels and the pixels that
+    move them.
 
     Parameters
     ----------
     model : ImageModel
     layer : str
-        Where the score is: its channels' means over positions are the scores.
+        Where the score is.
+    position : (row, column), optional
+        Scores are the channels' values there; by default their means over positions.
     amplitude : float
         8-bit pixel values.
     size : (height, width)
@@ -216,26 +226,34 @@ def balanced_decay(model: ImageModel, layer: str, amplitude: float, size: tuple[
     Returns
     -------
     float
+        0 where nothing moves the scores.
     """
     from keras import ops
 
     from stochdeconv import backend
 
-    forward = model.forward([layer])
+    forward = model.forward([layer], dtype="auto")
     rng = np.random.default_rng(0)
     color, _ = _input_origin(model)
-    images = color + _START_NOISE * rng.standard_normal((_N_PROBES, *size, 3))
     n_channels = model.layer_shape(layer)[-1]
-    # The squared gradient of a sum with random signs is, on average, the sum of the squared gradients.
-    signs = rng.choice([-1.0, 1.0], (_N_PROBES, n_channels)).astype(np.float32)
 
-    def signed_sum(x):
-        scores = ops.mean(ops.reshape(forward(x)[layer], (_N_PROBES, -1, n_channels)), axis=1)
-        return ops.sum(scores * signs), ops.zeros(())
+    def signed_sum(x, signs):
+        values = forward(x)[layer]
+        if position is not None:
+            values = values[:, position[0], position[1]]
+        return ops.sum(ops.mean(ops.reshape(values, (-1, n_channels)), axis=0) * signs), ops.zeros(())
 
-    _, gradient = backend.value_and_gradient(signed_sum)(ops.convert_to_tensor(images.astype(np.float32)))
-    per_grey_level = ops.convert_to_numpy(gradient).astype(np.float64) / 255
-    return float(np.sqrt((per_grey_level**2).mean() / n_channels) / (2 * amplitude))
+    squares, n_moving = 0.0, 0
+    for _ in range(_N_PROBES):
+        image = color + _START_NOISE * rng.standard_normal((1, *size, 3))
+        # The squared gradient of a sum with random signs is, on average, the sum of the squared gradients.
+        signs = ops.convert_to_tensor(rng.choice([-1.0, 1.0], n_channels).astype(np.float32))
+        start = ops.convert_to_tensor(image.astype(np.float32))
+        _, gradient = backend.value_and_gradient(lambda x, signs=signs: signed_sum(x, signs))(start)
+        per_grey_level = ops.convert_to_numpy(gradient).astype(np.float64) / 255
+        squares += float((per_grey_level**2).sum())
+        n_moving += int(np.count_nonzero(per_grey_level))
+    return float(np.sqrt(squares / max(n_moving, 1) / n_channels)) / (2 * amplitude)
 
 
 def _input_origin(model: ImageModel) -> tuple[np.ndarray, float]:

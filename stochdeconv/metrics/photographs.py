@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +20,8 @@ from stochdeconv.metrics.measurements import Measurements
 #: Ending of such a file; where a folder of photographs is expected, it tells the two apart.
 SUFFIX = ".npz"
 _FORMAT, _FORMAT_VERSION = "stochdeconv-photographs", 1
-# Half the size, and digits no figure has; what may be larger than float16 can say, or is read at full precision, stays as it is.
-_HALF = frozenset({"features", "cams", "gradients", "colors"})
+# Half the size, and digits no figure has. Features stay as they are: what is a copy is told by their last digits.
+_HALF = frozenset({"cams", "gradients", "colors"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +35,21 @@ class MeasuredPhotographs:
         (height, width) every photograph was brought to first: that of the images they can be compared with.
     judge_name, judge_hash : str
         The judge and the hash of its weights.
+    judge_preprocessing : mapping
+        Its input convention, in the form of the sidecar file.
     """
 
     classes: Mapping[ClassKey, Measurements]
     size: tuple[int, int]
     judge_name: str
     judge_hash: str
+    judge_preprocessing: Mapping[str, Any]
+
+    @classmethod
+    def by(cls, judge: Judge, classes: Mapping[ClassKey, Measurements], size: tuple[int, int]) -> MeasuredPhotographs:
+        """Put together what a judge measured."""
+        model = judge.model
+        return cls(classes, tuple(size), model.name, model.weights_hash, dict(model.preprocessing))
 
     def of(self, class_key: ClassKey) -> Measurements:
         """Find the photographs of a class.
@@ -54,7 +63,10 @@ class MeasuredPhotographs:
             if class_key.matches(key):
                 return measurements
         held = ", ".join(key.title for key in self.classes)
-        raise InputError(f"there are no measured photographs of '{class_key.title}'; there are those of {held}")
+        raise InputError(
+            f"there are no measured photographs of '{class_key.title}', only of {held or 'nothing'}: leave the class out, or measure "
+            "photographs of it too (scripts/measure_photographs.py)"
+        )
 
     def require(self, judge: Judge, size: tuple[int, int]) -> None:
         """Raise InputError unless they were measured by this judge, at the size of the images."""
@@ -62,6 +74,12 @@ class MeasuredPhotographs:
             raise InputError(
                 f"the photographs were measured by the judge '{self.judge_name}' (weights {self.judge_hash[:12]}…), not by "
                 f"'{judge.model.name}' ({judge.model.weights_hash[:12]}…): take that judge, or measure them anew "
+                "(scripts/measure_photographs.py)"
+            )
+        if dict(judge.model.preprocessing) != dict(self.judge_preprocessing):
+            raise InputError(
+                f"the photographs were measured with the input convention {dict(self.judge_preprocessing)}, but the judge "
+                f"'{judge.model.name}' now has {dict(judge.model.preprocessing)}: put its sidecar right, or measure them anew "
                 "(scripts/measure_photographs.py)"
             )
         if tuple(size) != tuple(self.size):
@@ -75,9 +93,16 @@ class MeasuredPhotographs:
         header = {
             "format": _FORMAT,
             "format_version": _FORMAT_VERSION,
-            "judge": {"name": self.judge_name, "weights_hash": self.judge_hash},
+            "judge": {
+                "name": self.judge_name,
+                "weights_hash": self.judge_hash,
+                "preprocessing": dict(self.judge_preprocessing),
+            },
             "size": list(self.size),
-            "classes": [{"wnid": key.wnid, "label": key.label, "n": len(of)} for key, of in self.classes.items()],
+            "classes": [
+                {"wnid": key.wnid, "label": key.label, "n": len(of), "has_cams": of.cams is not None}
+                for key, of in self.classes.items()
+            ],
         }
         arrays = {"header": np.array(json.dumps(header))}
         for number, measurements in enumerate(self.classes.values()):
@@ -118,10 +143,18 @@ def load_photographs(path: str | Path) -> MeasuredPhotographs:
                 found = {
                     spec.name: file[f"{number:03d}/{spec.name}"].astype(np.float32)
                     for spec in fields(Measurements)
-                    if spec.name != "cams" or f"{number:03d}/cams" in file
+                    if spec.name != "cams" or known["has_cams"]
                 }
+                for name, values in found.items():
+                    if len(values) != known["n"]:
+                        raise ValueError(f"'{name}' of '{known['label']}' has {len(values)} rows, not {known['n']}")
                 classes[ClassKey(known["wnid"], known["label"])] = Measurements(**{"cams": None, **found})
             judge = header["judge"]
-            return MeasuredPhotographs(classes, tuple(header["size"]), judge["name"], judge["weights_hash"])
-    except (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+            return MeasuredPhotographs(
+                classes, tuple(header["size"]), judge["name"], judge["weights_hash"], judge["preprocessing"]
+            )
+    except FileFormatError:
+        raise
+    # Of a damaged array NumPy's reader raises whatever its parts do, from zlib.error to TokenError.
+    except Exception as error:
         raise FileFormatError(f"'{path}' is no file of measured photographs: {error}") from error

@@ -1,0 +1,80 @@
+"""Draw the sheets of what ships: all ten classes as mini-vgg16 sees them, nothing picked.
+
+Seeds 0 to 3 of every class, ours (bootstrap) and Simonyan's class neuron, as many steps. OUTPUT/mini-vgg16.png: a row a class, ours left,
+Simonyan right. OUTPUT/first_screen.png: a column a class, Simonyan above (seed 0), ours below (seeds 0 and 1). Runs that are finished are
+not made again.
+
+    python scripts/draw_sheets.py -o out/sheets
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+import stochdeconv as sd
+from stochdeconv.class_names import file_stem
+from stochdeconv.demo import NETWORK
+from stochdeconv.images import contact_sheet, load_image, save_png
+from stochdeconv.run_folder import RECORD, read_record
+from stochdeconv.shipped import shipped_file
+
+
+def main() -> None:
+    """Make the images that are missing, and draw the sheets."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("-n", "--n-images", type=int, default=4)
+    parser.add_argument("--n-steps", type=int, default=256)
+    parser.add_argument("--sampler", default="bootstrap")
+    arguments = parser.parse_args()
+
+    model = sd.load_model(NETWORK)
+    how = {"n_images": arguments.n_images, "n_steps": arguments.n_steps}
+    ours, simonyan = [], []
+    for found in model.class_names:
+        path = shipped_file(NETWORK, f"{file_stem(found, model.class_names)}.h5")
+        statistics = sd.load_statistics(path)
+        for name, images in ((arguments.sampler, ours), ("simonyan", simonyan)):
+            folder = arguments.output / name / path.stem
+            known = None if name == "simonyan" else statistics.hash()
+            if not is_made(folder, model.weights_hash, known, **how):
+                if name == "simonyan":
+                    result = sd.maximize(model, found.index, preset=name, **how)
+                else:
+                    result = sd.generate(model, statistics, sampler=name, **how)
+                result.save(folder, overwrite=True)
+            images.append([load_image(file) for file in sorted(folder.glob("image_*.png"))])
+        print(path.stem, flush=True)
+
+    rows = [left + right for left, right in zip(ours, simonyan, strict=True)]
+    draw(arguments.output / "mini-vgg16.png", rows)
+    seeds = [
+        [images[0] for images in simonyan],
+        *([images[seed] for images in ours] for seed in range(min(2, arguments.n_images))),
+    ]
+    draw(arguments.output / "first_screen.png", seeds)
+
+
+def is_made(folder: Path, weights_hash: str, statistics_hash: str | None, *, n_images: int, n_steps: int) -> bool:
+    """Tell whether a run of this very network, statistics and length is there."""
+    if not (folder / RECORD).exists():
+        return False
+    record = read_record(folder)
+    found = (
+        record["model"]["weights_hash"],
+        record["statistics_hash"],
+        record["n_images"],
+        record["settings"]["n_steps"],
+    )
+    return record["complete"] and found == (weights_hash, statistics_hash, n_images, n_steps)
+
+
+def draw(path: Path, rows: list[list[np.ndarray]]) -> None:
+    """Save rows of images as one picture."""
+    save_png(path, contact_sheet(np.stack([image for row in rows for image in row]), columns=len(rows[0])))
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""The main job on what ships with the package: statistics, sampled images, baselines, and the report that compares them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stochdeconv.errors import ExistingOutputError
+from stochdeconv.methods.class_maximization import PRESETS
+from stochdeconv.shipped import HELD_OUT, NETWORKS, shipped_file
+
+if TYPE_CHECKING:
+    from stochdeconv.models import ImageModel
+    from stochdeconv.optimize import Step
+
+NETWORK, JUDGE = NETWORKS
+CLASSES = ("church", "English springer", "golf ball")
+SAMPLERS = ("bootstrap", "chain")
+#: Photographs that come with scikit-learn; crops of them are what the demo collects on.
+PHOTOGRAPHS = ("china.jpg", "flower.jpg")
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much the demo does.
+
+    Attributes
+    ----------
+    n_images : int
+        Images of each class, by each method.
+    n_steps : int
+        Steps of each method.
+    n_crops : int
+        Crops of each photograph that are collected on.
+    """
+
+    n_images: int
+    n_steps: int
+    n_crops: int
+
+
+FULL, QUICK = Effort(n_images=4, n_steps=128, n_crops=32), Effort(n_images=2, n_steps=40, n_crops=8)
+
+_CROPS = "crops"
+Progress = Callable[[int, int, str], None]
+
+
+def demo(
+    output: str | Path,
+    *,
+    quick: bool = False,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Do the main job once, with the network, judge and statistics that ship; no download, no network access.
+
+    Statistics are collected for real on crops of the two photographs that come with scikit-learn. Those that the images are made
+    from ship with the package: ten classes, some 750 photographs each. Ours and Simonyan-style baselines get equal numbers of
+    images and steps, and are compared with what the judge measured of photographs that no statistics have seen.
+
+    Parameters
+    ----------
+    output : path
+        Folder: ``crops`` and their ``crops.h5``, ``SAMPLER/CLASS`` and ``PRESET/CLASS`` run folders, ``metrics.json`` and ``report.html``.
+    quick : bool
+        Fewer images and steps: enough to see that everything works, too few for good pictures.
+    seed : int
+    overwrite : bool
+        Replace an earlier demo.
+    progress : callable, optional
+        ``progress(done, total, message)``.
+
+    Returns
+    -------
+    dict
+        The content of metrics.json.
+
+    Raises
+    ------
+    ExistingOutputError
+        The folder holds an earlier demo, or a part of one.
+    KeyboardInterrupt
+        On Ctrl-C; what was made until then stays.
+    """
+    from stochdeconv.class_names import file_stem
+    from stochdeconv.compare import compare
+    from stochdeconv.generate import generate
+    from stochdeconv.methods.class_maximization import maximize
+    from stochdeconv.models import load_model
+    from stochdeconv.run_folder import RunInterrupted
+    from stochdeconv.statistics_file import load_statistics
+
+    output, effort = Path(output), QUICK if quick else FULL
+    _make_room(output, overwrite=overwrite)
+    n_runs = len(CLASSES) * (len(SAMPLERS) + len(PRESETS))
+    n_all = (n_runs + 1) * effort.n_steps
+    done = 0
+
+    def say(message: str, part: float = 0.0) -> None:
+        if progress is not None:
+            progress(done + round(part * effort.n_steps), n_all, message)
+
+    say(f"loading {NETWORK}")
+    model = load_model(NETWORK)
+    say(f"collecting statistics on crops of {' and '.join(PHOTOGRAPHS)}, which come with scikit-learn")
+    _collect_crops(model, output, effort.n_crops, seed=seed)
+
+    folders: dict[str, list[Path]] = {name: [] for name in (*SAMPLERS, *PRESETS)}
+    how = {"n_images": effort.n_images, "n_steps": effort.n_steps, "seed": seed}
+    for class_name in CLASSES:
+        stem = file_stem(model.find_class(class_name), model.class_names)
+        statistics = load_statistics(f"{NETWORK}/{stem}.h5")
+        for name, finished in folders.items():
+            asked = f"sampled by {name}" if name in SAMPLERS else f"class neuron maximised, {name}"
+
+            def on_step(step: Step, asked: str = f"{class_name}: {asked}") -> None:
+                say(f"{asked}, step {step.step} of {step.n_steps}", step.step / step.n_steps)
+
+            try:
+                if name in SAMPLERS:
+                    result = generate(model, statistics, sampler=name, callback=on_step, **how)
+                else:
+                    result = maximize(model, class_name, preset=name, callback=on_step, **how)
+            except RunInterrupted as interrupt:
+                interrupt.result.save(output / name / stem, overwrite=overwrite)
+                raise
+            finished.append(result.save(output / name / stem, overwrite=overwrite))
+            done += effort.n_steps
+
+    def on_picture(n_done: int, n_pictures: int, message: str) -> None:
+        say(f"comparing: {message}", n_done / n_pictures)
+
+    return compare(
+        folders,
+        real=shipped_file(HELD_OUT),
+        judge=load_model(JUDGE),
+        output=output,
+        seed=seed,
+        progress=on_picture,
+    )
+
+
+def _make_room(output: Path, *, overwrite: bool) -> None:
+    """Raise where there is an earlier demo, or take its report and crops away; its runs are replaced one by one."""
+    from stochdeconv.compare import METRICS, REPORT
+
+    if output.exists() and not output.is_dir():
+        raise ExistingOutputError(f"'{output}' is a file; the demo writes a folder; choose another with -o")
+    names = [REPORT, METRICS, _CROPS, f"{_CROPS}.h5", *SAMPLERS, *PRESETS]
+    found = [name for name in names if (output / name).exists()]
+    if found and not overwrite:
+        raise ExistingOutputError(
+            f"'{output}' already holds an earlier demo ({', '.join(found)}); choose another folder with -o, or "
+            "pass --overwrite"
+        )
+    for old in (REPORT, METRICS, f"{_CROPS}.h5"):
+        (output / old).unlink(missing_ok=True)
+    for photograph in PHOTOGRAPHS:
+        for crop in (output / _CROPS).glob(f"{Path(photograph).stem}_*.png"):
+            crop.unlink()
+
+
+def _collect_crops(model: ImageModel, output: Path, n_crops: int, *, seed: int) -> None:
+    """Collect the statistics of random square crops of scikit-learn's photographs."""
+    from sklearn.datasets import load_sample_image
+
+    from stochdeconv.collect import collect
+    from stochdeconv.images import save_png
+    from stochdeconv.statistics_file import save_statistics
+
+    rng = np.random.default_rng(seed)
+    paths = []
+    for name in PHOTOGRAPHS:
+        photograph = load_sample_image(name)
+        height, width = photograph.shape[:2]
+        for number in range(n_crops):
+            side = int(rng.integers(height // 4, height // 2))
+            top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
+            path = output / _CROPS / f"{Path(name).stem}_{number:02d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_png(path, photograph[top : top + side, left : left + side] / np.float32(255))
+            paths.append(path)
+    # As many components as the few crops can carry.
+    statistics = collect(model, paths, n_components=n_crops // 2, layout_size=model.input_size[0] // 16)
+    save_statistics(statistics, output / f"{_CROPS}.h5")

@@ -1,0 +1,156 @@
+"""`stochdeconv demo`: the main job on what ships, without a network connection of any kind."""
+
+import json
+import socket
+from importlib import import_module
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from stochdeconv import demo as demo_module
+from stochdeconv.cli import app
+from stochdeconv.errors import ExistingOutputError
+from stochdeconv.images import load_image
+from stochdeconv.optimize import Step
+from stochdeconv.run_folder import RunInterrupted, RunResult
+from stochdeconv.statistics_file import load_statistics
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """One quick demo, in an empty working folder, with every socket refused."""
+    patch = pytest.MonkeyPatch()
+    folder = tmp_path_factory.mktemp("demo")
+
+    def refuse(*_, **__):
+        raise AssertionError("the demo asked for a network connection")
+
+    with patch.context() as blocked:
+        blocked.chdir(folder)
+        for name in ("socket", "create_connection", "getaddrinfo", "socketpair"):
+            blocked.setattr(socket, name, refuse)
+        result = CliRunner().invoke(app, ["demo", "--quick"])
+    assert result.exit_code == 0, result.output
+    return folder / "out" / "demo", result.stdout
+
+
+def test_it_ends_with_the_report(done):
+    output, printed = done
+    lines = printed.splitlines()
+    assert lines[-1] == "out/demo/report.html"
+    assert "scikit-learn" in lines[0]
+    page = (output / "report.html").read_text()
+    assert "church, English springer, golf ball" in page
+    assert "no picture to show" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_every_figure_has_its_real_side(done):
+    metrics = json.loads((done[0] / "metrics.json").read_text())
+    assert list(metrics["contestants"]) == ["bootstrap", "chain", "simonyan", "regularised", "fourier"]
+    assert metrics["judge"]["name"] == "mini-resnet"
+    for row in (*metrics["contestants"].values(), metrics["real"]):
+        assert row["n"] == 3 * demo_module.QUICK.n_images
+        for key in ("judge_top1", "kid", "coverage", "cam_peaks", "spectrum_slope", "color_distance"):
+            assert row[key]["value"] is not None
+    assert metrics["real"]["judge_top1"]["value"] > 0.5
+    assert [one["n_real"] > 150 for one in metrics["classes"].values()] == [True] * 3
+
+
+def test_images_are_of_all_classes_and_differ(done):
+    effort = demo_module.QUICK
+    for name in (*demo_module.SAMPLERS, *demo_module.PRESETS):
+        seen = []
+        for stem in ("church", "English_springer", "golf_ball"):
+            folder = done[0] / name / stem
+            record = json.loads((folder / "run.json").read_text())
+            assert record["class"]["label"] == stem.replace("_", " ")
+            assert record["settings"]["n_steps"] == effort.n_steps
+            assert record["model"]["source"] == "mini-vgg16"
+            seen += [load_image(path) for path in sorted(folder.glob("image_*.png"))]
+        assert len(seen) == 3 * effort.n_images
+        differences = [np.abs(a - b).mean() for i, a in enumerate(seen) for b in seen[:i]]
+        assert min(differences) > 1e-4
+
+
+def test_statistics_are_collected_here(done):
+    statistics = load_statistics(done[0] / "crops.h5")
+    assert statistics.n_images == 2 * demo_module.QUICK.n_crops
+    assert {name.split("_")[0] for name in statistics.image_names} == {"china", "flower"}
+
+
+@pytest.fixture
+def quick_stand_ins(monkeypatch, tmp_path):
+    """Replace what takes time: runs and comparison only leave their files, and say what they were asked."""
+    asked = []
+
+    def stand_in(command):
+        def make(model, what, *, n_images, n_steps, seed, callback, **how):
+            asked.append((command, how))
+            callback(Step(n_steps // 2, n_steps, {}, None))
+            callback(Step(n_steps, n_steps, {}, None))
+            record = {"command": command, "class": None, "n_images": 1, "complete": True}
+            return RunResult(np.zeros((1, 4, 4, 3), np.float32), [], record)
+
+        return make
+
+    def compared(contestants, *, output, progress, **_):
+        asked.append(("compare", list(contestants)))
+        progress(1, 2, "half of it")
+        progress(2, 2, "all of it")
+        (output / "report.html").write_text("new")
+        return {"contestants": {}}
+
+    monkeypatch.setattr(import_module("stochdeconv.generate"), "generate", stand_in("generate"))
+    monkeypatch.setattr(import_module("stochdeconv.methods.class_maximization"), "maximize", stand_in("maximize"))
+    monkeypatch.setattr(import_module("stochdeconv.compare"), "compare", compared)
+    return asked
+
+
+def test_progress_rises_to_its_total(quick_stand_ins, tmp_path):
+    calls = []
+    demo_module.demo(tmp_path / "out", quick=True, progress=lambda *call: calls.append(call))
+    done, totals, messages = zip(*calls, strict=True)
+    assert len(set(totals)) == 1
+    assert list(done) == sorted(done)
+    assert (done[0], done[-1]) == (0, totals[0])
+    assert any("scikit-learn" in message for message in messages)
+    assert [command for command, _ in quick_stand_ins] == (["generate"] * 2 + ["maximize"] * 3) * 3 + ["compare"]
+
+
+def test_a_part_of_a_demo_is_refused_at_once_and_replaced_when_told(quick_stand_ins, tmp_path):
+    output = tmp_path / "out"
+    for name in ("crops", "chain"):
+        (output / name).mkdir(parents=True)
+        with pytest.raises(ExistingOutputError, match=rf"earlier demo \({name}\)"):
+            demo_module.demo(output, quick=True)
+        (output / name).rename(tmp_path / name)
+    assert not quick_stand_ins
+    demo_module.demo(output, quick=True)
+    (output / "crops" / "china_99.png").write_bytes(b"an old crop")
+    (output / "crops" / "mine.png").write_bytes(b"not the demo's")
+    (output / "report.html").write_text("old")
+
+    def interrupted(*_, **__):
+        assert not (output / "report.html").exists()
+        record = {"command": "generate", "complete": False}
+        raise RunInterrupted(RunResult(np.ones((1, 4, 4, 3), np.float32), [], record))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(import_module("stochdeconv.generate"), "generate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            demo_module.demo(output, quick=True, overwrite=True)
+    assert not (output / "crops" / "china_99.png").exists()
+    assert (output / "crops" / "mine.png").exists()
+    # What had been made of the run is kept.
+    assert json.loads((output / "bootstrap" / "church" / "run.json").read_text())["complete"] is False
+
+
+def test_an_earlier_demo_is_kept_unless_told_otherwise(done, monkeypatch):
+    monkeypatch.chdir(done[0].parents[1])
+    before = (done[0] / "report.html").read_bytes()
+    result = CliRunner().invoke(app, ["demo", "--quick"])
+    assert result.exit_code == 1
+    assert "--overwrite" in result.stderr
+    assert (done[0] / "report.html").read_bytes() == before
