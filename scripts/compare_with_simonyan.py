@@ -3,7 +3,7 @@
 The last fifth of each class's photographs (sorted by name) is held out: the statistics never see it, and the images are compared with
 it. The judge is another network than the one that makes the images. Images use the seeds 0, 1, 2, …; nothing is picked. What is
 finished is not made again, so the run can be stopped and continued. CLASS.png shows all images of a class: a row a preset, then a
-row a sampler.
+row a sampler. overview.png shows the first of every class: a row of `simonyan`, then two of `bootstrap`.
 
     python scripts/compare_with_simonyan.py photos/church -m vgg16 --judge mobilenet -o out/church
     python scripts/compare_with_simonyan.py n03028079 n02102040 -m squeezenet.keras --judge mobilenet.keras -o out -n 4 --n-steps 128
@@ -51,7 +51,11 @@ def main() -> None:
             else:
                 result = sd.maximize(model, name, preset=contestant, **how)
             print(result.save(run) / "contact_sheet.png", flush=True)
-        save_sheet(output / f"{name}.png", [found[-1] for found in runs.values()])
+        save_sheet(output / f"{name}.png", [images_of(found[-1]) for found in runs.values()])
+    n = max(1, min(3, arguments.n_images // 2))
+    places = (("simonyan", 0), ("bootstrap", 0), ("bootstrap", n))
+    rows = [[image for run in runs[name] for image in images_of(run)[first : first + n]] for name, first in places]
+    save_sheet(output / "overview.png", rows)
 
     judge = sd.load_model(arguments.judge)
     metrics = sd.compare(
@@ -64,11 +68,15 @@ def main() -> None:
     print(output / "report" / "report.html")
 
 
-def save_sheet(path: Path, runs: list[Path]) -> None:
-    """Put all images of a class on one sheet at half their size, a row a contestant."""
-    images = [load_image(image, None) for run in runs for image in sorted(run.glob("image_*.png"))]
-    half = [resize(image, (image.shape[0] // 2, image.shape[1] // 2)) for image in images]
-    save_png(path, contact_sheet(np.stack(half), columns=len(images) // len(runs)))
+def images_of(run: Path) -> list[np.ndarray]:
+    """Images of a run, at half their size."""
+    images = [load_image(path) for path in sorted(run.glob("image_*.png"))]
+    return [resize(image, (image.shape[0] // 2, image.shape[1] // 2)) for image in images]
+
+
+def save_sheet(path: Path, rows: list[list[np.ndarray]]) -> None:
+    """Put rows of images on one sheet."""
+    save_png(path, contact_sheet(np.stack([image for row in rows for image in row]), columns=len(rows[0])))
 
 
 def split(folder: Path, output: Path) -> None:

@@ -107,20 +107,23 @@ def test_compare_with_simonyan(made, tmp_path, monkeypatch, capsys):
     assert Path(printed[-1]).is_file()
     metrics = json.loads((tmp_path / "out/report/metrics.json").read_text())
     assert metrics["settings"]["train"].endswith("train")
+    assert Image.open(tmp_path / "out" / "overview.png").size == (1 * (16 + 4) + 4, 3 * (16 + 4) + 4)
     # What is finished is not made again.
     again = run(monkeypatch, capsys, "compare_with_simonyan.py", *words)
     assert not [line for line in again if line.endswith("contact_sheet.png")]
 
 
-def test_sheets_of_what_ships(tmp_path, monkeypatch, capsys):
+def test_the_sheet_of_what_ships(tmp_path, monkeypatch, capsys):
     words = ("-o", tmp_path, "-n", 1, "--n-steps", 2)
-    printed = run(monkeypatch, capsys, "draw_sheets.py", *words)
+    printed = run(monkeypatch, capsys, "draw_sheet.py", *words)
     assert printed[:3] == ["tench", "English_springer", "cassette_player"]
-    assert printed[-2:] == [str(tmp_path / name) for name in ("mini-vgg16.png", "first_screen.png")]
-    sheets = [Image.open(path).size for path in printed[-2:]]
-    # Ten classes below each other, and beside each other; two pictures of each.
-    assert sheets[0][1] > 4 * sheets[0][0]
-    assert sheets[1][0] > 4 * sheets[1][1]
+    assert printed[-1] == str(tmp_path / "mini-vgg16.png")
+    width, height = Image.open(printed[-1]).size
+    assert height > 4 * width  # ten classes below each other, two pictures of each
     before = (tmp_path / "mini-vgg16.png").read_bytes()
-    run(monkeypatch, capsys, "draw_sheets.py", *words)
+    run(monkeypatch, capsys, "draw_sheet.py", *words)
     assert (tmp_path / "mini-vgg16.png").read_bytes() == before
+    # A run of another length is made anew.
+    assert json.loads((tmp_path / "simonyan/tench/run.json").read_text())["settings"]["n_steps"] == 2
+    run(monkeypatch, capsys, "draw_sheet.py", *words[:-1], 3)
+    assert json.loads((tmp_path / "simonyan/tench/run.json").read_text())["settings"]["n_steps"] == 3

@@ -1,10 +1,9 @@
-"""Draw the sheets of what ships: all ten classes as mini-vgg16 sees them, nothing picked.
+"""Draw the sheet of what ships: all ten classes as mini-vgg16 sees them, nothing picked.
 
-Seeds 0 to 3 of every class, ours (bootstrap) and Simonyan's class neuron, as many steps. OUTPUT/mini-vgg16.png: a row a class, ours left,
-Simonyan right. OUTPUT/first_screen.png: a column a class, Simonyan above (seed 0), ours below (seeds 0 and 1). Runs that are finished are
-not made again.
+Seeds 0 to 3 of every class: ours on the left, Simonyan's class neuron on the right, as many steps. Runs that are finished are not made
+again.
 
-    python scripts/draw_sheets.py -o out/sheets
+    python scripts/draw_sheet.py -o out/sheet
 """
 
 import argparse
@@ -21,7 +20,7 @@ from stochdeconv.shipped import shipped_file
 
 
 def main() -> None:
-    """Make the images that are missing, and draw the sheets."""
+    """Make the images that are missing, and draw the sheet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("-n", "--n-images", type=int, default=4)
@@ -47,13 +46,10 @@ def main() -> None:
             images.append([load_image(file) for file in sorted(folder.glob("image_*.png"))])
         print(path.stem, flush=True)
 
-    rows = [left + right for left, right in zip(ours, simonyan, strict=True)]
-    draw(arguments.output / "mini-vgg16.png", rows)
-    seeds = [
-        [images[0] for images in simonyan],
-        *([images[seed] for images in ours] for seed in range(min(2, arguments.n_images))),
-    ]
-    draw(arguments.output / "first_screen.png", seeds)
+    images = [image for left, right in zip(ours, simonyan, strict=True) for image in left + right]
+    sheet = arguments.output / "mini-vgg16.png"
+    save_png(sheet, contact_sheet(np.stack(images), columns=2 * arguments.n_images))
+    print(sheet)
 
 
 def is_made(folder: Path, weights_hash: str, statistics_hash: str | None, *, n_images: int, n_steps: int) -> bool:
@@ -68,12 +64,6 @@ def is_made(folder: Path, weights_hash: str, statistics_hash: str | None, *, n_i
         record["settings"]["n_steps"],
     )
     return record["complete"] and found == (weights_hash, statistics_hash, n_images, n_steps)
-
-
-def draw(path: Path, rows: list[list[np.ndarray]]) -> None:
-    """Save rows of images as one picture."""
-    save_png(path, contact_sheet(np.stack([image for row in rows for image in row]), columns=len(rows[0])))
-    print(path)
 
 
 if __name__ == "__main__":
