@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import stochdeconv as sd
+from stochdeconv.images import load_image
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
@@ -107,7 +108,8 @@ def test_compare_with_simonyan(made, tmp_path, monkeypatch, capsys):
     assert Path(printed[-1]).is_file()
     metrics = json.loads((tmp_path / "out/report/metrics.json").read_text())
     assert metrics["settings"]["train"].endswith("train")
-    assert Image.open(tmp_path / "out" / "overview.png").size == (1 * (16 + 4) + 4, 3 * (16 + 4) + 4)
+    # One image of the one class beside each other, three rows, at half their size.
+    assert load_image(tmp_path / "out" / "overview.png").shape == (3 * (16 + 4) + 4, 1 * (16 + 4) + 4, 3)
     # What is finished is not made again.
     again = run(monkeypatch, capsys, "compare_with_simonyan.py", *words)
     assert not [line for line in again if line.endswith("contact_sheet.png")]
@@ -118,7 +120,7 @@ def test_the_sheet_of_what_ships(tmp_path, monkeypatch, capsys):
     printed = run(monkeypatch, capsys, "draw_sheet.py", *words)
     assert printed[:3] == ["tench", "English_springer", "cassette_player"]
     assert printed[-1] == str(tmp_path / "mini-vgg16.png")
-    width, height = Image.open(printed[-1]).size
+    height, width = load_image(printed[-1]).shape[:2]
     assert height > 4 * width  # ten classes below each other, two pictures of each
     before = (tmp_path / "mini-vgg16.png").read_bytes()
     run(monkeypatch, capsys, "draw_sheet.py", *words)
