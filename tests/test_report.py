@@ -82,7 +82,7 @@ def page_of(folder, names=("ours", AWKWARD, LONG, "simonyan"), n_pictures=3):
     key = ClassKey("n00000001", "English springer")
     measured = [
         {
-            "entry": SimpleNamespace(class_key=key, real=paths),
+            "entry": SimpleNamespace(class_key=key, n_real=len(paths)),
             "size": (24, 24),
             "rows": dict.fromkeys([*names, "real"], row),
         }
