@@ -25,6 +25,8 @@ from stochdeconv.metrics.measurements import measure
 
 SHOWN = ("judge_top1", "judge_top5", "kid", "density", "coverage", "pairwise_distance", "spectrum_slope")
 
+# Larger views and more of the class: what pictures of 112 x 112 were better with, together with more smoothness.
+SMALL_PICTURES = {"scale": 0.1, "rotate": 5.0, "jitter": 6, "class_term": 3.0}
 # Row -> (command, its arguments). What a row of `generate` does not name is the default.
 OURS = {
     "default": {},
@@ -49,6 +51,8 @@ OURS = {
     "jitter-0": {"recipe": {"jitter": 0}},
     "jitter-8": {"recipe": {"jitter": 8}},
     "views": {"recipe": {"scale": 0.05, "rotate": 3.0}},
+    "small-pictures-60": {"recipe": {**SMALL_PICTURES, "total_variation": 60.0}},
+    "small-pictures-200": {"recipe": {**SMALL_PICTURES, "total_variation": 200.0}},
     "decay": {"recipe": {"decay": True}},
     "deepest-first": {"recipe": {"order": "deepest-first"}},
     "pixels": {"recipe": {"parameterization": "pixels", "learning_rate": 0.02}},
