@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import stochdeconv as sd
+from stochdeconv.class_names import file_stem
 from stochdeconv.generate import Recipe
 from stochdeconv.images import find_images, hold_out, write_atomically
 from stochdeconv.metrics.figures import FIGURE_KEYS, Reference, measure_figures
@@ -101,6 +102,11 @@ def main() -> None:
     parser.add_argument("-n", "--n-images", type=int, default=8)
     parser.add_argument("--n-steps", type=int, default=128)
     parser.add_argument("--n-components", type=int, default=64)
+    parser.add_argument(
+        "--statistics",
+        type=Path,
+        help="folder of finished statistics, CLASS.h5, instead of collecting: those that ship",
+    )
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
 
@@ -120,6 +126,8 @@ def main() -> None:
 
 def statistics_of(arguments: argparse.Namespace, model, name: str):
     """Statistics of a class, collected where they are not there yet."""
+    if arguments.statistics is not None:
+        return sd.load_statistics(arguments.statistics / f"{file_stem(model.find_class(name), model.class_names)}.h5")
     path = arguments.work / f"{model.name}_{name}_{arguments.n_components}.h5"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,14 +10,17 @@ row a sampler. overview.png shows the first of every class: a row of `simonyan`,
 """
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 import stochdeconv as sd
+from stochdeconv.generate import Recipe
 from stochdeconv.images import contact_sheet, find_images, hold_out, load_image, resize, save_png
+from stochdeconv.methods.class_maximization import PRESETS
+from stochdeconv.run_folder import RECORD, read_record
 
-PRESETS = ("simonyan", "regularised", "fourier")
 SAMPLERS = ("chain", "joint", "bootstrap")
 
 
@@ -44,13 +47,13 @@ def main() -> None:
         for contestant, finished in runs.items():
             run = output / contestant / name
             finished.append(run)
-            if (run / "run.json").exists():
+            if is_made(run, model, contestant, None if contestant in PRESETS else statistics.hash(), how):
                 continue
             if contestant in SAMPLERS:
                 result = sd.generate(model, statistics, sampler=contestant, **how)
             else:
                 result = sd.maximize(model, name, preset=contestant, **how)
-            print(result.save(run) / "contact_sheet.png", flush=True)
+            print(result.save(run, overwrite=True) / "contact_sheet.png", flush=True)
         save_sheet(output / f"{name}.png", [images_of(found[-1]) for found in runs.values()])
     n = max(1, min(3, arguments.n_images // 2))
     places = (("simonyan", 0), ("bootstrap", 0), ("bootstrap", n))
@@ -66,6 +69,24 @@ def main() -> None:
         told = "  ".join(f"{key} {'-' if value is None else format(value, '.3g')}" for key, value in values.items())
         print(f"{name:12} {told}")
     print(output / "report" / "report.html")
+
+
+def is_made(run: Path, model, contestant: str, statistics_hash: str | None, how: dict[str, int]) -> bool:
+    """Tell whether a finished run is there that was made as it would be made now."""
+    if not (run / RECORD).exists():
+        return False
+    record = read_record(run)
+    settings = record["settings"]
+    # What a preset leaves open (the weight of its decay) is found from the network.
+    defaults = vars(PRESETS[contestant]) if contestant in PRESETS else {"recipe": asdict(Recipe())}
+    wanted = {key: value for key, value in defaults.items() if value is not None} | {"n_steps": how["n_steps"]}
+    return (
+        record["complete"]
+        and record["model"]["weights_hash"] == model.weights_hash
+        and record["statistics_hash"] == statistics_hash
+        and (record["n_images"], record["seed"]) == (how["n_images"], how["seed"])
+        and all(settings.get(key) == value for key, value in wanted.items())
+    )
 
 
 def images_of(run: Path) -> list[np.ndarray]:

@@ -1,7 +1,6 @@
 """Draw the sheet of what ships: all ten classes as mini-vgg16 sees them, nothing picked.
 
-Seeds 0 to 3 of every class: ours on the left, Simonyan's class neuron on the right, as many steps. Runs that are finished are not made
-again.
+Seeds 0 to 3 of every class: ours on the left, Simonyan's class neuron on the right, as many steps.
 
     python scripts/draw_sheet.py -o out/sheet
 """
@@ -13,14 +12,12 @@ import numpy as np
 
 import stochdeconv as sd
 from stochdeconv.class_names import file_stem
-from stochdeconv.demo import NETWORK
 from stochdeconv.images import contact_sheet, load_image, save_png
-from stochdeconv.run_folder import RECORD, read_record
-from stochdeconv.shipped import shipped_file
+from stochdeconv.shipped import NETWORK, shipped_file
 
 
 def main() -> None:
-    """Make the images that are missing, and draw the sheet."""
+    """Make the images and draw the sheet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("-n", "--n-images", type=int, default=4)
@@ -36,13 +33,11 @@ def main() -> None:
         statistics = sd.load_statistics(path)
         for name, images in ((arguments.sampler, ours), ("simonyan", simonyan)):
             folder = arguments.output / name / path.stem
-            known = None if name == "simonyan" else statistics.hash()
-            if not is_made(folder, model.weights_hash, known, **how):
-                if name == "simonyan":
-                    result = sd.maximize(model, found.index, preset=name, **how)
-                else:
-                    result = sd.generate(model, statistics, sampler=name, **how)
-                result.save(folder, overwrite=True)
+            if name == "simonyan":
+                result = sd.maximize(model, found.index, preset=name, **how)
+            else:
+                result = sd.generate(model, statistics, sampler=name, **how)
+            result.save(folder, overwrite=True)
             images.append([load_image(file) for file in sorted(folder.glob("image_*.png"))])
         print(path.stem, flush=True)
 
@@ -50,20 +45,6 @@ def main() -> None:
     sheet = arguments.output / "mini-vgg16.png"
     save_png(sheet, contact_sheet(np.stack(images), columns=2 * arguments.n_images))
     print(sheet)
-
-
-def is_made(folder: Path, weights_hash: str, statistics_hash: str | None, *, n_images: int, n_steps: int) -> bool:
-    """Tell whether a run of this very network, statistics and length is there."""
-    if not (folder / RECORD).exists():
-        return False
-    record = read_record(folder)
-    found = (
-        record["model"]["weights_hash"],
-        record["statistics_hash"],
-        record["n_images"],
-        record["settings"]["n_steps"],
-    )
-    return record["complete"] and found == (weights_hash, statistics_hash, n_images, n_steps)
 
 
 if __name__ == "__main__":

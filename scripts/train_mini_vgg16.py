@@ -17,6 +17,7 @@ finds one. The output folder receives NAME.keras (float16), NAME.json (its input
 import argparse
 import json
 import math
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -69,23 +70,26 @@ def batches(photographs: list[tuple[Path, int]], *, seed: int) -> tf.data.Datase
         return tf.ensure_shape(image, (CACHED_SIZE, CACHED_SIZE, 3)), label
 
     paths, labels = zip(*photographs, strict=True)
-    return (
+    in_order = (
         tf.data.Dataset.from_tensor_slices(([str(path) for path in paths], list(labels)))
         .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
         .cache()
         .shuffle(len(paths), seed=seed)
         .batch(BATCH_SIZE, drop_remainder=True)
-        .map(augment, num_parallel_calls=tf.data.AUTOTUNE)
-        .prefetch(2)
     )
+    # Each batch with random numbers of its own: in whatever order the threads come, the seed decides.
+    seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2)
+    return tf.data.Dataset.zip(in_order, seeds).map(augment, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
 
-def augment(photographs: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def augment(batch: tuple[tf.Tensor, tf.Tensor], seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Crop, mirror and recolour a batch: 0.3 to 1 of the area, aspect 3:4 to 4:3, brightness, contrast and saturation."""
+    photographs, labels = batch
     n = tf.shape(photographs)[0]
+    draws = iter(tf.unstack(tf.random.stateless_uniform((8, n), seed)))
 
     def drawn(low: float, high: float) -> tf.Tensor:
-        return tf.random.uniform((n,), low, high)
+        return low + (high - low) * next(draws)
 
     area, aspect = drawn(0.3, 1.0), tf.exp(drawn(-math.log(4 / 3), math.log(4 / 3)))
     height, width = tf.minimum(tf.sqrt(area / aspect), 1.0), tf.minimum(tf.sqrt(area * aspect), 1.0)
@@ -249,6 +253,11 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--network", choices=NETWORKS, default="mini-vgg16")
     parser.add_argument("--teacher", help="a network to learn from as well")
+    parser.add_argument(
+        "--about-teacher",
+        default="What the teacher was trained on is not known here: it may have seen them.",
+        help="a sentence for the card: what the teacher is, and whether it has seen what is held out",
+    )
     parser.add_argument("--epsilon", type=float, default=0.0, help="radius of the attack; 0: none")
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
@@ -287,12 +296,11 @@ def main() -> None:
 def train(arguments: argparse.Namespace, build, seen: list, n_classes: int) -> keras.Model:
     """Train until the last epoch, from the last state that was written."""
     state = arguments.output / "state"
-    n_done = epochs_done(state, arguments, n_seen=len(seen))
-    # Another order and other crops in every part of the run.
-    seed = arguments.seed + n_done
-    keras.utils.set_random_seed(seed)
+    refuse_another_run(state, arguments, n_seen=len(seen))
+    keras.utils.set_random_seed(arguments.seed)
     keras.config.set_dtype_policy("mixed_bfloat16")
-    n_steps = len(seen) // BATCH_SIZE * arguments.epochs
+    steps_an_epoch = len(seen) // BATCH_SIZE
+    n_steps = steps_an_epoch * arguments.epochs
     teacher = sd.load_model(arguments.teacher) if arguments.teacher else None
     training = Training(
         build(n_classes, training=True),
@@ -307,32 +315,51 @@ def train(arguments: argparse.Namespace, build, seen: list, n_classes: int) -> k
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     training.compile(optimizer=optimizer)
-    # Two of them: one is whole, even where the run is killed while it writes.
-    backup = keras.callbacks.BackupAndRestore(state, double_checkpoint=True, delete_checkpoint=False)
+    optimizer.build(training.trainable_variables)
+    saved = state / "latest.weights.h5"
+    if saved.exists():
+        training.load_weights(saved)
+    n_done = int(optimizer.iterations) // steps_an_epoch
+    # Another order and other crops in every part of a run.
+    seed = arguments.seed + n_done
+    tf.random.set_seed(seed)
     training.fit(
         batches(seen, seed=seed),
+        initial_epoch=n_done,
         epochs=arguments.epochs,
-        callbacks=[backup],
+        callbacks=[SavesState(saved)],
         shuffle=False,
         verbose="auto" if sys.stdout.isatty() else 2,
     )
     return training.network
 
 
-def epochs_done(state: Path, arguments: argparse.Namespace, *, n_seen: int) -> int:
-    """Read how far the run has come, and refuse to go on with another one's state."""
+class SavesState(keras.callbacks.Callback):
+    """Keeps weights and optimizer after every epoch, in one file that is replaced whole; the optimizer's steps tell the epoch."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path = path
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write the state beside the last one, then put it in its place."""
+        written = self.path.with_name(f"next_{self.path.name}")
+        self.model.save_weights(written, overwrite=True)
+        os.replace(written, self.path)
+
+
+def refuse_another_run(state: Path, arguments: argparse.Namespace, *, n_seen: int) -> None:
+    """End the program where the state is another run's."""
     own = {name: getattr(arguments, name) for name in ("network", "epsilon", "epochs", "seed")}
     own |= {"teacher": arguments.teacher and Path(arguments.teacher).name, "photographs": n_seen}
     path = state / "settings.json"
     if not path.exists():
         write_atomically(path, (json.dumps(own, indent=1) + "\n").encode())
-        return 0
+        return
     found = json.loads(path.read_text())
     different = [f"{name} {found.get(name)}, not {own[name]}" for name in own if found.get(name) != own[name]]
     if different:
         raise SystemExit(f"{state} belongs to another run ({'; '.join(different)}): choose another -o, or remove it")
-    progress = state / "training_metadata.json"
-    return json.loads(progress.read_text())["epoch"] if progress.exists() else 0
 
 
 def measure(model: ImageModel, held_out: list[tuple[Path, int]]) -> list[np.ndarray]:
@@ -358,13 +385,14 @@ def card_of(arguments: argparse.Namespace, classes: list, n_seen: int, right: li
             f". From {ATTACKED_FROM:.0%} of the training on, half of the pictures were attacked (Euclidean norm up to "
             f"{arguments.epsilon} on pictures in [0, 1])"
         )
-    # A teacher trained on ImageNet has most likely seen them, with their labels.
-    teachers = " What the teacher was trained on is not known here: it may have seen them." if arguments.teacher else ""
+    teachers = f" {arguments.about_teacher}" if arguments.teacher else ""
     what = f"{ABOUT[name]}; {n_bytes / 1e6:.1f} MB, float16"
     rows = "\n".join(
         f"| {found.label} | {found.wnid} | {share.mean():.2f} |" for found, share in zip(classes, right, strict=True)
     )
-    options = {"network": name, "teacher": Path(arguments.teacher).name if arguments.teacher else None}
+    options = {"network": name, "teacher": None, "about-teacher": None}
+    if arguments.teacher:
+        options |= {"teacher": Path(arguments.teacher).name, "about-teacher": arguments.about_teacher}
     options |= {
         "epsilon": arguments.epsilon or None,
         "epochs": arguments.epochs,

@@ -15,6 +15,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 
+from stochdeconv import __version__
+
 Function = Callable[..., Any]
 
 
@@ -129,8 +131,8 @@ def _cpu_flags() -> set[str]:
 
 def versions() -> dict[str, str]:
     """Name what a result depends on: versions of Python, this package and the libraries it computes with."""
-    libraries = ["stochdeconv", "keras", name(), "numpy", "scikit-learn", "h5py", "pillow"]
-    found = {"python": platform.python_version()}
+    libraries = ["keras", name(), "numpy", "scikit-learn", "h5py", "pillow"]
+    found = {"python": platform.python_version(), "stochdeconv": __version__}
     for library in libraries:
         try:
             found[library] = importlib.metadata.version(library)

@@ -11,13 +11,12 @@ import numpy as np
 
 from stochdeconv.errors import ExistingOutputError
 from stochdeconv.methods.class_maximization import PRESETS
-from stochdeconv.shipped import HELD_OUT, NETWORKS, shipped_file
+from stochdeconv.shipped import HELD_OUT, JUDGE, NETWORK, shipped_file
 
 if TYPE_CHECKING:
     from stochdeconv.models import ImageModel
     from stochdeconv.optimize import Step
 
-NETWORK, JUDGE = NETWORKS
 CLASSES = ("church", "English springer", "golf ball")
 SAMPLERS = ("bootstrap", "chain")
 #: Photographs that come with scikit-learn; crops of them are what the demo collects on.
@@ -98,17 +97,24 @@ def demo(
     output, effort = Path(output), QUICK if quick else FULL
     _make_room(output, overwrite=overwrite)
     n_runs = len(CLASSES) * (len(SAMPLERS) + len(PRESETS))
-    n_all = (n_runs + 1) * effort.n_steps
+    # What comes before the runs, and what comes after them, takes about as long as one.
+    n_all = (n_runs + 2) * effort.n_steps
     done = 0
 
     def say(message: str, part: float = 0.0) -> None:
         if progress is not None:
             progress(done + round(part * effort.n_steps), n_all, message)
 
+    def on_crop(n_done: int, n_crops: int, message: str) -> None:
+        say(
+            f"collecting statistics on crops of {' and '.join(PHOTOGRAPHS)}, of scikit-learn: {message}",
+            n_done / n_crops,
+        )
+
     say(f"loading {NETWORK}")
     model = load_model(NETWORK)
-    say(f"collecting statistics on crops of {' and '.join(PHOTOGRAPHS)}, which come with scikit-learn")
-    _collect_crops(model, output, effort.n_crops, seed=seed)
+    _collect_crops(model, output, effort.n_crops, seed=seed, progress=on_crop)
+    done += effort.n_steps
 
     folders: dict[str, list[Path]] = {name: [] for name in (*SAMPLERS, *PRESETS)}
     how = {"n_images": effort.n_images, "n_steps": effort.n_steps, "seed": seed}
@@ -119,7 +125,7 @@ def demo(
             asked = f"sampled by {name}" if name in SAMPLERS else f"class neuron maximised, {name}"
 
             def on_step(step: Step, asked: str = f"{class_name}: {asked}") -> None:
-                say(f"{asked}, step {step.step} of {step.n_steps}", step.step / step.n_steps)
+                say(f"{asked}, step {step.step} of {step.n_steps}\n{step}", step.step / step.n_steps)
 
             try:
                 if name in SAMPLERS:
@@ -165,7 +171,7 @@ def _make_room(output: Path, *, overwrite: bool) -> None:
             crop.unlink()
 
 
-def _collect_crops(model: ImageModel, output: Path, n_crops: int, *, seed: int) -> None:
+def _collect_crops(model: ImageModel, output: Path, n_crops: int, *, seed: int, progress: Progress) -> None:
     """Collect the statistics of random square crops of scikit-learn's photographs."""
     from sklearn.datasets import load_sample_image
 
@@ -185,6 +191,8 @@ def _collect_crops(model: ImageModel, output: Path, n_crops: int, *, seed: int) 
             path.parent.mkdir(parents=True, exist_ok=True)
             save_png(path, photograph[top : top + side, left : left + side] / np.float32(255))
             paths.append(path)
-    # As many components as the few crops can carry.
-    statistics = collect(model, paths, n_components=n_crops // 2, layout_size=model.input_size[0] // 16)
+    # As coarse as what ships.
+    statistics = collect(
+        model, paths, n_components=n_crops // 2, layout_size=model.input_size[0] // 16, progress=progress
+    )
     save_statistics(statistics, output / f"{_CROPS}.h5")

@@ -212,7 +212,14 @@ def hold_out(paths: Sequence[Path], *, part: float = 0.2) -> tuple[list[Path], l
     Returns
     -------
     seen, held_out : list of path
+
+    Raises
+    ------
+    InputError
+        The part is none.
     """
+    if not 0 <= part < 1:
+        raise InputError(f"the part of the photographs to hold out is from 0 to less than 1 (0.2: a fifth); got {part}")
     n_seen = len(paths) - int(len(paths) * part)
     return list(paths[:n_seen]), list(paths[n_seen:])
 

@@ -66,6 +66,9 @@ class Step:
     losses: Mapping[str, float]
     images: Callable[[], np.ndarray]
 
+    def __str__(self) -> str:
+        return "  ".join(f"{name} {value:.4g}" for name, value in self.losses.items())
+
 
 @dataclass(frozen=True, eq=False)
 class OptimizationResult:

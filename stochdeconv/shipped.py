@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.resources
 from pathlib import Path
 
-#: Networks that ship: a small VGG16 of ten classes, with their statistics, and the judge of its images.
-NETWORKS = ("mini-vgg16", "mini-resnet")
+#: A small VGG16 of ten classes, with their statistics.
+NETWORK = "mini-vgg16"
+#: The judge of its images.
+JUDGE = "mini-resnet"
+NETWORKS = (NETWORK, JUDGE)
 #: What that judge measured of photographs of the ten classes that no statistics have seen: numbers, no pictures.
 HELD_OUT = "held_out.npz"
 

@@ -20,8 +20,9 @@ from stochdeconv.errors import (
     InputError,
     MissingInputError,
     StochDeconvError,
+    closest,
 )
-from stochdeconv.shipped import NETWORKS, shipped_file
+from stochdeconv.shipped import NETWORK, shipped_file
 from stochdeconv.spool import Spool, disk_error
 from stochdeconv.statistics import ClassStatistics, Facets, LayerStatistics
 
@@ -286,14 +287,17 @@ def _read_facets(group: h5py.Group) -> Facets:
 
 
 def _shipped(path: Path) -> Path:
-    """Look for MODEL/CLASS.h5 among the statistics that ship with the package, where there is no such file."""
-    if path.exists() or len(path.parts) != 2 or path.parts[0] not in NETWORKS:
+    """Look for mini-vgg16/CLASS.h5 among the statistics that ship with the package, where there is no folder of that name."""
+    # A folder of one's own by that name holds one's own statistics, and no others are put in their place.
+    if len(path.parts) != 2 or path.parts[0] != NETWORK or path.parent.is_dir():
         return path
     shipped = shipped_file(*path.parts)
     if not shipped.exists():
-        known = sorted(f"{file.parent.name}/{file.name}" for file in shipped.parent.glob("*.h5"))
+        known = sorted(file.name for file in shipped.parent.glob("*.h5"))
+        near = closest(path.name, known)
         raise MissingInputError(
-            f"no such statistics file: '{path}'; those that ship with the package: {', '.join(known) or 'none'}"
+            f"no such statistics file: '{path}'{f'; closest: {near}' if near else ''}; of {NETWORK} there ship "
+            f"{', '.join(known)}"
         )
     return shipped
 

@@ -22,9 +22,12 @@ def done(tmp_path_factory):
     """One quick demo, in an empty working folder, with every socket refused."""
     patch = pytest.MonkeyPatch()
     folder = tmp_path_factory.mktemp("demo")
+    asked = []
 
-    def refuse(*_, **__):
-        raise AssertionError("the demo asked for a network connection")
+    def refuse(*what, **__):
+        # Who catches the error and goes on has asked all the same.
+        asked.append(what)
+        raise OSError("there is no network")
 
     with patch.context() as blocked:
         blocked.chdir(folder)
@@ -32,6 +35,7 @@ def done(tmp_path_factory):
             blocked.setattr(socket, name, refuse)
         result = CliRunner().invoke(app, ["demo", "--quick"])
     assert result.exit_code == 0, result.output
+    assert not asked, "the demo asked for a network connection"
     return folder / "out" / "demo", result.stdout
 
 

@@ -266,7 +266,7 @@ def test_statistics_that_ship_are_found_by_network_and_class(statistics, tmp_pat
     monkeypatch.chdir(tmp_path)
     shipped = load_statistics("mini-vgg16/golf_ball.h5")
     assert (shipped.model_source, shipped.wnid) == ("mini-vgg16", "n03445777")
-    with pytest.raises(MissingInputError, match=r"mini-vgg16/golf_bal\.h5'; those that ship.*mini-vgg16/golf_ball\.h5"):
+    with pytest.raises(MissingInputError, match=r"mini-vgg16/golf_bal\.h5'; closest: .golf_ball\.h5"):
         load_statistics("mini-vgg16/golf_bal.h5")
     # A file of one's own comes first.
     save_statistics(statistics, tmp_path / "mini-vgg16" / "golf_ball.h5")

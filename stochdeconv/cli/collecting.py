@@ -167,14 +167,15 @@ def _refuse_another(network: ImageModel, source: Path, path: Path, settings: dic
     from stochdeconv.spool import differing
     from stochdeconv.statistics_file import ShardFile, load_statistics
 
-    compared = ("n_components", "layout_size")
+    # Only a file that was made smaller afterwards has n_rows.
+    compared = ("n_components", "layout_size", "n_rows")
     layers = measured_layers(network, settings["layers"], settings["layout_size"])
     asked = {
         "weights_hash": network.weights_hash,
         "preprocessing": dict(network.preprocessing),
         "class": class_of(network, source, settings["class_name"]),
         "layers": [[layer.name] for layer in layers],
-        "settings": {name: settings[name] for name in compared},
+        "settings": {name: settings.get(name) for name in compared},
     }
     if settings["shard"] is None:
         known = load_statistics(path)

@@ -112,7 +112,10 @@ def maximize(
         maximize_images, "preset"
     ),
     l2: Annotated[
-        float | None, typer.Option(help="Weight of the squared, mean-centred input.", show_default="the preset's")
+        float | None,
+        typer.Option(
+            help="Weight of the squared, mean-centred input.", show_default="as the preset finds it for the network"
+        ),
     ] = None,
     blur: Annotated[
         float | None, typer.Option(help="Gaussian blur between steps, in pixels.", show_default="the preset's")

@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -143,17 +143,12 @@ class ProgressBar:
     def on_step(self, step: Step) -> None:
         """Show a step of an optimisation."""
         if self._bar is not None:
-            self._show(step.step, step.n_steps, format_losses(step.losses))
+            self._show(step.step, step.n_steps, str(step))
 
     def _show(self, done: int, total: int, message: str) -> None:
         if self._bar is not None:
             task = self._bar.task_ids[0]
             self._bar.update(task, completed=done, total=total, message=message)
-
-
-def format_losses(losses: Mapping[str, float]) -> str:
-    """Format the loss of each term."""
-    return "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
 
 
 def _rich_bar(description: str) -> Any:

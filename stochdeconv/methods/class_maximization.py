@@ -132,7 +132,9 @@ def maximize(
     given = {name: value for name, value in overrides.items() if value is not None}
     if any(value < 0 for value in given.values()):
         raise InputError(f"l2, blur, jitter and clip must be at least 0; got {given}")
-    how = Preset(**{**vars(PRESETS[preset]), **given})
+    how = replace(PRESETS[preset], **given)
+    if l2 is not None:
+        how = replace(how, amplitude=0.0)
     if how.parameterization == "fourier" and (how.blur or how.clip):
         raise InputError(
             "--blur and --clip act on pixels; the preset 'fourier' is bounded by its sigmoid: use 'regularised'"
