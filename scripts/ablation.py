@@ -26,8 +26,6 @@ from stochdeconv.metrics.measurements import measure
 
 SHOWN = ("judge_top1", "judge_top5", "kid", "density", "coverage", "pairwise_distance", "spectrum_slope")
 
-# Larger views and more of the class: what pictures of 112 x 112 were better with, together with more smoothness.
-SMALL_PICTURES = {"scale": 0.1, "rotate": 5.0, "jitter": 6, "class_term": 3.0}
 # Row -> (command, its arguments). What a row of `generate` does not name is the default.
 OURS = {
     "default": {},
@@ -44,16 +42,21 @@ OURS = {
     "no-moments": {"recipe": {"moments": 0.0}},
     "no-class-term": {"recipe": {"class_term": 0.0}},
     "class-term-1": {"recipe": {"class_term": 1.0}},
+    "class-term-3": {"recipe": {"class_term": 3.0}},
     "no-total-variation": {"recipe": {"total_variation": 0.0}},
-    "total-variation-10": {"recipe": {"total_variation": 10.0}},
+    "total-variation-2": {"recipe": {"total_variation": 2.0}},
+    "total-variation-20": {"recipe": {"total_variation": 20.0}},
+    "total-variation-200": {"recipe": {"total_variation": 200.0}},
+    "total-variation-600": {"recipe": {"total_variation": 600.0}},
     "sharpness": {"recipe": {"sharpness": 0.3}},
     "spectrum": {"recipe": {"spectrum": 0.3}},
     "color": {"recipe": {"color": 0.3}},
     "jitter-0": {"recipe": {"jitter": 0}},
     "jitter-8": {"recipe": {"jitter": 8}},
-    "views": {"recipe": {"scale": 0.05, "rotate": 3.0}},
-    "small-pictures-60": {"recipe": {**SMALL_PICTURES, "total_variation": 60.0}},
-    "small-pictures-200": {"recipe": {**SMALL_PICTURES, "total_variation": 200.0}},
+    "shifts-only": {"recipe": {"scale": 0.0, "rotate": 0.0}},
+    "shifts-only-total-variation-2": {"recipe": {"scale": 0.0, "rotate": 0.0, "total_variation": 2.0}},
+    "large-views": {"recipe": {"scale": 0.1, "rotate": 5.0, "jitter": 6}},
+    "large-views-total-variation-200": {"recipe": {"scale": 0.1, "rotate": 5.0, "jitter": 6, "total_variation": 200.0}},
     "decay": {"recipe": {"decay": True}},
     "deepest-first": {"recipe": {"order": "deepest-first"}},
     "pixels": {"recipe": {"parameterization": "pixels", "learning_rate": 0.02}},

@@ -151,11 +151,10 @@ def drawn_by_key(keys: Sequence[str], n: int) -> np.ndarray:
     return np.sort(np.argsort([key_number(key) for key in keys], kind="stable")[:n])
 
 
-def rounded(values: np.ndarray, *, n_bits: int = 11) -> np.ndarray:
-    """Round float32 to so many significant bits: zeros compress. 11 are those of float16, and no mean is known better."""
+def rounded(values: np.ndarray) -> np.ndarray:
+    """Round float32 to the 11 significant bits of float16, without its narrow range: the zeros compress, and no mean is known better."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    cut = 24 - n_bits
-    return ((bits + np.uint32(1 << (cut - 1))) & np.uint32((0xFFFFFFFF << cut) & 0xFFFFFFFF)).view(np.float32)
+    return ((bits + np.uint32(1 << 12)) & np.uint32(0xFFFFE000)).view(np.float32)
 
 
 def log_gradient_magnitude(image: np.ndarray) -> np.ndarray:

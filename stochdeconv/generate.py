@@ -68,7 +68,7 @@ class Recipe:
     moments: float = 1.0
     facets: float = 4.0
     class_term: float = 0.2
-    total_variation: float = 2.0
+    total_variation: float = 100.0
     color: float = 0.0
     sharpness: float = 0.0
     spectrum: float = 0.0
@@ -77,8 +77,8 @@ class Recipe:
     learning_rate: float = 0.05
     decay: bool = False
     jitter: int = 3
-    scale: float = 0.0
-    rotate: float = 0.0
+    scale: float = 0.05
+    rotate: float = 3.0
 
     def __post_init__(self):
         for name, values in (("order", ("together", "deepest-first")), ("parameterization", ("fourier", "pixels"))):

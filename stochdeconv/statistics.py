@@ -211,8 +211,7 @@ class ClassStatistics(Mapping[str, LayerStatistics]):
     def compacted(self, n_rows: int) -> ClassStatistics:
         """Return statistics that make a smaller file: fewer rows (drawn by their names), and what compresses to half its size.
 
-        Rows, covariances and spectra are rounded to 11 significant bits, those of float16, components to 4: their errors have no
-        direction, so scores hardly feel them. `settings` tells, by ``n_rows``.
+        Rows, covariances and spectra are rounded to 11 significant bits, those of float16; `settings` tells, by ``n_rows``.
         """
         chosen = drawn_by_key(self.image_names, n_rows)
         layers = {}
@@ -221,7 +220,6 @@ class ClassStatistics(Mapping[str, LayerStatistics]):
             layers[name] = replace(
                 layer,
                 within_covariance=rounded(layer.within_covariance),
-                components=rounded(layer.components, n_bits=4),
                 **{key: None if rows is None else rounded(rows[chosen]) for key, rows in of_rows.items()},
             )
         return replace(
