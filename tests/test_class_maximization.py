@@ -87,6 +87,21 @@ def test_decay_and_score_are_in_balance_at_the_amplitude():
     assert on_average == pytest.approx(at_one_place / (24 * 24), rel=1e-4)
 
 
+@pytest.mark.parametrize(("preset", "weight"), [("simonyan", 3e-6), ("regularised", 1e-6)])
+def test_squeezenet_has_the_weight_that_was_chosen_for_it(preset, weight, shared):
+    network = load_model(shared / "models/squeezenet_v1.0_imagenet.keras")
+    found = balanced_decay(
+        network, network.score_layer, None, amplitude=PRESETS[preset].amplitude, size=network.input_size
+    )
+    # bfloat16 and float32 differ by some percent.
+    assert found == pytest.approx(weight, rel=0.15)
+
+
+def test_a_given_weight_leaves_no_amplitude_in_the_record(model):
+    result = maximize(model, unit="conv:0", preset="simonyan", l2=1e-4, n_images=1, n_steps=1)
+    assert (result.record["settings"]["l2"], result.record["settings"]["amplitude"]) == (1e-4, 0.0)
+
+
 def test_a_single_place_is_held_by_decay_too(model):
     result = maximize(model, unit="conv:3:5:6", preset="simonyan", n_images=1, n_steps=30)
     moved = np.abs(result.images[0] - result.images[0, 15, 15])

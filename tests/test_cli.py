@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 import stochdeconv.cli.imaging  # noqa: F401  (the commands' modules, so that they can be looked into)
 from stochdeconv.cli import COMMANDS, app, terminal
 from stochdeconv.cli.comparing import name_contestants
+from stochdeconv.statistics_file import load_statistics, save_statistics
 
 N_PHOTOS = 20
 CLASS_NAMES = ["church", "barn", "crane", "crane"]
@@ -331,6 +332,9 @@ def test_resume_begins_where_nothing_is_and_ends_where_all_is(made, here):
     Path("tiny.json").write_text(json.dumps({"preprocessing": "torch", "class_names": CLASS_NAMES}))
     assert "the network's preprocessing" in refuse(*words[:3], "tiny.keras", *words[4:])
     assert Path("c.h5").stat().st_mtime_ns == written
+    # A file made smaller afterwards is not what a collection leaves.
+    save_statistics(load_statistics("c.h5").compacted(3), "c.h5", overwrite=True)
+    assert "n_rows 3 then" in refuse(*words)
 
 
 def test_resume_of_a_finished_shard_looks_into_it(made, here):

@@ -1,5 +1,6 @@
 import io
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -267,3 +268,12 @@ def test_contact_sheet_places_every_picture():
 def test_contact_sheets_are_a_row_or_near_square(n_images, shape):
     sheet = contact_sheet(np.zeros((n_images, 2, 2, 3)), margin=0)
     assert (sheet.shape[0] // 2, sheet.shape[1] // 2) == shape
+
+
+def test_the_last_photographs_are_held_out():
+    paths = [Path(f"{number}.png") for number in range(9)]
+    assert images.hold_out(paths) == (paths[:8], paths[8:])
+    assert images.hold_out(paths, part=0) == (paths, [])
+    for part in (-0.2, 1, 1.5, 20):
+        with pytest.raises(InputError, match=r"0\.2: a fifth"):
+            images.hold_out(paths, part=part)
