@@ -11,13 +11,14 @@ photographs (`--against train`).
 
 import argparse
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
 import stochdeconv as sd
 from stochdeconv.class_names import file_stem
-from stochdeconv.generate import Recipe
+from stochdeconv.generate import Recipe, parse_recipe
 from stochdeconv.images import find_images, hold_out, write_atomically
 from stochdeconv.metrics.figures import FIGURE_KEYS, Reference, measure_figures
 from stochdeconv.metrics.intervals import average, interval
@@ -26,7 +27,7 @@ from stochdeconv.metrics.measurements import measure
 
 SHOWN = ("judge_top1", "judge_top5", "kid", "density", "coverage", "pairwise_distance", "spectrum_slope")
 
-# Row -> (command, its arguments). What a row of `generate` does not name is the default.
+# Row -> (command, its arguments). What a row of `generate` does not name is the network's own recipe; `general` is that of the others.
 OURS = {
     "default": {},
     "sampler-chain": {"sampler": "chain"},
@@ -43,6 +44,10 @@ OURS = {
     "no-class-term": {"recipe": {"class_term": 0.0}},
     "class-term-1": {"recipe": {"class_term": 1.0}},
     "class-term-3": {"recipe": {"class_term": 3.0}},
+    "class-score-0": {"recipe": {"class_score": 0.0}},
+    "class-score-1": {"recipe": {"class_score": 1.0}},
+    "class-score-10": {"recipe": {"class_score": 10.0}},
+    "general": {"recipe": asdict(Recipe())},
     "no-total-variation": {"recipe": {"total_variation": 0.0}},
     "total-variation-2": {"recipe": {"total_variation": 2.0}},
     "total-variation-20": {"recipe": {"total_variation": 20.0}},
@@ -153,7 +158,7 @@ def make_row(row: str, arguments: argparse.Namespace, model, judge: Judge, refer
     command, how = ROWS[row]
     how = {**how, "n_images": arguments.n_images, "n_steps": arguments.n_steps}
     if "recipe" in how:
-        how["recipe"] = Recipe(**how["recipe"])
+        how["recipe"] = replace(parse_recipe(model.recipe), **how["recipe"])
     estimates, features, settings = {}, {}, {}
     for number, (name, reference) in enumerate(references.items()):
         if command == "generate":

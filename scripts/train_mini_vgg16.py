@@ -258,6 +258,9 @@ def main() -> None:
         default="What the teacher was trained on is not known here: it may have seen them.",
         help="a sentence for the card: what the teacher is, and whether it has seen what is held out",
     )
+    parser.add_argument(
+        "--recipe", default="", help="what `generate` does otherwise for this network: goes into NAME.json"
+    )
     parser.add_argument("--epsilon", type=float, default=0.0, help="radius of the attack; 0: none")
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
@@ -284,7 +287,7 @@ def main() -> None:
     path = arguments.output / f"{arguments.network}.keras"
     plain.save(path)
     names = [{"wnid": name.wnid, "label": name.label} for name in classes]
-    convention = {"preprocessing": "caffe", "mean": IMAGENET_MEAN_BGR, "class_names": names}
+    convention = {"preprocessing": "caffe", "mean": IMAGENET_MEAN_BGR, "recipe": arguments.recipe, "class_names": names}
     write_atomically(path.with_suffix(".json"), (json.dumps(convention, indent=1) + "\n").encode())
     right = measure(sd.load_model(path), held_out)
     card = card_of(arguments, classes, len(seen), right, path.stat().st_size)
@@ -394,6 +397,7 @@ def card_of(arguments: argparse.Namespace, classes: list, n_seen: int, right: li
     if arguments.teacher:
         options |= {"teacher": Path(arguments.teacher).name, "about-teacher": arguments.about_teacher}
     options |= {
+        "recipe": arguments.recipe or None,
         "epsilon": arguments.epsilon or None,
         "epochs": arguments.epochs,
         "seed": arguments.seed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +39,10 @@ class Recipe:
     facets : float
         Means of the shallower layers over each kind of place, to the sampled ones: which texture is where.
     class_term : float
-        Cross-entropy of the class. A raw logit brings the tiling of activation maximization back.
+        Cross-entropy of the class.
+    class_score : float
+        The raw class score, as activation maximization has it. Most networks answer with its tiling; one that was trained to withstand
+        small changes answers with the object.
     total_variation : float
         Smoothness.
     color : float
@@ -68,6 +71,7 @@ class Recipe:
     moments: float = 1.0
     facets: float = 4.0
     class_term: float = 0.2
+    class_score: float = 0.0
     total_variation: float = 100.0
     color: float = 0.0
     sharpness: float = 0.0
@@ -89,15 +93,16 @@ class Recipe:
                 raise InputError(f"recipe: {name} must be at least 0; got {value}")
 
 
-def parse_recipe(text: str) -> Recipe:
-    """Read ``NAME=VALUE,NAME=VALUE``; what is not named stays the default.
+def parse_recipe(text: str, base: Recipe | None = None) -> Recipe:
+    """Read ``NAME=VALUE,NAME=VALUE``; what is not named stays as in `base`, by default `Recipe`'s own values.
 
     Raises
     ------
     InputError
         An unknown name, or a value of the wrong kind.
     """
-    defaults = asdict(Recipe())
+    base = base or Recipe()
+    defaults = asdict(base)
     changes: dict[str, object] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, equals, value = (piece.strip() for piece in part.partition("="))
@@ -114,7 +119,7 @@ def parse_recipe(text: str) -> Recipe:
         except (KeyError, ValueError):
             wanted = "true or false" if kind is bool else f"a value like {defaults[name]}"
             raise InputError(f"recipe: {name} is {wanted}; got '{value}'") from None
-    return Recipe(**changes)
+    return replace(base, **changes)
 
 
 # Shallower layers have all joined after this fraction of the steps, in the order "deepest-first".
@@ -135,7 +140,7 @@ def generate(
     size: int | None = None,
     batch_size: int = 8,
     seed: int = 0,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str = "",
     callback: Callable[[Step], None] | None = None,
 ) -> RunResult:
     """Make varied images of a class from the statistics of its activations: a new sample, a new image.
@@ -163,8 +168,9 @@ def generate(
         Images optimised at a time. They do not influence each other.
     seed : int
         Target, start and random views of image i depend on (seed, i) alone.
-    recipe : Recipe, optional
-        The objective.
+    recipe : Recipe or str
+        The objective: whole, or as a text of what changes in the network's own (``"facets=0,class_term=1"``, see `parse_recipe`). A
+        network's own is the default of `Recipe`, with what its sidecar file says under ``"recipe"``.
     callback : callable, optional
         Called with a `Step` after each step.
 
@@ -186,7 +192,8 @@ def generate(
     from stochdeconv.transforms import Transform
 
     check_model(model, statistics)
-    recipe = recipe or Recipe()
+    if isinstance(recipe, str):
+        recipe = parse_recipe(recipe, parse_recipe(model.recipe))
     if n_images < 1:
         raise InputError(f"n_images must be at least 1; got {n_images}")
     if size is not None and size < 1:
@@ -321,6 +328,8 @@ def target_loss(statistics: ClassStatistics, targets: Targets, recipe: Recipe) -
         loss = loss + terms
     if recipe.class_term and statistics.class_index is not None:
         loss = loss + recipe.class_term * losses.cross_entropy(statistics.class_index)
+    if recipe.class_score and statistics.class_index is not None:
+        loss = loss + recipe.class_score * losses.unit("logits", statistics.class_index)
     if recipe.total_variation:
         loss = loss + recipe.total_variation * regularizers.total_variation()
     if recipe.sharpness:

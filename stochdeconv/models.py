@@ -139,6 +139,8 @@ class ImageModel:
         (height, width).
     preprocessing : dict
         In the sidecar's form.
+    recipe : str
+        What `generate` does otherwise for this network, see `generate.parse_recipe`.
     class_names : tuple of ClassName
         Empty where the network has no class scores; ``class 0``, ``class 1`` where it has, but no names.
     layer_names : tuple of str
@@ -154,6 +156,7 @@ class ImageModel:
         self.name = pretrained.name
         self.source = pretrained.source
         self.preprocessing = pretrained.preprocessing
+        self.recipe = pretrained.recipe
         self.dtype = self._checked_dtype(backend.preferred_dtype() if dtype == "auto" else dtype)
         self.input_size = _input_size(self.keras_model)
         self._graph = NetworkGraph(self.keras_model, (*self.input_size, 3))

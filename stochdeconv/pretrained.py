@@ -65,6 +65,8 @@ class Pretrained:
         ``{"preprocessing": mode}``, with ``"mean": [B, G, R]`` for ``"caffe"``.
     class_names : tuple of ClassName or None
         None where nothing is known.
+    recipe : str
+        What `generate` does otherwise for this network, see `generate.parse_recipe`.
     """
 
     keras_model: keras.Model
@@ -72,6 +74,7 @@ class Pretrained:
     source: str
     preprocessing: dict[str, Any]
     class_names: tuple[ClassName, ...] | None
+    recipe: str = ""
 
 
 def input_convention(preprocessing: Any, mean: Any = None, *, where: str = "") -> dict[str, Any]:
@@ -295,7 +298,12 @@ def load_keras_file(
         if isinstance(class_names, str):
             class_names = sidecar_path.parent / class_names
     names = None if class_names is None else load_class_names(class_names)
-    return Pretrained(_read_keras_file(path), path.stem, str(path.resolve()), convention, names)
+    recipe = sidecar.get("recipe", "")
+    if not isinstance(recipe, str):
+        raise ModelError(
+            f'{sidecar_path}: recipe is {recipe!r}; expected a text as --recipe takes it, "facets=0,jitter=6"'
+        )
+    return Pretrained(_read_keras_file(path), path.stem, str(path.resolve()), convention, names, recipe)
 
 
 def _read_sidecar(path: Path, model_path: Path, *, needed: bool) -> dict[str, Any]:
@@ -309,7 +317,7 @@ def _read_sidecar(path: Path, model_path: Path, *, needed: bool) -> dict[str, An
             return {}
         raise MissingInputError(
             f"{model_path.name} does not say how it wants its input: write {path} with {example}"
-            ' (mean only with "caffe"; class_names may be left out)'
+            ' (mean only with "caffe"; class_names may be left out, and a "recipe" for generate may be added)'
         ) from None
     except (OSError, ValueError) as error:
         raise ModelError(
@@ -317,7 +325,7 @@ def _read_sidecar(path: Path, model_path: Path, *, needed: bool) -> dict[str, An
         ) from error
     if not isinstance(sidecar, Mapping):
         raise ModelError(f"{path} is not the sidecar of a network: expected {example}")
-    unknown = [key for key in sidecar if key not in {"preprocessing", "mean", "class_names"}]
+    unknown = [key for key in sidecar if key not in {"preprocessing", "mean", "class_names", "recipe"}]
     if unknown:
         raise ModelError(f"{path} has the unknown entry '{unknown[0]}'; expected {example}")
     return dict(sidecar)

@@ -1,5 +1,6 @@
 import dataclasses
 import inspect
+import json
 
 import keras
 import numpy as np
@@ -105,6 +106,34 @@ def test_every_term_of_the_recipe_does_what_it_says(model, statistics):
         history = generate(model, statistics, n_images=2, n_steps=60, recipe=alone).history
         (term,) = set(history[-1]) - {"batch", "step"}
         assert history[-1][term] < 0.3 * history[0][term], term
+
+
+def test_the_class_score_is_maximised_where_it_is_asked_for(model, statistics):
+    run = {"n_images": 2, "n_steps": 60}
+    asked = generate(model, statistics, recipe="class_score=1000,class_term=0", **run)
+    (name,) = [name for name in asked.history[-1] if name.endswith(":logits")]
+    plain = generate(model, statistics, recipe="class_term=0", **run)
+    scores = [model.logits(result.images)[:, statistics.class_index].mean() for result in (asked, plain)]
+    assert scores[0] > scores[1] + 0.05
+    assert -asked.history[-1][name] > -asked.history[0][name] + 0.05
+
+
+def test_a_network_may_have_a_recipe_of_its_own(model, statistics, tmp_path):
+    model.keras_model.save(tmp_path / "own.keras")
+    sidecar = {"preprocessing": "tf", "class_names": ["sunset", "dog", "eel"], "recipe": "facets=0.5,jitter=1"}
+    (tmp_path / "own.json").write_text(json.dumps(sidecar))
+    own = load_model(tmp_path / "own.keras", dtype="float32")
+
+    def recipe_of(**how):
+        record = generate(own, statistics, n_images=1, n_steps=1, **how).record
+        return Recipe(**record["settings"]["recipe"])
+
+    assert recipe_of() == Recipe(facets=0.5, jitter=1)
+    assert recipe_of(recipe="jitter=0,layout=1") == Recipe(facets=0.5, jitter=0, layout=1.0)
+    assert recipe_of(recipe=Recipe(jitter=2)) == Recipe(jitter=2)
+    (tmp_path / "own.json").write_text(json.dumps(sidecar | {"recipe": {"facets": 0.5}}))
+    with pytest.raises(ModelError, match=r"own\.json: recipe is .*expected a text as --recipe takes it"):
+        load_model(tmp_path / "own.keras")
 
 
 def test_deepest_first_lets_the_shallower_layers_join_one_by_one(statistics):

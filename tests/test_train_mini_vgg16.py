@@ -162,6 +162,7 @@ def run(monkeypatch, capsys, *words):
 
 def test_a_run_that_is_stopped_goes_on_and_leaves_a_network(photos, teacher, tmp_path, monkeypatch, capsys):
     words = (photos, "--teacher", teacher, "--epsilon", 0.5, "-o", tmp_path / "out", "--epochs", 2)
+    words += ("--recipe", "class_score=1")
     state = tmp_path / "out" / "state" / "latest.weights.h5"
 
     def steps_done():
@@ -193,6 +194,7 @@ def test_a_run_that_is_stopped_goes_on_and_leaves_a_network(photos, teacher, tmp
     assert printed[-1] == str(path)
     network = sd.load_model(path)
     assert [known.wnid for known in network.class_names] == list(WNIDS)
+    assert network.recipe == "class_score=1"
     assert all(weight.dtype == "float16" for weight in network.keras_model.weights)
     card = path.with_suffix(".md").read_text()
     for words_of_card in (

@@ -73,7 +73,7 @@ def generate(
     """Run ``stochdeconv generate``."""
     from stochdeconv.statistics_file import load_statistics
 
-    asked = parse_recipe(recipe)
+    parse_recipe(recipe)  # what is wrong with it is said before the network is loaded
     _check_output(output, overwrite=overwrite)
     known = load_statistics(statistics)
     network = _network_of(known, model, weights=weights, dtype=dtype)
@@ -92,7 +92,7 @@ def generate(
                 size=size,
                 batch_size=batch_size,
                 seed=seed,
-                recipe=asked,
+                recipe=recipe,
                 callback=bar.on_step,
             ),
             output,
