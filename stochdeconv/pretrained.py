@@ -10,6 +10,7 @@ import socket
 import sys
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -332,6 +333,11 @@ def _read_sidecar(path: Path, model_path: Path, *, needed: bool) -> dict[str, An
 
 
 def _read_keras_file(path: Path) -> keras.Model:
+    # Of other files Keras says that they are not there.
+    if not zipfile.is_zipfile(path):
+        raise ModelError(
+            f"{path} is no Keras 3 file (.keras): it does not begin as one; save the network anew with model.save"
+        )
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:

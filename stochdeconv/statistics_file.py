@@ -309,6 +309,8 @@ def _opened(path: str | os.PathLike, kind: str) -> Iterator[h5py.File]:
         raise MissingInputError(f"no such statistics file: '{path}'")
     if path.is_dir():
         raise FileFormatError(f"'{path}' is a folder; expected a statistics file, as stochdeconv collect leaves them")
+    if not h5py.is_hdf5(path):
+        raise FileFormatError(f"'{path}' is no readable statistics file: it is no HDF5 file, or a truncated one")
     with _reading(path), h5py.File(path, "r") as file:
         found, version = file.attrs.get("format"), file.attrs.get("format_version")
         if found != kind:

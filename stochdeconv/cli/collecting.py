@@ -14,7 +14,7 @@ from stochdeconv.cli import terminal
 from stochdeconv.cli.terminal import ProgressBar, default
 from stochdeconv.collect import class_of
 from stochdeconv.collect import collect as collect_statistics
-from stochdeconv.errors import ClassNotFoundError, ExistingOutputError, InputError, StochDeconvError
+from stochdeconv.errors import ClassNotFoundError, ExistingOutputError, InputError, MissingInputError, StochDeconvError
 
 if TYPE_CHECKING:
     from stochdeconv.models import ImageModel
@@ -76,6 +76,8 @@ def collect(
     """Run ``stochdeconv collect``."""
     from stochdeconv.images import find_class_folders
 
+    if not images.exists():
+        raise MissingInputError(f"no such folder or list of images: '{images}'")
     if resume and overwrite:
         raise typer.BadParameter("--resume keeps what is there, --overwrite does not; give one of the two")
     folders = find_class_folders(images)
@@ -158,6 +160,11 @@ def _collect_one(
     remove_spool(partial)
     for name, reason in skipped:
         typer.echo(f"skipped: {name}: {reason}", err=True)
+    if network.class_names and class_of(network, source, settings["class_name"]) is None:
+        typer.echo(
+            f"warning: '{source.name}' is no class of '{network.name}', so these statistics have none; --class says which",
+            err=True,
+        )
     typer.echo(path)
 
 

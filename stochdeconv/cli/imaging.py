@@ -183,6 +183,7 @@ def _check_output(folder: Path, *, overwrite: bool) -> None:
     from stochdeconv.run_folder import refuse_existing
 
     refuse_existing(folder, overwrite=overwrite)
+    terminal.require_writable(folder)
 
 
 def _save_what_comes(run: Callable[[], RunResult], folder: Path, *, overwrite: bool) -> bool:

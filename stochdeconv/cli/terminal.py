@@ -106,6 +106,13 @@ def describe_os_error(error: OSError) -> str:
     return f"{error.strerror or error}{where}"
 
 
+def require_writable(path: Path) -> None:
+    """Fail before the work where its result could not be written."""
+    folder = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+        fail(f"cannot write to '{folder}', where '{path}' is to go; choose another place with -o")
+
+
 @contextmanager
 def plain_warnings() -> Iterator[None]:
     """Show our own warnings as one line each; those of other libraries mean nothing to who runs a command."""

@@ -108,7 +108,7 @@ def _distance(metrics: Mapping[str, Any], roles: Mapping[str, str], best: str) -
             theirs = contestants[nearest]["kid"]["value"]
             text += (
                 f", {ratio(kid / theirs)} × the best baseline's ({nearest}, {number(theirs)})"
-                if theirs > 0
+                if kid > 0 and theirs > 0
                 else f"; best baseline {nearest} {number(theirs)}"
             )
     return f"{text}; real photographs among themselves: {number(metrics['real']['kid']['value'])}."
