@@ -336,7 +336,7 @@ def _read_keras_file(path: Path) -> keras.Model:
     # Of other files Keras says that they are not there.
     if not zipfile.is_zipfile(path):
         raise ModelError(
-            f"{path} is no readable Keras 3 file (.keras): it is of another kind, or a part is missing; save the network anew with model.save"
+            f"{path} is no readable Keras 3 file (.keras): it is of another kind, or a part is missing; save it anew with model.save"
         )
     try:
         model = keras.models.load_model(path, compile=False)
