@@ -18,7 +18,7 @@ import numpy as np
 
 import stochdeconv as sd
 from stochdeconv.class_names import file_stem
-from stochdeconv.generate import Recipe, parse_recipe
+from stochdeconv.generate import Recipe, own_recipe
 from stochdeconv.images import find_images, hold_out, write_atomically
 from stochdeconv.metrics.figures import FIGURE_KEYS, Reference, measure_figures
 from stochdeconv.metrics.intervals import average, interval
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument(
         "--statistics",
         type=Path,
-        help="folder of finished statistics, CLASS.h5, instead of collecting: those that ship",
+        help="folder of finished statistics, CLASS.h5, in place of collecting",
     )
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -158,7 +158,7 @@ def make_row(row: str, arguments: argparse.Namespace, model, judge: Judge, refer
     command, how = ROWS[row]
     how = {**how, "n_images": arguments.n_images, "n_steps": arguments.n_steps}
     if "recipe" in how:
-        how["recipe"] = replace(parse_recipe(model.recipe), **how["recipe"])
+        how["recipe"] = replace(own_recipe(model), **how["recipe"])
     estimates, features, settings = {}, {}, {}
     for number, (name, reference) in enumerate(references.items()):
         if command == "generate":

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import stochdeconv as sd
-from stochdeconv.generate import parse_recipe
+from stochdeconv.generate import own_recipe
 from stochdeconv.images import contact_sheet, find_images, hold_out, load_image, resize, save_png
 from stochdeconv.methods.class_maximization import PRESETS
 from stochdeconv.run_folder import RECORD, read_record
@@ -78,7 +78,7 @@ def is_made(run: Path, model, contestant: str, statistics_hash: str | None, how:
     record = read_record(run)
     settings = record["settings"]
     # What a preset leaves open (the weight of its decay) is found from the network.
-    defaults = vars(PRESETS[contestant]) if contestant in PRESETS else {"recipe": asdict(parse_recipe(model.recipe))}
+    defaults = vars(PRESETS[contestant]) if contestant in PRESETS else {"recipe": asdict(own_recipe(model))}
     wanted = {key: value for key, value in defaults.items() if value is not None} | {"n_steps": how["n_steps"]}
     return (
         record["complete"]

@@ -120,7 +120,7 @@ def demo(
     how = {"n_images": effort.n_images, "n_steps": effort.n_steps, "seed": seed}
     for class_name in CLASSES:
         stem = file_stem(model.find_class(class_name), model.class_names)
-        statistics = load_statistics(f"{NETWORK}/{stem}.h5")
+        statistics = load_statistics(shipped_file(NETWORK, f"{stem}.h5"))
         for name, finished in folders.items():
             asked = f"sampled by {name}" if name in SAMPLERS else f"class neuron maximised, {name}"
 

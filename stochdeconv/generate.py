@@ -122,6 +122,20 @@ def parse_recipe(text: str, base: Recipe | None = None) -> Recipe:
     return replace(base, **changes)
 
 
+def own_recipe(model: ImageModel) -> Recipe:
+    """Read the recipe of a network: the default, with what its sidecar says.
+
+    Raises
+    ------
+    ModelError
+        The sidecar's recipe is none.
+    """
+    try:
+        return parse_recipe(model.recipe)
+    except InputError as error:
+        raise ModelError(f"the sidecar of '{model.name}' has a bad recipe: {error}") from error
+
+
 # Shallower layers have all joined after this fraction of the steps, in the order "deepest-first".
 _JOINED_AT = 0.5
 
@@ -140,7 +154,7 @@ def generate(
     size: int | None = None,
     batch_size: int = 8,
     seed: int = 0,
-    recipe: Recipe | str = "",
+    recipe: Recipe | str | None = None,
     callback: Callable[[Step], None] | None = None,
 ) -> RunResult:
     """Make varied images of a class from the statistics of its activations: a new sample, a new image.
@@ -168,7 +182,7 @@ def generate(
         Images optimised at a time. They do not influence each other.
     seed : int
         Target, start and random views of image i depend on (seed, i) alone.
-    recipe : Recipe or str
+    recipe : Recipe or str, optional
         The objective: whole, or as a text of what changes in the network's own (``"facets=0,class_term=1"``, see `parse_recipe`). A
         network's own is the default of `Recipe`, with what its sidecar file says under ``"recipe"``.
     callback : callable, optional
@@ -192,8 +206,8 @@ def generate(
     from stochdeconv.transforms import Transform
 
     check_model(model, statistics)
-    if isinstance(recipe, str):
-        recipe = parse_recipe(recipe, parse_recipe(model.recipe))
+    if not isinstance(recipe, Recipe):
+        recipe = parse_recipe(recipe or "", own_recipe(model))
     if n_images < 1:
         raise InputError(f"n_images must be at least 1; got {n_images}")
     if size is not None and size < 1:
@@ -208,6 +222,7 @@ def generate(
     targets = sample_targets(
         statistics, sampler=sampler, n_images=n_images, temperature=temperature, seed=seed, row_weight=row_weight
     )
+    score_layer = model.score_layer if recipe.class_score else None
     moves = recipe.jitter or recipe.scale or recipe.rotate
     views = [Transform(recipe.jitter, recipe.scale, recipe.rotate)] if moves else []
     descent = Descent(gradient_rule=gradient_rule, decay=recipe.decay)
@@ -215,7 +230,7 @@ def generate(
     def run(first: int, n: int, on_step: Callable[[Step], None]):
         return optimize(
             model,
-            target_loss(statistics, targets.take(slice(first, first + n)), recipe),
+            target_loss(statistics, targets.take(slice(first, first + n)), recipe, score_layer=score_layer),
             parameterization=_variables(recipe, image_size, photo, n_images=n, seed=seed, first_index=first),
             n_steps=n_steps,
             transforms=views,
@@ -269,7 +284,9 @@ def check_model(model: ImageModel, statistics: ClassStatistics) -> None:
         )
 
 
-def target_loss(statistics: ClassStatistics, targets: Targets, recipe: Recipe) -> Loss:
+def target_loss(
+    statistics: ClassStatistics, targets: Targets, recipe: Recipe, *, score_layer: str | None = None
+) -> Loss:
     """Put the objective together: sampled layouts of the deep layers, sampled textures of the others, realism.
 
     Parameters
@@ -278,6 +295,8 @@ def target_loss(statistics: ClassStatistics, targets: Targets, recipe: Recipe) -
     targets : Targets
         What the images of one batch should activate.
     recipe : Recipe
+    score_layer : str, optional
+        Where class scores are before any ReLU (`ImageModel.score_layer`), for `class_score`.
 
     Returns
     -------
@@ -329,7 +348,7 @@ def target_loss(statistics: ClassStatistics, targets: Targets, recipe: Recipe) -
     if recipe.class_term and statistics.class_index is not None:
         loss = loss + recipe.class_term * losses.cross_entropy(statistics.class_index)
     if recipe.class_score and statistics.class_index is not None:
-        loss = loss + recipe.class_score * losses.unit("logits", statistics.class_index)
+        loss = loss + recipe.class_score * losses.unit(score_layer or "logits", statistics.class_index)
     if recipe.total_variation:
         loss = loss + recipe.total_variation * regularizers.total_variation()
     if recipe.sharpness:

@@ -289,9 +289,13 @@ def _read_facets(group: h5py.Group) -> Facets:
 def _shipped(path: Path) -> Path:
     """Look for mini-vgg16/CLASS.h5 among the statistics that ship with the package, where there is no folder of that name."""
     # A folder of one's own by that name holds one's own statistics, and no others are put in their place.
-    if len(path.parts) != 2 or path.parts[0] != NETWORK or path.parent.is_dir():
+    if len(path.parts) != 2 or path.parts[0] != NETWORK or path.exists():
         return path
     shipped = shipped_file(*path.parts)
+    if path.parent.is_dir():
+        raise MissingInputError(
+            f"no such statistics file: '{path}'; the folder '{NETWORK}' here hides the statistics that ship: {shipped}"
+        )
     if not shipped.exists():
         known = sorted(file.name for file in shipped.parent.glob("*.h5"))
         near = closest(path.name, known)

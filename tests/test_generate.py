@@ -111,7 +111,7 @@ def test_every_term_of_the_recipe_does_what_it_says(model, statistics):
 def test_the_class_score_is_maximised_where_it_is_asked_for(model, statistics):
     run = {"n_images": 2, "n_steps": 60}
     asked = generate(model, statistics, recipe="class_score=1000,class_term=0", **run)
-    (name,) = [name for name in asked.history[-1] if name.endswith(":logits")]
+    (name,) = [name for name in asked.history[-1] if name.startswith("unit:")]
     plain = generate(model, statistics, recipe="class_term=0", **run)
     scores = [model.logits(result.images)[:, statistics.class_index].mean() for result in (asked, plain)]
     assert scores[0] > scores[1] + 0.05
@@ -131,6 +131,10 @@ def test_a_network_may_have_a_recipe_of_its_own(model, statistics, tmp_path):
     assert recipe_of() == Recipe(facets=0.5, jitter=1)
     assert recipe_of(recipe="jitter=0,layout=1") == Recipe(facets=0.5, jitter=0, layout=1.0)
     assert recipe_of(recipe=Recipe(jitter=2)) == Recipe(jitter=2)
+    assert recipe_of(recipe=None) == recipe_of()
+    (tmp_path / "own.json").write_text(json.dumps(sidecar | {"recipe": "facetz=1"}))
+    with pytest.raises(ModelError, match=r"sidecar of 'own' has a bad recipe.*facetz"):
+        generate(load_model(tmp_path / "own.keras"), statistics, n_images=1, n_steps=1)
     (tmp_path / "own.json").write_text(json.dumps(sidecar | {"recipe": {"facets": 0.5}}))
     with pytest.raises(ModelError, match=r"own\.json: recipe is .*expected a text as --recipe takes it"):
         load_model(tmp_path / "own.keras")

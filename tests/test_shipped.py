@@ -67,6 +67,7 @@ def test_networks_know_their_classes_and_have_a_card(name):
         *labels[WNIDS[0]].split(),
     ):
         assert word in card
+    assert model.recipe in card
     assert not re.search(r"(^|\s)/\w", card), "a card holds a path of whoever trained the network"
     with pytest.raises(ModelError, match="ships with the package, has weights already"):
         load_model(name, weights="weights.h5")

@@ -271,6 +271,9 @@ def test_statistics_that_ship_are_found_by_network_and_class(statistics, tmp_pat
     # A file of one's own comes first.
     save_statistics(statistics, tmp_path / "mini-vgg16" / "golf_ball.h5")
     assert load_statistics("mini-vgg16/golf_ball.h5").hash() == statistics.hash()
+    # And those that ship are not put in the place of one that is missing there.
+    with pytest.raises(MissingInputError, match="hides the statistics that ship"):
+        load_statistics("mini-vgg16/church.h5")
 
 
 def test_compacted_statistics_keep_the_same_rows_of_everything(statistics):
