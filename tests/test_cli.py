@@ -235,8 +235,16 @@ def test_unreadable_images_are_skipped_and_named(made, here):
 
 def test_fewer_images_than_components_is_a_warning_of_one_line(made, here):
     done = succeed("collect", made / "held", "-m", made / "tiny.keras", "-o", "c.h5", "--n-components", 64)
-    assert [line[:9] for line in done.stderr.splitlines() if "no class of" not in line] == ["warning: "]
-    assert "19 kept" in done.stderr
+    kept, classless = done.stderr.splitlines()
+    assert kept.startswith("warning: ") and "19 kept" in kept
+    assert classless.startswith("warning: 'held' is no class of 'tiny'") and "--class" in classless
+
+
+def test_a_place_that_cannot_be_written_to_is_told_before_the_work(made, here, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != here)
+    for words in (("generate", made / "church.h5"), ("maximize", "church", "-m", made / "tiny.keras"), ("demo",)):
+        assert f"cannot write to '{here}'" in refuse(*words, "-o", here / "new")
+    assert not list(here.iterdir())
 
 
 def test_shards_merge_to_the_same_statistics(made, here):

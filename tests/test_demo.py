@@ -92,7 +92,7 @@ def quick_stand_ins(monkeypatch, tmp_path):
     def stand_in(command):
         def make(model, what, *, n_images, n_steps, seed, callback, **how):
             asked.append((command, how))
-            callback(Step(n_steps // 2, n_steps, {}, None))
+            callback(Step(n_steps // 2, n_steps, {"some_term": 0.25}, None))
             callback(Step(n_steps, n_steps, {}, None))
             record = {"command": command, "class": None, "n_images": 1, "complete": True}
             return RunResult(np.zeros((1, 4, 4, 3), np.float32), [], record)
@@ -120,6 +120,8 @@ def test_progress_rises_to_its_total(quick_stand_ins, tmp_path):
     assert list(done) == sorted(done)
     assert (done[0], done[-1]) == (0, totals[0])
     assert any("scikit-learn" in message for message in messages)
+    assert any("some_term 0.25" in message for message in messages)
+    assert any("components of" in message for message in messages)
     assert [command for command, _ in quick_stand_ins] == (["generate"] * 2 + ["maximize"] * 3) * 3 + ["compare"]
 
 

@@ -45,9 +45,8 @@ def judge_marks(figures: Figures, *, real: Figures, baselines: Sequence[Figures]
         marks[key] = _between(figures, real, key, 0.8, 1.1)
     marks["nearest_train_distance"] = _at_least(figures, real, "nearest_train_distance", 0.9)
     marks["cam_peaks"] = _between(figures, real, "cam_peaks", 0.7, 1.3)
-    for key in ("spectrum_slope", "gradient_kurtosis"):
+    for key in ("spectrum_slope", "gradient_kurtosis", "color_distance"):
         marks[key] = _nearer_than_baselines(figures, real, baselines, key)
-    marks["color_distance"] = _nearer_than_baselines(figures, real, baselines, "color_distance", is_distance=True)
     return marks
 
 
@@ -83,19 +82,12 @@ def _kid(figures: Figures, baselines: Sequence[Figures]) -> Mark:
     return Mark(None if value is None else value <= bound, f"≤ 1/3 of the best baseline's = {bound:.3g}")
 
 
-def _nearer_than_baselines(
-    figures: Figures, real: Figures, baselines: Sequence[Figures], key: str, *, is_distance: bool = False
-) -> Mark:
+def _nearer_than_baselines(figures: Figures, real: Figures, baselines: Sequence[Figures], key: str) -> Mark:
     wanted = "nearer to real than the best baseline"
     value, of_real = _value(figures, key), _value(real, key)
     known = [_value(baseline, key) for baseline in baselines if _value(baseline, key) is not None]
     if not known or of_real is None:
         return Mark(None, wanted)
-
-    def gap(other: float) -> float:
-        # Colours nearer to the photographs' than other photographs' are is no miss.
-        return max(other - of_real, 0.0) if is_distance else abs(other - of_real)
-
-    best = min(known, key=gap)
+    best = min(known, key=lambda other: abs(other - of_real))
     wanted = f"{wanted}: real {of_real:.3g}, baseline {best:.3g}"
-    return Mark(None if value is None else gap(value) <= gap(best), wanted)
+    return Mark(None if value is None else abs(value - of_real) <= abs(best - of_real), wanted)
