@@ -217,7 +217,7 @@ def load_statistics(path: str | os.PathLike) -> ClassStatistics:
     Parameters
     ----------
     path : path-like
-        A file written by `save_statistics`; ``mini-vgg16/CLASS.h5``, where there is no such file, are those that ship with the
+        A file written by `save_statistics`; ``mini-vgg16/CLASS.h5``, where there is no folder `mini-vgg16`, are those that ship with the
         package.
 
     Returns
