@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from stochdeconv import backend
+from stochdeconv import animations, backend
 from stochdeconv import images as image_files
 from stochdeconv.class_names import ClassName
 from stochdeconv.errors import ExistingOutputError, InputError, MissingInputError
@@ -23,6 +23,7 @@ from stochdeconv.models import ImageModel
 from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult
 
 RECORD = "run.json"
+_NOT_IN_EVERY_RUN = ("targets.npz", "maps.npz", "table.csv", "animation.gif", "animation.mp4")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,16 +53,25 @@ class RunResult:
     record : dict
         The content of run.json.
     arrays : mapping of str to ndarray
-        The content of targets.npz; empty where nothing was sampled.
+        The content of ``targets.npz``: what the images were drawn to, sampled or given; for `saliency`, of ``maps.npz``.
+    sheet : ndarray of shape (height, width, 3), float32 in [0, 1], or None
+        The content of contact_sheet.png; by default all images, tiled.
+    frames : ndarray of shape (frame, height, width, 3), uint8, or None
+        What moves: ``animation.gif`` and ``animation.mp4``.
+    table : list of dict
+        The content of ``table.csv``: a row for each thing measured.
     """
 
     images: np.ndarray
     history: list[dict[str, float]]
     record: dict[str, Any]
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    sheet: np.ndarray | None = None
+    frames: np.ndarray | None = None
+    table: list[dict[str, Any]] = field(default_factory=list)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
-        """Write image_000.png …, contact_sheet.png, history.csv, targets.npz and run.json.
+        """Write image_000.png …, contact_sheet.png, history.csv, run.json and what else this run has, see the attributes.
 
         Parameters
         ----------
@@ -88,7 +98,11 @@ class RunResult:
             self._write(Path(written))
             folder.mkdir(exist_ok=True)
             # The record goes first and comes last: a folder with a record is whole.
-            for old in [folder / RECORD, *folder.glob("image_[0-9]*.png"), folder / "targets.npz"]:
+            for old in [
+                folder / RECORD,
+                *folder.glob("image_[0-9]*.png"),
+                *(folder / name for name in _NOT_IN_EVERY_RUN),
+            ]:
                 old.unlink(missing_ok=True)
             for new in sorted(Path(written).iterdir(), key=lambda path: path.name == RECORD):
                 os.replace(new, folder / new.name)
@@ -97,12 +111,19 @@ class RunResult:
     def _write(self, folder: Path) -> None:
         for i, image in enumerate(self.images):
             image_files.save_png(folder / f"image_{i:03d}.png", image)
-        image_files.save_png(folder / "contact_sheet.png", image_files.contact_sheet(self.images))
+        sheet = image_files.contact_sheet(self.images) if self.sheet is None else self.sheet
+        image_files.save_png(folder / "contact_sheet.png", sheet)
         image_files.write_atomically(folder / "history.csv", _csv(self.history).encode())
         if self.arrays:
             buffer = io.BytesIO()
             np.savez_compressed(buffer, **self.arrays)
-            image_files.write_atomically(folder / "targets.npz", buffer.getvalue())
+            name = "maps.npz" if self.record["command"] == "saliency" else "targets.npz"
+            image_files.write_atomically(folder / name, buffer.getvalue())
+        if self.table:
+            image_files.write_atomically(folder / "table.csv", _csv(self.table).encode())
+        if self.frames is not None:
+            image_files.write_atomically(folder / "animation.gif", animations.gif_bytes(self.frames))
+            image_files.write_atomically(folder / "animation.mp4", animations.mp4_bytes(self.frames))
         image_files.write_atomically(folder / RECORD, (json.dumps(self.record, indent=2) + "\n").encode())
 
 
@@ -123,6 +144,7 @@ def recorded_run(
     settings: Mapping[str, Any],
     seed: int,
     sampled: Sampled | None = None,
+    finish: Callable[[RunResult], RunResult] | None = None,
 ) -> RunResult:
     """Run an optimisation and write down everything it depended on.
 
@@ -140,6 +162,8 @@ def recorded_run(
     seed : int
     sampled : Sampled, optional
         What the targets came from.
+    finish : callable, optional
+        Adds to the result what only this method has: a sheet of its own, frames, a table. It is called for an interrupted run too.
 
     Returns
     -------
@@ -171,6 +195,7 @@ def recorded_run(
     }
     arrays = {name: values[: len(result.images)] for name, values in sampled.arrays.items()}
     done = RunResult(np.clip(result.images, 0.0, 1.0), result.history, record, arrays)
+    done = done if finish is None else finish(done)
     if not complete:
         raise RunInterrupted(done)
     return done

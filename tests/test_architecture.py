@@ -38,14 +38,15 @@ LEVELS = [
     {"transforms"},
     {"backend"},
     {"distributions"},
-    {"images"},
+    {"animations", "images"},
     {"class_names"},
     {"errors", "shipped"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 SOLE_IMPORTERS = {
     "h5py": {"statistics_file"},
-    "PIL": {"images"},
+    "PIL": {"animations", "images"},
+    "av": {"animations"},
     "tensorflow": {"backend"},
     "jax": {"backend"},
     "torch": {"backend"},

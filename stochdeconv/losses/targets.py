@@ -1,169 +1,23 @@
-"""What an image is asked for: losses on activations, and the sums they add up to."""
+"""Losses toward a target: sampled layouts and textures, or given activations."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from keras import ops
 
 from stochdeconv.errors import InputError
+from stochdeconv.losses.terms import Loss, Term, WeightedTerm
 from stochdeconv.pooling import pooled_map
 from stochdeconv.statistics import Facets
 
 Tensor = Any
-Activations = Mapping[str, Tensor]
 
 # Keeps the square root of a variance differentiable where a channel is silent; far below any activation's variance.
 _VARIANCE_FLOOR = 1e-8
-
-
-@dataclass(frozen=True)
-class Term:
-    """One named loss: activations -> one number an image, to be minimised.
-
-    A term is its own program (class, layer, settings: what `==` compares) and the `arrays` it reads. The loop compiles the program
-    once and passes the arrays in, so a new target needs no new compilation.
-
-    Attributes
-    ----------
-    layer : str
-        The layer it reads: a layer's name, ``"logits"``, ``"input"`` (the image in [0, 1]) or ``"network_input"`` (preprocessed).
-    arrays : mapping of str to ndarray
-        Targets and constants.
-    """
-
-    layer: str
-    arrays: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False, kw_only=True)
-
-    @property
-    def name(self) -> str:
-        """Name in the history."""
-        return f"{_snake(type(self).__name__)}:{self.layer}"
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """All layers it reads."""
-        return (self.layer,)
-
-    @property
-    def is_described_by_fields(self) -> bool:
-        """Whether `==` tells its program from others: a subclass with constants of its own must be a frozen dataclass for that."""
-        return "__dataclass_params__" in vars(type(self))
-
-    def evaluate(self, activations: Activations, arrays: Mapping[str, Tensor]) -> Tensor:
-        """Return the loss per image, (image,), from activations (image, ...) and the arrays."""
-        return self.of_values(activations[self.layer], arrays)
-
-    def of_values(self, values: Tensor, arrays: Mapping[str, Tensor]) -> Tensor:
-        """Return the loss per image from the values of its one layer; what most terms define."""
-        raise NotImplementedError
-
-    def __call__(self, activations: Activations) -> Tensor:
-        """Return the loss per image, (image,)."""
-        return self.evaluate(activations, {name: ops.convert_to_tensor(array) for name, array in self.arrays.items()})
-
-    def __add__(self, other: Term | Loss) -> Loss:
-        return Loss.of(self) + other
-
-    def __mul__(self, weight: float) -> Loss:
-        return Loss.of(self) * weight
-
-    __rmul__ = __mul__
-
-    def __neg__(self) -> Loss:
-        return Loss.of(self) * -1.0
-
-
-def _snake(name: str) -> str:
-    return "".join("_" + letter.lower() if letter.isupper() else letter for letter in name).lstrip("_")
-
-
-@dataclass(frozen=True)
-class WeightedTerm:
-    """A term of a sum: its weight, and the fraction of the steps after which it joins.
-
-    Attributes
-    ----------
-    term : Term
-    weight : float
-    joins_at : float
-        In [0, 1): 0 for from the first step on.
-    """
-
-    term: Term
-    weight: float = 1.0
-    joins_at: float = 0.0
-
-
-@dataclass(frozen=True)
-class Loss:
-    """A flat weighted sum of terms; ``a + 0.1 * b`` makes a new one and leaves both as they were.
-
-    Attributes
-    ----------
-    terms : tuple of WeightedTerm
-    """
-
-    terms: tuple[WeightedTerm, ...] = ()
-
-    @staticmethod
-    def of(part: Term | Loss) -> Loss:
-        """Return a loss as it is, a term as a sum of one."""
-        if isinstance(part, Loss):
-            return part
-        if isinstance(part, Term):
-            return Loss((WeightedTerm(part),))
-        raise InputError(
-            f"a loss is made of losses; got {type(part).__name__}. Derive from stochdeconv.losses.Term for one of your own"
-        )
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Layers the terms read, each once, in order of first use."""
-        return tuple(dict.fromkeys(layer for weighted in self.terms for layer in weighted.term.layers))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the terms; a repeated name is numbered."""
-        seen: dict[str, int] = {}
-        names = []
-        for weighted in self.terms:
-            name = weighted.term.name
-            seen[name] = seen.get(name, 0) + 1
-            names.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
-        return tuple(names)
-
-    def weights(self, n_steps: int) -> np.ndarray:
-        """Return the weight of each term at each step, (step, term), float32: zero before the term joins."""
-        fraction = np.arange(n_steps)[:, None] / max(n_steps, 1)
-        joined = fraction >= np.array([weighted.joins_at for weighted in self.terms])[None]
-        return (joined * np.array([weighted.weight for weighted in self.terms])).astype(np.float32)
-
-    def joining_at(self, fraction: float) -> Loss:
-        """Return the same loss, its terms joining after that fraction of the steps."""
-        if not 0 <= fraction < 1:
-            raise InputError(f"a loss joins at a fraction of the steps in [0, 1); got {fraction}")
-        return Loss(tuple(WeightedTerm(weighted.term, weighted.weight, fraction) for weighted in self.terms))
-
-    def __call__(self, activations: Activations) -> Tensor:
-        """Return the weighted sum per image, (image,)."""
-        return sum(weighted.weight * weighted.term(activations) for weighted in self.terms)
-
-    def __add__(self, other: Term | Loss) -> Loss:
-        return Loss(self.terms + Loss.of(other).terms)
-
-    def __mul__(self, weight: float) -> Loss:
-        if not isinstance(weight, int | float) or not np.isfinite(weight):
-            raise InputError(f"a loss is weighted by a finite number; got {weight!r}")
-        return Loss(tuple(WeightedTerm(w.term, w.weight * weight, w.joins_at) for w in self.terms))
-
-    __rmul__ = __mul__
-
-    def __neg__(self) -> Loss:
-        return self * -1.0
 
 
 def _as_map(values: Tensor) -> Tensor:
@@ -176,9 +30,6 @@ def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
     values = _as_map(values)
     mean = ops.mean(values, axis=1)
     return mean, values - mean[:, None]
-
-
-# ---- towards a sampled target ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -364,51 +215,3 @@ def match(target: Mapping[str, np.ndarray]) -> Loss:
         raise InputError("match needs the activations of at least one layer; got an empty mapping")
     terms = [Match(layer, arrays={"target": np.asarray(values, np.float32)}) for layer, values in target.items()]
     return Loss(tuple(WeightedTerm(term) for term in terms))
-
-
-# ---- a class or a unit -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class CrossEntropy(Term):
-    """Minus the log probability of a class. See `cross_entropy`."""
-
-    def of_values(self, values, arrays):
-        """Return the loss per image."""
-        return -ops.take(ops.log_softmax(values, axis=-1), arrays["class_index"], axis=-1)
-
-
-def cross_entropy(class_index: int) -> CrossEntropy:
-    """Ask the network to name the class: ``-log softmax(logits)[class_index]``; satisfied once it does."""
-    return CrossEntropy("logits", arrays={"class_index": np.int32(class_index)})
-
-
-@dataclass(frozen=True)
-class Unit(Term):
-    """Minus the activation of a channel or unit. See `unit`."""
-
-    position: tuple[int, int] | None = None
-
-    def of_values(self, values, arrays):
-        """Return the loss per image."""
-        values = ops.take(values, arrays["channel"], axis=-1)
-        if self.position is not None:
-            return -values[:, self.position[0], self.position[1]]
-        return -values if len(values.shape) == 1 else -ops.mean(values, axis=tuple(range(1, len(values.shape))))
-
-
-def unit(layer: str, channel: int, position: tuple[int, int] | None = None) -> Unit:
-    """Maximise a unit: the value of a channel at a position, or its mean over positions.
-
-    Parameters
-    ----------
-    layer : str
-        ``"logits"`` for a class neuron before the softmax.
-    channel : int
-    position : (row, column), optional
-
-    Returns
-    -------
-    Unit
-    """
-    return Unit(layer, position, arrays={"channel": np.int32(channel)})

@@ -1,0 +1,103 @@
+"""Pictures that move: frames in, a GIF or an MP4 out."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from fractions import Fraction
+
+import av
+import numpy as np
+from PIL import Image
+
+from stochdeconv.errors import InputError
+
+#: Frames a second. GIF counts in hundredths of a second, so not every rate can be had exactly.
+FRAME_RATE = 12.5
+# libx264's quality scale, 0 (lossless) to 51: dreams are all fine detail, so better than its default of 23.
+_CONSTANT_RATE_FACTOR = 18
+
+
+def gif_bytes(frames: np.ndarray, *, frame_rate: float = FRAME_RATE) -> bytes:
+    """Encode frames as an endless GIF; the same frames give the same bytes.
+
+    Parameters
+    ----------
+    frames : ndarray of shape (frame, height, width, 3), uint8
+    frame_rate : float
+        Frames a second.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    InputError
+        Frames of another kind, or none.
+    """
+    _check(frames)
+    # A palette of its own for every frame: one for all shows bands wherever colours change over time.
+    pictures = [
+        Image.fromarray(frame).quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.FLOYDSTEINBERG)
+        for frame in frames
+    ]
+    buffer = io.BytesIO()
+    pictures[0].save(
+        buffer,
+        "GIF",
+        save_all=True,
+        append_images=pictures[1:],
+        duration=max(round(1000 / frame_rate), 20),
+        loop=0,
+        disposal=1,
+    )
+    return buffer.getvalue()
+
+
+def mp4_bytes(frames: np.ndarray, *, frame_rate: float = FRAME_RATE) -> bytes:
+    """Encode frames as H.264 in MP4, in the form browsers and phones play.
+
+    Parameters
+    ----------
+    frames : ndarray of shape (frame, height, width, 3), uint8
+        An odd last row or column is left out: the format stores colours at half the resolution.
+    frame_rate : float
+        Frames a second.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    InputError
+        Frames of another kind, none, or of fewer than two pixels a side.
+    """
+    _check(frames)
+    height, width = (side - side % 2 for side in frames.shape[1:3])
+    if not (height and width):
+        raise InputError(f"an MP4 needs frames of at least 2x2 pixels; got {frames.shape[1]}x{frames.shape[2]}")
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as movie:
+        # One thread: the bytes do not depend on how many cores there are.
+        options = {"crf": str(_CONSTANT_RATE_FACTOR), "threads": "1"}
+        stream = movie.add_stream("libx264", rate=Fraction(frame_rate), options=options)
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
+            movie.mux(stream.encode(picture))
+        movie.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def as_frames(images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    """Round images in [0, 1] (image, height, width, 3), clipped, to frames of 8 bits."""
+    return np.rint(np.clip(np.asarray(images, np.float32), 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def _check(frames: np.ndarray) -> None:
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not len(frames):
+        raise InputError(
+            f"an animation is made of uint8 frames (frame, height, width, 3); got {frames.dtype} of shape {frames.shape}"
+        )

@@ -1,0 +1,186 @@
+"""Losses that are minus a score: of a class, a unit, a direction, a whole layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from keras import ops
+
+from stochdeconv.errors import InputError
+from stochdeconv.losses.terms import Term
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Term):
+    """Minus the log probability of a class. See `cross_entropy`."""
+
+    def of_values(self, values, arrays):
+        """Return the loss per image."""
+        return -ops.take(ops.log_softmax(values, axis=-1), arrays["class_index"], axis=-1)
+
+
+def cross_entropy(class_index: int) -> CrossEntropy:
+    """Ask the network to name the class: ``-log softmax(logits)[class_index]``; satisfied once it does."""
+    return CrossEntropy("logits", arrays={"class_index": np.int32(class_index)})
+
+
+@dataclass(frozen=True)
+class Unit(Term):
+    """Minus the activation of a channel or unit. See `unit`."""
+
+    position: tuple[int, int] | None = None
+
+    def of_values(self, values, arrays):
+        """Return the loss per image."""
+        values = ops.take(values, arrays["channel"], axis=-1)
+        if self.position is not None:
+            return -values[:, self.position[0], self.position[1]]
+        return -values if len(values.shape) == 1 else -ops.mean(values, axis=tuple(range(1, len(values.shape))))
+
+
+def unit(layer: str, channel: int, position: tuple[int, int] | None = None) -> Unit:
+    """Maximise a unit: the value of a channel at a position, or its mean over positions.
+
+    Parameters
+    ----------
+    layer : str
+        ``"logits"`` for a class neuron before the softmax.
+    channel : int
+    position : (row, column), optional
+
+    Returns
+    -------
+    Unit
+    """
+    return Unit(layer, position, arrays={"channel": np.int32(channel)})
+
+
+@dataclass(frozen=True)
+class Direction(Term):
+    """Minus the projection of a layer's values on a direction. See `direction`."""
+
+    position: tuple[int, int] | None = None
+
+    def of_values(self, values, arrays):
+        """Return the loss per image."""
+        if self.position is not None:
+            values = values[:, self.position[0], self.position[1]]
+        along = ops.sum(values * arrays["direction"], axis=-1)
+        return -ops.mean(ops.reshape(along, (along.shape[0], -1)), axis=-1)
+
+
+def direction(layer: str, vector: np.ndarray, position: tuple[int, int] | None = None) -> Direction:
+    """Maximise a direction of a layer's channels: the projection on it at a position, or the mean over positions.
+
+    Parameters
+    ----------
+    layer : str
+    vector : ndarray of shape (channel,)
+        Any length but zero; it is divided by its norm.
+    position : (row, column), optional
+
+    Returns
+    -------
+    Direction
+    """
+    vector = np.asarray(vector, np.float64)
+    norm = np.linalg.norm(vector)
+    if vector.ndim != 1 or not np.isfinite(norm) or norm == 0:
+        raise InputError(
+            f"a direction is one finite number for each channel, not all zero; got an array of shape {vector.shape} and norm {norm:g}"
+        )
+    return Direction(layer, position, arrays={"direction": (vector / norm).astype(np.float32)})
+
+
+@dataclass(frozen=True)
+class ActivationNorm(Term):
+    """Minus the mean square of a layer's values. See `activation_norm`."""
+
+    channel: int | None = None
+
+    def of_values(self, values, arrays):
+        """Return the loss per image."""
+        if self.channel is not None:
+            values = values[..., self.channel]
+        return -ops.mean(values**2, axis=tuple(range(1, len(values.shape)))) / arrays["unit"]
+
+
+def activation_norm(layer: str, channel: int | None = None, *, unit: float = 1.0) -> ActivationNorm:
+    """Amplify whatever a layer sees: its squared L2 norm, as a mean over values (DeepDream: Mordvintsev, Olah & Tyka 2015).
+
+    Parameters
+    ----------
+    layer : str
+    channel : int, optional
+        This channel alone.
+    unit : float
+        What the mean square is divided by, so that layers of different scale can be added.
+
+    Returns
+    -------
+    ActivationNorm
+    """
+    return ActivationNorm(layer, channel, arrays={"unit": np.float32(unit)})
+
+
+@dataclass(frozen=True)
+class Guide(Term):
+    """Minus the mean over places of the best match among a guide's features. See `guide`."""
+
+    def of_values(self, values, arrays):
+        """Return the loss per image."""
+        places = ops.reshape(values, (values.shape[0], -1, values.shape[-1]))
+        matches = ops.matmul(places, ops.transpose(arrays["features"]))
+        return -ops.mean(ops.max(matches, axis=-1), axis=-1) / arrays["unit"]
+
+
+def guide(layer: str, features: np.ndarray, *, unit: float = 1.0) -> Guide:
+    """Amplify what a guide image shows: at every place the feature of the guide that fits best, by dot product (DeepDream's guide).
+
+    Parameters
+    ----------
+    layer : str
+    features : ndarray of shape (height, width, channel)
+        The guide image's activations of this layer.
+    unit : float
+        What the mean match is divided by.
+
+    Returns
+    -------
+    Guide
+    """
+    features = np.asarray(features, np.float32)
+    return Guide(layer, arrays={"features": features.reshape(-1, features.shape[-1]), "unit": np.float32(unit)})
+
+
+@dataclass(frozen=True)
+class Diversity(Term):
+    """Mean likeness of an image's texture to that of the others beside it. See `diversity`."""
+
+    def of_values(self, values, arrays):
+        """Return the loss per image."""
+        n_images = values.shape[0]
+        places = ops.reshape(values, (n_images, -1, values.shape[-1]))
+        gram = ops.reshape(ops.matmul(ops.swapaxes(places, 1, 2), places), (n_images, -1))
+        gram = gram / (ops.sqrt(ops.sum(gram**2, axis=-1, keepdims=True)) + 1e-12)
+        likeness = ops.matmul(gram, ops.transpose(gram)) * (1.0 - np.eye(n_images, dtype=np.float32))
+        return ops.sum(likeness, axis=-1) / max(n_images - 1, 1)
+
+
+def diversity(layer: str) -> Diversity:
+    """Ask the images of a batch to differ: mean cosine of an image's Gram matrix with the others' (Olah et al. 2017).
+
+    The one loss by which images influence each other: what image i becomes depends on who is in its batch.
+
+    Parameters
+    ----------
+    layer : str
+        A layer's map; its channels' products, averaged over places, tell what an image shows and not where.
+
+    Returns
+    -------
+    Diversity
+        From 0 to 1 after a ReLU; 0 for a single image.
+    """
+    return Diversity(layer)
