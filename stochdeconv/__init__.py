@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from stochdeconv import errors, losses, parameterizations, regularizers, samplers, transforms
     from stochdeconv.collect import collect, merge
     from stochdeconv.compare import compare
+    from stochdeconv.descent import Descent
     from stochdeconv.generate import Recipe, generate
     from stochdeconv.methods.class_maximization import maximize
     from stochdeconv.models import load_model
-    from stochdeconv.optimize import Descent, optimize
+    from stochdeconv.optimize import optimize
     from stochdeconv.statistics_file import load_statistics, save_statistics
 
 __version__ = "0.1.0"
@@ -41,7 +42,7 @@ __all__ = [
 
 # Names are looked up on first use (PEP 562): Keras takes seconds to import, and `stochdeconv --help` needs none of it.
 _HOMES = {
-    "Descent": "optimize",
+    "Descent": "descent",
     "Recipe": "generate",
     "collect": "collect",
     "compare": "compare",

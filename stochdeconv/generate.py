@@ -199,8 +199,9 @@ def generate(
     RunInterrupted
         On Ctrl-C, with the images as far as they came.
     """
+    from stochdeconv.descent import Descent
     from stochdeconv.images import load_image
-    from stochdeconv.optimize import Descent, optimize, optimize_in_batches
+    from stochdeconv.optimize import optimize, optimize_in_batches
     from stochdeconv.run_folder import Sampled, recorded_run
     from stochdeconv.samplers import sample_targets
     from stochdeconv.transforms import Transform

@@ -42,8 +42,8 @@ class Parameterization(Protocol):
     def images(self, variable: Tensor) -> Tensor:
         """Turn the variables into images (image, height, width, channel); traceable."""
 
-    def constrained(self, variable: Tensor, step: int) -> Tensor:
-        """Return the variables after the constraints that hold between steps; called with the number of steps done."""
+    def constrained(self, variable: Tensor, step: int, gradient: Tensor) -> Tensor:
+        """Return the variables after the constraints that hold between steps, from the number of steps done and the last gradient."""
 
     def key(self) -> tuple:
         """Identify the traced program: two parameterizations of equal key differ in their numbers only."""
@@ -64,7 +64,7 @@ class GaussianBlur:
     sigma: float
     every: int = 4
 
-    def apply(self, images: Tensor) -> Tensor:
+    def apply(self, images: Tensor, gradient: Tensor) -> Tensor:
         """Blur images (image, height, width, channel); the border is reflected, not darkened."""
         _, height, width, channels = images.shape
         rows, columns = (
@@ -89,9 +89,39 @@ class Clip:
     high: float = 1.0
     every: int = 1
 
-    def apply(self, images: Tensor) -> Tensor:
+    def apply(self, images: Tensor, gradient: Tensor) -> Tensor:
         """Clip images of any shape."""
         return ops.clip(images, self.low, self.high)
+
+
+@dataclass(frozen=True, eq=False)
+class ClipSmallContributions:
+    """Constraint: reset pixels that matter little, so that only the main object stays (Yosinski et al. 2015).
+
+    A pixel's contribution is estimated to first order, as the change of the loss were it reset: ``|sum over channels of
+    (x - origin) * dL/dx|``.
+
+    Attributes
+    ----------
+    percentile : float
+        Pixels whose contribution is below this percentile of the image's are reset, 0 to 100.
+    origin : ndarray, broadcastable to an image
+        What they are reset to: the training mean.
+    every : int
+        Steps between two clippings.
+    """
+
+    percentile: float
+    origin: np.ndarray
+    every: int = 1
+
+    def apply(self, images: Tensor, gradient: Tensor) -> Tensor:
+        """Reset pixels of images (image, ..., channel)."""
+        contribution = ops.abs(ops.sum((images - self.origin) * gradient, axis=-1, keepdims=True))
+        ordered = ops.sort(ops.reshape(contribution, (images.shape[0], -1)), axis=-1)
+        threshold = ordered[:, min(int(self.percentile / 100 * ordered.shape[1]), ordered.shape[1] - 1)]
+        threshold = ops.reshape(threshold, (-1, *([1] * (len(images.shape) - 1))))
+        return ops.where(contribution < threshold, ops.broadcast_to(self.origin, ops.shape(images)), images)
 
 
 @dataclass(frozen=True)
@@ -118,11 +148,11 @@ class Pixels:
         """Return the variable: pixels are the image."""
         return variable
 
-    def constrained(self, variable: Tensor, step: int) -> Tensor:
+    def constrained(self, variable: Tensor, step: int, gradient: Tensor) -> Tensor:
         """Apply the constraints that are due after `step` steps."""
         for constraint in self.constraints:
             if step % constraint.every == 0:
-                variable = constraint.apply(variable)
+                variable = constraint.apply(variable, gradient)
         return variable
 
     def key(self) -> tuple:
@@ -149,7 +179,8 @@ def pixels(
     noise : float
         Standard deviation of the starting noise, in the same units.
     constraints : sequence
-        `GaussianBlur`, `Clip` or any object with ``every`` and ``apply(images)``, applied in this order after each ``every`` steps.
+        `GaussianBlur`, `Clip`, `ClipSmallContributions` or any object with ``every`` and ``apply(images, gradient)``, applied in this
+        order after each ``every`` steps; the gradient is that of the loss in the step just done.
     n_images, seed, first_index : int
     learning_rate : float
 
@@ -215,7 +246,7 @@ class Fourier:
         values = ops.irfft(rows, fft_length=width)
         return ops.sigmoid(ops.matmul(ops.transpose(values, (0, 2, 3, 1)), _COLOR))
 
-    def constrained(self, variable: Tensor, step: int) -> Tensor:
+    def constrained(self, variable: Tensor, step: int, gradient: Tensor) -> Tensor:
         """Return the variable: the sigmoid is constraint enough."""
         return variable
 

@@ -23,6 +23,8 @@ LEVELS = [
     {"metrics"},
     {"run_folder"},
     {"optimize"},
+    {"programs"},
+    {"descent"},
     {"measurement"},
     {"statistics_file"},
     {"spool"},

@@ -7,9 +7,10 @@ import pytest
 from keras import ops
 
 from stochdeconv import losses, parameterizations, regularizers, transforms
+from stochdeconv.descent import Descent
 from stochdeconv.errors import DivergenceError, InputError
 from stochdeconv.models import load_model
-from stochdeconv.optimize import Descent, OptimizationInterrupted, optimize, optimize_in_batches
+from stochdeconv.optimize import OptimizationInterrupted, optimize, optimize_in_batches
 
 SIZE = (16, 16)
 
