@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stochdeconv.descent import Descent
     from stochdeconv.generate import Recipe, generate
     from stochdeconv.methods.class_maximization import maximize
+    from stochdeconv.methods.deepdream import dream
     from stochdeconv.models import load_model
     from stochdeconv.optimize import optimize
     from stochdeconv.statistics_file import load_statistics, save_statistics
@@ -25,6 +26,7 @@ __all__ = [
     "Recipe",
     "collect",
     "compare",
+    "dream",
     "errors",
     "generate",
     "load_model",
@@ -46,6 +48,7 @@ _HOMES = {
     "Recipe": "generate",
     "collect": "collect",
     "compare": "compare",
+    "dream": "methods.deepdream",
     "generate": "generate",
     "load_model": "models",
     "load_statistics": "statistics_file",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -193,8 +193,19 @@ def optimize(
     return OptimizationResult(program.images(variable), history, settings)
 
 
+def in_stage(callback: Callable[[Step], None] | None, stage: int, n_stages: int) -> Callable[[Step], None] | None:
+    """Count the steps of one of several runs of equal length through all of them, for a callback that watches the whole."""
+    if callback is None:
+        return None
+
+    def counted(step: Step) -> None:
+        callback(replace(step, step=stage * step.n_steps + step.step, n_steps=n_stages * step.n_steps))
+
+    return counted
+
+
 def optimize_in_batches(
-    run: Callable[[int, int, Callable[[Step], None]], OptimizationResult],
+    run: Callable[[int, int, Callable[[Step], None] | None], OptimizationResult],
     n_images: int,
     *,
     batch_size: int,
@@ -235,14 +246,8 @@ def optimize_in_batches(
         return OptimizationResult(np.concatenate([result.images for result in done]), history, done[0].settings)
 
     for batch, first in enumerate(range(0, n_images, size)):
-
-        def counted(step: Step, batch: int = batch) -> None:
-            if callback is not None:
-                all_steps = n_batches * step.n_steps
-                callback(Step(batch * step.n_steps + step.step, all_steps, step.losses, step.images))
-
         try:
-            done.append(run(first, min(size, n_images - first), counted))
+            done.append(run(first, min(size, n_images - first), in_stage(callback, batch, n_batches)))
         except KeyboardInterrupt as interrupt:
             if isinstance(interrupt, OptimizationInterrupted):
                 done.append(interrupt.result)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -39,8 +39,9 @@ class Parameterization(Protocol):
     def start(self) -> np.ndarray:
         """Return the starting variables, (image, ...), float32."""
 
-    def images(self, variable: Tensor) -> Tensor:
-        """Turn the variables into images (image, height, width, channel); traceable."""
+    @property
+    def images(self) -> Callable[[Tensor], Tensor]:
+        """The function from variables to images (image, height, width, channel); traceable, and free of this run's numbers."""
 
     def constrained(self, variable: Tensor, step: int, gradient: Tensor) -> Tensor:
         """Return the variables after the constraints that hold between steps, from the number of steps done and the last gradient."""
@@ -144,9 +145,10 @@ class Pixels:
         ]
         return (self.mean + self.noise * np.stack(noise)).astype(np.float32)
 
-    def images(self, variable: Tensor) -> Tensor:
-        """Return the variable: pixels are the image."""
-        return variable
+    @property
+    def images(self) -> Callable[[Tensor], Tensor]:
+        """The identity: pixels are the image."""
+        return lambda variable: variable
 
     def constrained(self, variable: Tensor, step: int, gradient: Tensor) -> Tensor:
         """Apply the constraints that are due after `step` steps."""
@@ -235,16 +237,21 @@ class Fourier:
         spectrum = np.fft.rfft2(colors.transpose(0, 3, 1, 2)) / self._scale
         return np.stack([spectrum.real, spectrum.imag], axis=1).astype(np.float32)
 
-    def images(self, variable: Tensor) -> Tensor:
-        """Turn coefficients (image, 2, 3, row, column // 2 + 1) into images (image, height, width, 3) in (0, 1)."""
-        height, width = self.size
-        spectrum = ops.multiply(variable, self._scale)
-        # Inverse transform over rows, by the conjugate of the forward one, then the real one over columns.
-        real, imaginary = ops.swapaxes(spectrum[:, 0], -1, -2), ops.swapaxes(spectrum[:, 1], -1, -2)
-        real, imaginary = ops.fft((real, -imaginary))
-        rows = (ops.swapaxes(real, -1, -2) / height, ops.swapaxes(-imaginary, -1, -2) / height)
-        values = ops.irfft(rows, fft_length=width)
-        return ops.sigmoid(ops.matmul(ops.transpose(values, (0, 2, 3, 1)), _COLOR))
+    @property
+    def images(self) -> Callable[[Tensor], Tensor]:
+        """The function from coefficients (image, 2, 3, row, column // 2 + 1) to images (image, height, width, 3) in (0, 1)."""
+        (height, width), scale = self.size, self._scale
+
+        def decoded(variable: Tensor) -> Tensor:
+            spectrum = ops.multiply(variable, scale)
+            # Inverse transform over rows, by the conjugate of the forward one, then the real one over columns.
+            real, imaginary = ops.swapaxes(spectrum[:, 0], -1, -2), ops.swapaxes(spectrum[:, 1], -1, -2)
+            real, imaginary = ops.fft((real, -imaginary))
+            rows = (ops.swapaxes(real, -1, -2) / height, ops.swapaxes(-imaginary, -1, -2) / height)
+            values = ops.irfft(rows, fft_length=width)
+            return ops.sigmoid(ops.matmul(ops.transpose(values, (0, 2, 3, 1)), _COLOR))
+
+        return decoded
 
     def constrained(self, variable: Tensor, step: int, gradient: Tensor) -> Tensor:
         """Return the variable: the sigmoid is constraint enough."""

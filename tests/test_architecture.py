@@ -57,7 +57,7 @@ SOLE_IMPORTERS = {
 }
 NAMELESS = {"utils", "util", "common", "misc", "base", "helpers", "helper", "core"}
 # Their signatures hold the defaults of commands.
-FREE_OF_KERAS = ["demo", "collect", "compare", "generate", "methods.class_maximization"]
+FREE_OF_KERAS = ["demo", "collect", "compare", "generate", "methods.class_maximization", "methods.deepdream"]
 
 
 def module_name(path):

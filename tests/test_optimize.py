@@ -155,9 +155,12 @@ def test_programs_die_with_their_network_and_hold_no_targets():
     loss = losses.match({"conv": target})
     watched = weakref.ref(loss.terms[0].term)
     optimize(model, loss, parameterization=fourier(), n_steps=1)
-    del loss
+    photo = parameterizations.pixels(np.zeros((2, *SIZE, 3), np.float32), n_images=2)
+    of_photo = weakref.ref(photo)
+    optimize(model, loss, parameterization=photo, n_steps=1)
+    del loss, photo
     gc.collect()
-    assert watched() is None
+    assert watched() is None and of_photo() is None
     watched = weakref.ref(model)
     del model
     gc.collect()
