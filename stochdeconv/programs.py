@@ -176,7 +176,7 @@ def _compiled(
     return Program(
         backend.compile(gradient),
         backend.compile(moved),
-        backend.compile(to_images),
+        to_images,
         loss.names,
         descent.tile_size,
         rule != "true",

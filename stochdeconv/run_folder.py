@@ -210,6 +210,13 @@ def refuse_existing(folder: str | Path, *, overwrite: bool) -> None:
         raise ExistingOutputError(f"{folder} already holds a run; choose another folder or pass --overwrite")
 
 
+def source_of(picture: str | Path | np.ndarray | None) -> str | None:
+    """Name a picture in a record: its path, ``"in memory"`` for an array, None for none."""
+    if picture is None:
+        return None
+    return "in memory" if isinstance(picture, np.ndarray) else str(picture)
+
+
 def read_record(folder: str | Path) -> dict[str, Any]:
     """Read the run.json of a run folder.
 

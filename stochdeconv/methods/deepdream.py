@@ -142,7 +142,7 @@ def dream(
     from stochdeconv.animations import as_frames
     from stochdeconv.images import contact_sheet, stretch
     from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult, in_stage
-    from stochdeconv.run_folder import recorded_run
+    from stochdeconv.run_folder import recorded_run, source_of
 
     how = _Octaves(octaves, octave_scale, jitter, step_size, n_steps, tile_size, seed)
     if zoom_frames < 0 or not 0 <= zoom < 1:
@@ -188,10 +188,10 @@ def dream(
         model=model,
         found_class=None,
         settings={
-            "photo": photo if isinstance(photo, str) else str(photo) if isinstance(photo, Path) else "in memory",
+            "photo": source_of(photo),
             "layer": layer,
             **vars(how),
-            "guide": None if guide is None else "in memory" if isinstance(guide, np.ndarray) else str(guide),
+            "guide": source_of(guide),
             "zoom_frames": zoom_frames,
             "zoom": zoom,
             "rotate": rotate,
