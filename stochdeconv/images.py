@@ -132,8 +132,9 @@ def _resize_and_crop(picture: Image.Image, size: tuple[int, int]) -> Image.Image
         return picture
     # The crop is taken inside the filter, in the picture's own coordinates: no rounding of the intermediate size.
     scale = min(picture.width / width, picture.height / height)
-    left = (picture.width - scale * width) / 2
-    top = (picture.height - scale * height) / 2
+    # Rounding may take the difference of equal numbers a little below zero.
+    left = max((picture.width - scale * width) / 2, 0.0)
+    top = max((picture.height - scale * height) / 2, 0.0)
     box = (left, top, min(left + scale * width, picture.width), min(top + scale * height, picture.height))
     return picture.resize((width, height), Image.Resampling.LANCZOS, box=box)
 
