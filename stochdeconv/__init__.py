@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from stochdeconv.generate import Recipe, generate
     from stochdeconv.methods.class_maximization import maximize
     from stochdeconv.methods.deepdream import dream
+    from stochdeconv.methods.feature_inversion import invert
+    from stochdeconv.methods.morph import morph
+    from stochdeconv.methods.refine import refine
+    from stochdeconv.methods.sweep import sweep
     from stochdeconv.models import load_model
     from stochdeconv.optimize import optimize
     from stochdeconv.statistics_file import load_statistics, save_statistics
@@ -29,16 +33,20 @@ __all__ = [
     "dream",
     "errors",
     "generate",
+    "invert",
     "load_model",
     "load_statistics",
     "losses",
     "maximize",
     "merge",
+    "morph",
     "optimize",
     "parameterizations",
+    "refine",
     "regularizers",
     "samplers",
     "save_statistics",
+    "sweep",
     "transforms",
 ]
 
@@ -50,12 +58,16 @@ _HOMES = {
     "compare": "compare",
     "dream": "methods.deepdream",
     "generate": "generate",
+    "invert": "methods.feature_inversion",
     "load_model": "models",
     "load_statistics": "statistics_file",
     "maximize": "methods.class_maximization",
     "merge": "collect",
+    "morph": "methods.morph",
     "optimize": "optimize",
+    "refine": "methods.refine",
     "save_statistics": "statistics_file",
+    "sweep": "methods.sweep",
 }
 
 

@@ -57,7 +57,13 @@ SOLE_IMPORTERS = {
 }
 NAMELESS = {"utils", "util", "common", "misc", "base", "helpers", "helper", "core"}
 # Their signatures hold the defaults of commands.
-FREE_OF_KERAS = ["demo", "collect", "compare", "generate", "methods.class_maximization", "methods.deepdream"]
+FREE_OF_KERAS = [
+    "demo",
+    "collect",
+    "compare",
+    "generate",
+    *(f"methods.{name}" for name in ("class_maximization", "deepdream", "feature_inversion", "morph", "refine", "sweep")),
+]
 
 
 def module_name(path):

@@ -21,7 +21,11 @@ COMMANDS = {
     "layers": ("collecting", "List a network's layers; * marks those that collect measures by default."),
     "generate": ("imaging", "Make varied images of a class from its statistics."),
     "maximize": ("imaging", "Maximise a class neuron, or any unit: the baseline."),
+    "refine": ("changing", "Make a photograph more like its class, and keep it on the way."),
+    "morph": ("changing", "Turn a photograph, or one class, into another class, as an animation."),
     "dream": ("dreaming", "Amplify what a layer sees in a photograph or in noise: DeepDream."),
+    "invert": ("changing", "Find the picture a layer's activations stand for: feature inversion."),
+    "sweep": ("dreaming", "Dream at many layers for many steps, and ask what is recognised before and after."),
     "compare": ("comparing", "Tell how realistic and how varied images are: metrics.json and report.html."),
 }
 

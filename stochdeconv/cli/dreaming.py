@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from stochdeconv.cli import running, terminal
 from stochdeconv.cli.terminal import ProgressBar, default
 from stochdeconv.methods.deepdream import dream as dream_image
+from stochdeconv.methods.sweep import sweep as sweep_photos
 
 Jitter = Annotated[int, typer.Option(min=0, help="Largest random shift of the view at each step, in pixels.")]
 Octaves = Annotated[int, typer.Option(min=1, help="Sizes the picture is dreamt at.")]
@@ -79,6 +81,57 @@ def dream(
                 n_steps=n_steps,
                 size=size,
                 tile_size=tile_size,
+                seed=seed,
+                callback=bar.on_step,
+            ),
+            output,
+            overwrite=overwrite,
+        )
+    running.report(output, complete=saved)
+
+
+def sweep(
+    photos: Annotated[str, typer.Argument(metavar="PHOTO|FOLDER", help="A photograph, or a folder of them.")],
+    model: terminal.Model,
+    layers: Annotated[str, typer.Option(metavar="LAYER,LAYER,…", help="Layers, a row of the grid each.")],
+    output: running.Output,
+    judge: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A second network that is asked what it sees.")
+    ] = None,
+    octaves: Octaves = default(sweep_photos, "octaves"),
+    octave_scale: OctaveScale = default(sweep_photos, "octave_scale"),
+    jitter: Jitter = default(sweep_photos, "jitter"),
+    step_size: StepSize = default(sweep_photos, "step_size"),
+    weights: terminal.Weights = None,
+    n_steps: Annotated[
+        str, typer.Option(metavar="N,N,…", help="Steps at each octave, a column of the grid each.")
+    ] = terminal.as_list(default(sweep_photos, "n_steps")),
+    size: terminal.Size = None,
+    seed: terminal.Seed = default(sweep_photos, "seed"),
+    dtype: terminal.Dtype = None,
+    overwrite: terminal.Overwrite = False,
+    quiet: terminal.Quiet = False,
+) -> None:
+    """Run ``stochdeconv sweep``."""
+    steps = terminal.parse_numbers(n_steps, "--n-steps")
+    running.check_output(output, overwrite=overwrite)
+    if not Path(photos).is_dir():
+        running.check_picture(photos)
+    network = terminal.load_model(model, weights=weights, dtype=dtype)
+    second = None if judge is None else terminal.load_model(judge, dtype=dtype)
+    with ProgressBar(layers, quiet=quiet) as bar:
+        saved = running.save_what_comes(
+            lambda: sweep_photos(
+                network,
+                photos,
+                layers,
+                judge=second,
+                octaves=octaves,
+                octave_scale=octave_scale,
+                jitter=jitter,
+                step_size=step_size,
+                n_steps=steps,
+                size=size,
                 seed=seed,
                 callback=bar.on_step,
             ),

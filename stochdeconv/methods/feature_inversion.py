@@ -76,7 +76,7 @@ def invert(
     Returns
     -------
     RunResult
-        One image a layer; the table holds what is left of the relative distance of each.
+        One image a layer; `tables` holds what is left of the relative distance of each.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def invert(
         if target is not None:
             captions.insert(1, "target")
             shown_all.insert(1, shown)
-        return replace(result, sheet=contact_sheet(np.stack(shown_all), captions=captions), table=table)
+        return replace(result, sheet=contact_sheet(np.stack(shown_all), captions=captions), tables={"distances": table})
 
     return recorded_run(
         "invert",

@@ -69,7 +69,7 @@ def morph(
     Returns
     -------
     RunResult
-        One image, the end; every frame in `frames`; the table holds both classes' probabilities frame by frame.
+        One image, the end; every frame in `frames`; `tables` holds both classes' probabilities frame by frame.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def morph(
         frames.append(begin[0])
         loss = raised(target.index)
         if source != target:
-            loss = loss - losses.unit(model.score_layer, source.index)
+            loss = loss + -losses.unit(model.score_layer, source.index)
         end = stage("morph", loss, keep, initial_images=begin, deviation=0.0, learning_rate=strength / n_steps)
         return OptimizationResult(end, history, settings)
 
@@ -152,7 +152,9 @@ def morph(
         shown = np.unique(np.linspace(0, len(frames) - 1, _SHEET_FRAMES).round().astype(int)) if frames else []
         captions = [f"frame {i}\n{source.label} {sure[i, 0]:.0%}\n{target.label} {sure[i, 1]:.0%}" for i in shown]
         sheet = contact_sheet(np.stack([frames[i] for i in shown]), columns=4, captions=captions) if frames else None
-        return replace(result, sheet=sheet, frames=as_frames(frames) if frames else None, table=table)
+        return replace(
+            result, sheet=sheet, frames=as_frames(frames) if frames else None, tables={"probabilities": table}
+        )
 
     return recorded_run(
         "morph",

@@ -129,7 +129,9 @@ def refine(
         names = ["photograph", *(f"step {step}" for step in kept)]
         captions = [f"{name}\n{found.label} {part:.0%}" for name, part in zip(names, sure, strict=False)]
         table = [{"step": step, "probability": float(part)} for step, part in zip([0, *kept], sure, strict=False)]
-        return replace(result, sheet=contact_sheet(shown, columns=len(shown), captions=captions), table=table)
+        return replace(
+            result, sheet=contact_sheet(shown, columns=len(shown), captions=captions), tables={"probabilities": table}
+        )
 
     return recorded_run(
         "refine",
