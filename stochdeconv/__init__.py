@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stochdeconv.generate import Recipe, generate
     from stochdeconv.methods.class_maximization import maximize
     from stochdeconv.models import load_model
+    from stochdeconv.networks import Network
     from stochdeconv.optimize import Descent, optimize
     from stochdeconv.statistics_file import load_statistics, save_statistics
 
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Descent",
+    "Network",
     "Recipe",
     "collect",
     "compare",
@@ -42,6 +44,7 @@ __all__ = [
 # Names are looked up on first use (PEP 562): Keras takes seconds to import, and `stochdeconv --help` needs none of it.
 _HOMES = {
     "Descent": "optimize",
+    "Network": "networks",
     "Recipe": "generate",
     "collect": "collect",
     "compare": "compare",

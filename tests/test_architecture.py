@@ -31,6 +31,7 @@ LEVELS = [
     {"losses"},
     {"pooling", "statistics"},
     {"models"},
+    {"networks"},
     {"layer_copies"},
     {"network_graph", "pretrained"},
     {"gradients"},
