@@ -56,6 +56,8 @@ SOLE_IMPORTERS = {
 }
 NAMELESS = {"utils", "util", "common", "misc", "base", "helpers", "helper", "core"}
 # Their signatures hold the defaults of commands.
+# What knows that an input is a picture: nothing the loop needs.
+IMAGE_ROOMS = {"animations", "class_names", "images", "models", "pretrained", "regularizers", "shipped"}
 FREE_OF_KERAS = ["demo", "collect", "compare", "generate", "methods.class_maximization"]
 
 
@@ -173,6 +175,14 @@ def test_what_commands_read_their_defaults_from_loads_without_keras(name):
     found = reach(f"stochdeconv.{name}", set())
     heavy = {module for module in found if module.split(".")[0] in {"keras", "tensorflow", "sklearn", "matplotlib"}}
     assert not heavy, f"stochdeconv.{name} brings in {heavy}"
+
+
+def test_the_loop_knows_no_images():
+    script = ast.parse((PACKAGE.parent / "scripts" / "optimize_voxels.py").read_text())
+    public = {f"stochdeconv.{name}" for name in ("optimize", "networks", "losses", "parameterizations")}
+    assert set(imported_modules(ast.walk(script))) & {f"stochdeconv.{room}" for room in ROOMS} == set()
+    found = set().union(*(reach(name, set()) for name in public))
+    assert public <= found and not found & {f"stochdeconv.{room}" for room in IMAGE_ROOMS}
 
 
 def test_public_functions_say_what_they_are_for():
