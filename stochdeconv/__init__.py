@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stochdeconv.methods.refine import refine
     from stochdeconv.methods.sweep import sweep
     from stochdeconv.models import load_model
+    from stochdeconv.networks import Network
     from stochdeconv.optimize import optimize
     from stochdeconv.statistics_file import load_statistics, save_statistics
 
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Descent",
+    "Network",
     "Recipe",
     "collect",
     "compare",
@@ -53,6 +55,7 @@ __all__ = [
 # Names are looked up on first use (PEP 562): Keras takes seconds to import, and `stochdeconv --help` needs none of it.
 _HOMES = {
     "Descent": "descent",
+    "Network": "networks",
     "Recipe": "generate",
     "collect": "collect",
     "compare": "compare",

@@ -14,8 +14,8 @@ from stochdeconv import backend
 from stochdeconv.descent import Descent, search_lines
 from stochdeconv.errors import DivergenceError, InputError
 from stochdeconv.losses import Loss, Term
-from stochdeconv.models import ImageModel
-from stochdeconv.parameterizations import Parameterization, fourier
+from stochdeconv.networks import Network
+from stochdeconv.parameterizations import Parameterization
 from stochdeconv.programs import Evaluation, program_of
 from stochdeconv.transforms import Transform, draw_views
 
@@ -34,7 +34,7 @@ class Step:
     losses : mapping of str to float
         Unweighted loss of each term, averaged over the images; ``"cosine"`` is that of the gradient rule with the true gradient.
     images : callable
-        () -> the images as they are now, ndarray (image, height, width, channel).
+        () -> the images as they are now, ndarray (image, ...).
     """
 
     step: int
@@ -52,7 +52,8 @@ class OptimizationResult:
 
     Attributes
     ----------
-    images : ndarray of shape (image, height, width, channel), float32
+    images : ndarray of shape (image, ...), float32
+        Images (image, height, width, channel), or the inputs of a network that takes something else.
         As the parameterization gives them; only bounded ones stay in [0, 1].
     history : list of dict
         Per step, the loss of each term averaged over the images.
@@ -74,7 +75,7 @@ class OptimizationInterrupted(KeyboardInterrupt):
 
 
 def optimize(
-    model: ImageModel,
+    model: Network,
     loss: Loss | Term,
     *,
     parameterization: Parameterization | None = None,
@@ -83,20 +84,22 @@ def optimize(
     descent: Descent | None = None,
     callback: Callable[[Step], None] | None = None,
 ) -> OptimizationResult:
-    """Change images until a loss on the network's activations is small.
+    """Change images, or whatever the network takes, until a loss on its activations is small.
 
     Losses are summed over images and every image has its own variables, so images do not influence each other; the start and the
     random views of image i depend on (seed, i) alone.
 
     Parameters
     ----------
-    model : ImageModel
+    model : Network
+        An `ImageModel`, or a network of any other input.
     loss : Loss or Term
     parameterization : Parameterization, optional
-        Owns the variables, their number and seed; one Fourier image of the network's size by default.
+        Owns the variables, their number and seed; for an `ImageModel` one Fourier image of its size by default.
     n_steps : int
     transforms : sequence of Transform
         The network sees the image through a new random view at every step; the key ``"input"`` stays the image itself.
+        For inputs (height, width, channel) alone.
     descent : Descent, optional
         Adam on the true gradient by default.
     callback : callable, optional
@@ -111,17 +114,22 @@ def optimize(
     DivergenceError
         A loss or its gradient became NaN or infinite; the message names the step and the term.
     InputError
-        Nothing to optimise, or not enough memory on the device.
+        Nothing to optimise, nothing to start from, views of what is no image, or not enough memory on the device.
     OptimizationInterrupted
         On Ctrl-C, with the images as they are.
     """
     loss = Loss.of(loss)
     descent = descent or Descent()
-    parameterization = parameterization or fourier(model.input_size)
+    parameterization = parameterization or model.default_parameterization()
     if n_steps < 1:
         raise InputError(f"n_steps must be at least 1; got {n_steps}")
     if not loss.terms:
         raise InputError("there is nothing to optimise: the loss has no terms")
+    if transforms and len(model.input_shape) != 3:
+        raise InputError(
+            f"transforms are views of images (height, width, channel); model '{model.name}' takes {model.input_shape}: "
+            "leave transforms out"
+        )
 
     if descent.searches_lines:
         _check_line_search(loss, parameterization, transforms)

@@ -77,7 +77,7 @@ class GaussianBlur:
 
 @dataclass(frozen=True)
 class Clip:
-    """Constraint: clip the pixels to a range, in [0, 1] units.
+    """Constraint: clip the values of the input to a range, in its own units.
 
     Attributes
     ----------
@@ -165,6 +165,7 @@ class Pixels:
 def pixels(
     start: np.ndarray,
     *,
+    input_shape: Sequence[int] | None = None,
     noise: float = 0.01,
     constraints: Sequence = (),
     n_images: int = 1,
@@ -176,8 +177,11 @@ def pixels(
 
     Parameters
     ----------
-    start : ndarray of shape (height, width, channel) or (image, height, width, channel)
-        What the noise is added to; images in [0, 1].
+    start : ndarray of shape (height, width, channel), (image, height, width, channel) or of any other input
+        What the noise is added to: one input for all, or one each; images in [0, 1].
+    input_shape : sequence of int, optional
+        Shape of one input (``model.input_shape``): whether the first axis of `start` counts inputs is then certain. Left
+        out, it does from four axes on, if it is 1 or `n_images` long: a voxel grid as deep as there are inputs needs it.
     noise : float
         Standard deviation of the starting noise, in the same units.
     constraints : sequence
@@ -192,9 +196,18 @@ def pixels(
     """
     _check_numbers(n_images, seed, first_index)
     start = np.asarray(start, np.float32)
-    if start.ndim < 2:
-        raise InputError(f"the start of a pixel parameterization needs at least two axes; got shape {start.shape}")
-    mean = start if start.ndim >= 4 and len(start) in (1, n_images) else start[None]
+    if input_shape is None:
+        if start.ndim < 2:
+            raise InputError(f"the start of a pixel parameterization needs at least two axes; got shape {start.shape}")
+        is_batch = start.ndim >= 4 and len(start) in (1, n_images)
+    else:
+        one = tuple(input_shape)
+        is_batch = start.shape in {(1, *one), (n_images, *one)}
+        if not is_batch and start.shape != one:
+            raise InputError(
+                f"the start has shape {start.shape}; expected one input of shape {one}, or {n_images} (n_images) of them"
+            )
+    mean = start if is_batch else start[None]
     return Pixels(mean, noise, n_images, seed, first_index, learning_rate, tuple(constraints))
 
 

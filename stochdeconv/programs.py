@@ -15,7 +15,7 @@ from stochdeconv.descent import Descent, Evaluation, tiles
 from stochdeconv.errors import InputError
 from stochdeconv.gradients import loss_gradient
 from stochdeconv.losses import Loss, Term
-from stochdeconv.models import ImageModel
+from stochdeconv.networks import Network
 from stochdeconv.parameterizations import Parameterization, Pixels
 from stochdeconv.transforms import view
 
@@ -101,13 +101,13 @@ class Program:
 
 
 def program_of(
-    model: ImageModel, loss: Loss, parameterization: Parameterization, *, views: str, descent: Descent, dtype: str
+    model: Network, loss: Loss, parameterization: Parameterization, *, views: str, descent: Descent, dtype: str
 ) -> Program:
     """Return the program of a run; one that the network has run before is not compiled again.
 
     Parameters
     ----------
-    model : ImageModel
+    model : Network
     loss : Loss
     parameterization : Parameterization
     views : {"none", "shift", "affine"}
@@ -138,7 +138,7 @@ def program_of(
 
 
 def _compiled(
-    model: ImageModel,
+    model: Network,
     terms: Sequence[Term],
     loss: Loss,
     parameterization: Parameterization,
