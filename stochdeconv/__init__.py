@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from stochdeconv.collect import collect, merge
     from stochdeconv.compare import compare
     from stochdeconv.descent import Descent
-    from stochdeconv.generate import Recipe, generate
+    from stochdeconv.generate import generate
     from stochdeconv.methods.class_maximization import maximize
     from stochdeconv.models import load_model
     from stochdeconv.optimize import optimize
+    from stochdeconv.recipe import Recipe
     from stochdeconv.statistics_file import load_statistics, save_statistics
 
 __version__ = "0.1.0"
@@ -43,7 +44,7 @@ __all__ = [
 # Names are looked up on first use (PEP 562): Keras takes seconds to import, and `stochdeconv --help` needs none of it.
 _HOMES = {
     "Descent": "descent",
-    "Recipe": "generate",
+    "Recipe": "recipe",
     "collect": "collect",
     "compare": "compare",
     "generate": "generate",
