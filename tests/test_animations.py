@@ -74,7 +74,7 @@ def test_a_film_goes_from_the_first_step_to_the_last_in_at_most_64_frames(n_step
     assert frames.shape[1:] == (4, 6, 3)
     assert taken[0] == 1 and taken[-1] == n_steps and len(taken) == len(set(taken))
     assert min(n_steps, 40) <= len(taken) < len(frames) <= 64
-    assert np.all(np.diff(taken)[1:] >= np.diff(taken)[:-1] - 1)  # closer to each other early on
+    assert n_steps < 64 or taken[len(taken) // 2] < 0.4 * n_steps  # closer to each other early on
     assert np.all(frames[len(taken) - 1 :] == 255)  # the last one is held
 
 
@@ -90,8 +90,8 @@ def test_a_film_of_many_images_shows_the_first_16():
 
 
 def test_a_batch_that_was_interrupted_stays_as_it_was():
-    frames, _ = exposed(4, 1, 1, last=2)
+    frames, _ = exposed(4, 1, 1, last=3)
     np.testing.assert_allclose(
-        frames[-1] / 255.0, contact_sheet(np.stack([np.ones((4, 6, 3)), np.full((4, 6, 3), 0.5)])), atol=0.003
+        frames[-1] / 255.0, contact_sheet(np.stack([np.ones((4, 6, 3)), np.full((4, 6, 3), 0.75)])), atol=0.003
     )
     assert Film(4).frames() is None
