@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from stochdeconv.collect import collect, merge
     from stochdeconv.compare import compare
     from stochdeconv.descent import Descent
-    from stochdeconv.generate import Recipe, generate
+    from stochdeconv.generate import generate
     from stochdeconv.methods.class_maximization import maximize
     from stochdeconv.methods.deepdream import dream
     from stochdeconv.methods.feature_inversion import invert
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stochdeconv.models import load_model
     from stochdeconv.networks import Network
     from stochdeconv.optimize import optimize
+    from stochdeconv.recipe import Recipe
     from stochdeconv.statistics_file import load_statistics, save_statistics
 
 __version__ = "0.1.0"
@@ -56,7 +57,7 @@ __all__ = [
 _HOMES = {
     "Descent": "descent",
     "Network": "networks",
-    "Recipe": "generate",
+    "Recipe": "recipe",
     "collect": "collect",
     "compare": "compare",
     "dream": "methods.deepdream",

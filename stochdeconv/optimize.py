@@ -201,19 +201,18 @@ def optimize(
     return OptimizationResult(program.images(variable), history, settings)
 
 
-def in_stage(callback: Callable[[Step], None] | None, stage: int, n_stages: int) -> Callable[[Step], None] | None:
+def in_stage(callback: Callable[[Step], None] | None, stage: int, n_stages: int) -> Callable[[Step], None]:
     """Count the steps of one of several runs of equal length through all of them, for a callback that watches the whole."""
-    if callback is None:
-        return None
 
     def counted(step: Step) -> None:
-        callback(replace(step, step=stage * step.n_steps + step.step, n_steps=n_stages * step.n_steps))
+        if callback is not None:
+            callback(replace(step, step=stage * step.n_steps + step.step, n_steps=n_stages * step.n_steps))
 
     return counted
 
 
 def optimize_in_batches(
-    run: Callable[[int, int, Callable[[Step], None] | None], OptimizationResult],
+    run: Callable[[int, int, Callable[[Step], None]], OptimizationResult],
     n_images: int,
     *,
     batch_size: int,

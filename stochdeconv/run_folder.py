@@ -23,7 +23,7 @@ from stochdeconv.models import ImageModel
 from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult
 
 RECORD = "run.json"
-TABLES = ("probabilities", "distances", "cells", "rates")
+TABLES = ("deviations", "probabilities", "distances", "cells", "rates")
 _NOT_IN_EVERY_RUN = ("targets.npz", "maps.npz", "animation.gif", "animation.mp4", *(f"{name}.csv" for name in TABLES))
 
 

@@ -117,7 +117,7 @@ def invert(
     start = picture if init == "photo" else np.broadcast_to(_input_origin(model)[0], (*image_size, 3))
     deviation = _START_NOISE if init == "noise" else 0.0
 
-    def run(index: int, _: int, on_step: Callable[[Step], None] | None):
+    def run(index: int, _: int, on_step: Callable[[Step], None]):
         loss = losses.match({layers[index]: wanted[layers[index]]})
         if tv:
             loss = loss + tv * regularizers.total_variation()

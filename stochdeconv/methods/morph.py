@@ -113,7 +113,7 @@ def morph(
     def raised(index: int) -> Loss:
         return losses.unit(model.score_layer, index) + tv * regularizers.total_variation()
 
-    def stage(name: str, loss: Loss, on_step: Callable[[Step], None] | None, **how: object) -> np.ndarray:
+    def stage(name: str, loss: Loss, on_step: Callable[[Step], None], **how: object) -> np.ndarray:
         variables = fourier(image_size, seed=seed, learning_rate=strength / n_steps, **how)
         try:
             result = optimize(
@@ -131,10 +131,9 @@ def morph(
     def keep(step: Step) -> None:
         if step.step in kept_at:
             frames.append(step.images()[0])
-        if watched is not None:
-            watched(step)
+        watched(step)
 
-    watched = callback if is_photo else in_stage(callback, 1, 2)
+    watched = in_stage(callback, 0, 1) if is_photo else in_stage(callback, 1, 2)
 
     def run() -> OptimizationResult:
         begin = picture[None] if is_photo else stage("start", raised(source.index), in_stage(callback, 0, 2))
