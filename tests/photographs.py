@@ -19,6 +19,8 @@ def network(seed):
         keras.layers.Dense(3, activation="softmax", name="predictions"),
     ]
     model = keras.Sequential(layers)
+    kernel, bias = model.layers[0].get_weights()
+    model.layers[0].set_weights([kernel, bias + 0.1])  # as in a trained network, something fires in a flat picture
     features = keras.Model(model.inputs, model.layers[-2].output)
     greys = features.predict(2 * np.random.default_rng(0).uniform(size=(64, *SIZE, 3)) - 1, verbose=0)
     # What speaks for one class speaks against the others, and noise for none of them.

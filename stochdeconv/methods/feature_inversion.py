@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -139,7 +140,7 @@ def invert(
             shown_all.insert(1, shown)
         return replace(result, sheet=contact_sheet(np.stack(shown_all), captions=captions), tables={"distances": table})
 
-    return recorded_run(
+    result = recorded_run(
         "invert",
         lambda: optimize_in_batches(run, len(layers), batch_size=1, callback=callback),
         model=model,
@@ -160,3 +161,12 @@ def invert(
         seed=seed,
         finish=finish,
     )
+    moved = {row["batch"] for row in result.history}
+    stuck = [name for batch, name in enumerate(layers) if batch not in moved]
+    if stuck:
+        warnings.warn(
+            f"the search ended before its first step at {', '.join(stuck)}: nothing in reach of init '{init}' comes nearer; "
+            "try another init",
+            stacklevel=2,
+        )
+    return result
