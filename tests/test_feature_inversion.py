@@ -33,7 +33,7 @@ def test_activations_come_back_from_noise(model, photo, optimizer, n_steps):
         assert distance(model, image, photo, row["layer"]) == pytest.approx(row["distance"], rel=1e-3)
         assert row["distance"] < 0.05
     # The shallower layer gives the photograph itself back; no layer of another network does.
-    assert np.corrcoef(result.images[0].ravel(), photo.ravel())[0, 1] > 0.7
+    assert np.corrcoef(result.images[0].ravel(), photo.ravel())[0, 1] > 0.5
     other = invert(network(2), picture(), "deep", optimizer=optimizer, tv=0.1, n_steps=n_steps)
     assert distance(model, other.images[0], photo) > 2 * rows[1]["distance"]
     start = invert(model, picture(), "deep", optimizer=optimizer, n_steps=1)
