@@ -1,0 +1,293 @@
+"""Draw the gallery: every method, the command that ran it, and the picture it made.
+
+Works in a folder of its own, with scikit-learn's two photographs; what is there already is not made again. `--squeezenet` and `--judge`
+are .keras files with their sidecars, `--statistics` the class statistics of churches that `collect` made with the first.
+
+    python scripts/draw_gallery.py -o out/gallery --squeezenet squeezenet.keras --judge mobilenet.keras --statistics church.h5
+"""
+
+import argparse
+import os
+import shlex
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from sklearn.datasets import load_sample_images
+
+from stochdeconv.images import jpeg_bytes, load_image, save_png, stretch, write_atomically
+
+SQUEEZENET, MINI = "-m squeezenet.keras", "-m mini-vgg16"
+# Widest picture of the page, in pixels.
+WIDTH = 1000
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A command and what is to be seen of it."""
+
+    command: str
+    caption: str
+    picture: str = "contact_sheet.png"
+
+    @property
+    def output(self) -> str:
+        """The folder the command writes to."""
+        words = shlex.split(self.command)
+        return words[words.index("-o") + 1]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A method: what it is for, and examples."""
+
+    title: str
+    text: str
+    shown: tuple[Shown, ...]
+
+
+SECTIONS = (
+    Section(
+        "saliency: which pixels a class depends on",
+        "Seven rules on one sheet. What they show, and what guided backpropagation does not, is on [a page of its own](../saliency.md).",
+        (
+            Shown(f"stochdeconv saliency china.png {SQUEEZENET} -o saliency", "SqueezeNet"),
+            Shown(f"stochdeconv saliency china.png church {MINI} -o saliency_mini", "mini-vgg16"),
+        ),
+    ),
+    Section(
+        "maximize: what raises a class, a unit, a direction",
+        "From noise, with the constraints that natural images obey: none, each alone, all together.",
+        (
+            Shown(
+                f"stochdeconv maximize goldfish {SQUEEZENET} --ablate-constraints -n 3 -o constraints",
+                "SqueezeNet, goldfish",
+            ),
+            Shown(
+                f'stochdeconv maximize "golf ball" {MINI} --ablate-constraints -n 3 -o constraints_mini',
+                "mini-vgg16, golf ball",
+            ),
+            Shown(
+                f"stochdeconv maximize {SQUEEZENET} --unit fire8_concat:20 -n 4 -o unit",
+                "A channel, four starts: SqueezeNet, fire8_concat:20",
+            ),
+            Shown(
+                f"stochdeconv maximize {SQUEEZENET} --unit fire8_concat:20 -n 4 --diversity 20 -o diversity",
+                "The same channel, the four asked to differ",
+            ),
+            Shown(f'stochdeconv maximize "goldfish,church" {SQUEEZENET} -n 4 -o several', "Two classes at once"),
+        ),
+    ),
+    Section(
+        "maximize --suppress-outliers: what the class's own activations forbid",
+        "The class score is raised; where shallow activations become an outlier of the class's distribution, the channels that make "
+        "them so are lowered. [What it does and what it does not](../outlier_suppression.md).",
+        (
+            Shown(f"stochdeconv maximize church {SQUEEZENET} -n 4 -o church", "SqueezeNet, church, without"),
+            Shown(
+                f"stochdeconv maximize church {SQUEEZENET} -n 4 --suppress-outliers church.h5 -o church_suppressed",
+                "SqueezeNet, church, with",
+            ),
+            Shown(f"stochdeconv maximize church {MINI} -n 4 -o church_mini", "mini-vgg16, church, without"),
+            Shown(
+                f"stochdeconv maximize church {MINI} -n 4 --suppress-outliers mini-vgg16/church.h5 -o church_suppressed_mini",
+                "mini-vgg16, church, with",
+            ),
+        ),
+    ),
+    Section(
+        "refine: a photograph made more like its class",
+        "The strip shows the photograph and what becomes of it; the steps are the finer the more there are.",
+        (
+            Shown(f"stochdeconv refine flower.png daisy {SQUEEZENET} -o refined", "SqueezeNet, daisy"),
+            Shown(f"stochdeconv refine china.png church {MINI} -o refined_mini", "mini-vgg16, church"),
+        ),
+    ),
+    Section(
+        "morph: one thing turned into another",
+        "A photograph, or an image of one class, turns into another class.",
+        (
+            Shown(f"stochdeconv morph china.png castle {SQUEEZENET} -o morph", "SqueezeNet, a photograph to a castle"),
+            Shown(f"stochdeconv morph goldfish church {SQUEEZENET} -o morph_classes", "SqueezeNet, goldfish to church"),
+            Shown(f'stochdeconv morph church "golf ball" {MINI} -o morph_mini', "mini-vgg16, church to golf ball"),
+            Shown(
+                f"stochdeconv morph china.png church {MINI} -o morph_photo_mini", "The frames as a GIF", "animation.gif"
+            ),
+        ),
+    ),
+    Section(
+        "dream: more of what a layer sees",
+        "Lower layers give strokes, higher ones whole objects. A guide picture says what to look for; fed back with a little zoom, a "
+        "dream becomes a stream.",
+        (
+            Shown(f"stochdeconv dream china.png {SQUEEZENET} --layer fire3_concat -o dream_low", "SqueezeNet, fire3"),
+            Shown(
+                f"stochdeconv dream china.png {SQUEEZENET} --layer fire5_concat -o dream_middle", "SqueezeNet, fire5"
+            ),
+            Shown(f"stochdeconv dream china.png {SQUEEZENET} --layer fire9_concat -o dream_high", "SqueezeNet, fire9"),
+            Shown(
+                f"stochdeconv dream china.png {SQUEEZENET} --layer fire8_concat --guide flower.png -o dream_guided",
+                "SqueezeNet, fire8, guided by a flower",
+            ),
+            Shown(
+                f"stochdeconv dream noise {SQUEEZENET} --layer fire9_concat --zoom-frames 24 --rotate 1 -o stream",
+                "SqueezeNet, a stream from noise",
+            ),
+            Shown(
+                f"stochdeconv dream china.png {MINI} --layer block5_conv3 --size 224 -o dream_mini",
+                "mini-vgg16, block5",
+            ),
+        ),
+    ),
+    Section(
+        "invert: what a layer keeps",
+        "A picture is sought whose activations are those of the photograph, from noise. The number is what is left of the squared "
+        "distance.",
+        (
+            Shown(
+                f"stochdeconv invert china.png {SQUEEZENET} -o inverted "
+                "--layer conv1_relu,fire3_concat,fire5_concat,fire7_concat,fire9_concat",
+                "SqueezeNet, L-BFGS",
+            ),
+            Shown(
+                f"stochdeconv invert china.png {SQUEEZENET} --layer fire5_concat,fire7_concat --enhance 1.5 --init photo -o enhanced",
+                "SqueezeNet, activations enhanced by half, from the photograph",
+            ),
+            Shown(
+                f"stochdeconv invert china.png {MINI} -o inverted_mini "
+                "--layer block1_conv2,block2_conv2,block3_conv3,block4_conv3,block5_conv3",
+                "mini-vgg16, L-BFGS",
+            ),
+        ),
+    ),
+    Section(
+        "sweep: layers by iterations, and what is recognised",
+        "Below each dream: what the network sees, then what a second one sees. `cells.csv` holds the five surest names before and after, "
+        "`rates.csv` how often a folder's photographs are still recognised.",
+        (
+            Shown(
+                f"stochdeconv sweep china.png {SQUEEZENET} --layers fire3_concat,fire5_concat,fire9_concat --n-steps 3,10,30 "
+                "--judge mobilenet.keras -o swept",
+                "SqueezeNet, judged by MobileNet",
+            ),
+            Shown(
+                f"stochdeconv sweep china.png {MINI} --layers block2_conv2,block4_conv3,block5_conv3 --n-steps 3,10,30 "
+                "--judge mini-resnet -o swept_mini",
+                "mini-vgg16, judged by mini-resnet",
+            ),
+        ),
+    ),
+    Section(
+        "generate --component, --walk: what varies in a class",
+        "The class's mean moved along one component of a layer, everything else by its regression; and the way from one sample to "
+        "another.",
+        (
+            Shown(
+                f"stochdeconv generate church.h5 {SQUEEZENET} --component fire9_concat:0 -o component",
+                "SqueezeNet, church, the first component of fire9",
+            ),
+            Shown(
+                "stochdeconv generate mini-vgg16/english_springer.h5 --component block4_conv3:0 -o component_mini",
+                "mini-vgg16, English springer, the first component of block4",
+            ),
+            Shown(
+                "stochdeconv generate mini-vgg16/church.h5 --walk 16 -o walk_mini",
+                "mini-vgg16, church, a walk",
+                "animation.gif",
+            ),
+        ),
+    ),
+)
+
+
+def main() -> None:
+    """Run what has not been run, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--squeezenet", type=Path, required=True)
+    parser.add_argument("--judge", type=Path, required=True)
+    parser.add_argument("--statistics", type=Path, required=True)
+    parser.add_argument("--page", type=Path, default=Path(__file__).resolve().parents[1] / "docs" / "gallery")
+    parser.add_argument("--only", default="", help="sections whose title begins with this")
+    arguments = parser.parse_args()
+    prepare(arguments)
+    chosen = [section for section in SECTIONS if section.title.startswith(arguments.only)]
+    for shown in (shown for section in chosen for shown in section.shown):
+        run(shown, arguments.output)
+        draw(arguments.output / shown.output / shown.picture, arguments.page / picture_name(shown))
+    write_atomically(arguments.page / "README.md", page().encode())
+    print(arguments.page / "README.md")
+
+
+def prepare(arguments: argparse.Namespace) -> None:
+    """Put the photographs, networks and statistics where the commands look for them."""
+    folder = arguments.output
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, photo in zip(("china", "flower"), load_sample_images().images, strict=True):
+        save_png(folder / f"{name}.png", photo)
+    files = {
+        "squeezenet.keras": arguments.squeezenet,
+        "mobilenet.keras": arguments.judge,
+        "church.h5": arguments.statistics,
+    }
+    for name, path in files.items():
+        for link, target in ((name, path), (Path(name).with_suffix(".json"), path.with_suffix(".json"))):
+            if target.exists() and not (folder / link).exists():
+                os.symlink(target.resolve(), folder / link)
+    sidecar = arguments.squeezenet.with_name("imagenet_classes.json")
+    if sidecar.exists() and not (folder / sidecar.name).exists():
+        os.symlink(sidecar.resolve(), folder / sidecar.name)
+
+
+def run(shown: Shown, folder: Path) -> None:
+    """Run a command, unless this very one has been run to its end."""
+    record = folder / f"{shown.output}.command"
+    if record.exists() and record.read_text() == shown.command:
+        return
+    print(shown.command, flush=True)
+    subprocess.run(
+        [*shlex.split(shown.command), "--overwrite", "--quiet"], cwd=folder, check=True, stdout=subprocess.DEVNULL
+    )
+    record.write_text(shown.command)
+
+
+def picture_name(shown: Shown) -> str:
+    """Name the picture on the page: an animation stays one, anything else becomes a JPEG, which is a fifth of a PNG."""
+    return shown.output + (".gif" if shown.picture.endswith(".gif") else ".jpg")
+
+
+def draw(picture: Path, target: Path) -> None:
+    """Put a picture beside the page, no wider than the page is."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.suffix == ".gif":
+        shutil.copyfile(picture, target)
+        return
+    image = load_image(picture)
+    if image.shape[1] > WIDTH:
+        image = stretch(image, (round(image.shape[0] * WIDTH / image.shape[1]), WIDTH))
+    write_atomically(target, jpeg_bytes(image.clip(0, 1), quality=88))
+
+
+def page() -> str:
+    """Write the page: one section a method, with the commands."""
+    parts = [
+        "# Gallery\n",
+        "Every method on two networks: SqueezeNet 1.0, trained on ImageNet, and `mini-vgg16`, which ships. The photographs are "
+        "scikit-learn's `china.jpg` and `flower.jpg`; seeds are 0 and up, nothing was picked. `scripts/draw_gallery.py` runs the commands "
+        "and writes this page.\n",
+    ]
+    for section in SECTIONS:
+        parts.append(f"## {section.title}\n\n{section.text}\n")
+        for shown in section.shown:
+            parts.append(
+                f"**{shown.caption}**\n\n```\n{shown.command}\n```\n![{shown.caption}]({picture_name(shown)})\n"
+            )
+    parts.append(
+        "## Not only pictures\n\nThe same loop on a network of voxels, under constraints of its own: [voxels](../voxels.md).\n"
+    )
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    main()
