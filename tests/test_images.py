@@ -8,7 +8,16 @@ from PIL import Image
 
 from stochdeconv import images
 from stochdeconv.errors import InputError, MissingInputError
-from stochdeconv.images import contact_sheet, find_class_folders, find_images, image_keys, load_image, save_png
+from stochdeconv.images import (
+    contact_sheet,
+    find_class_folders,
+    find_images,
+    image_keys,
+    load_image,
+    open_image,
+    save_png,
+    stretch,
+)
 
 
 @pytest.fixture
@@ -284,3 +293,40 @@ def test_the_last_photographs_are_held_out():
     for part in (-0.2, 1, 1.5, 20):
         with pytest.raises(InputError, match=r"0\.2: a fifth"):
             images.hold_out(paths, part=part)
+
+
+def test_captions_stand_below_their_pictures():
+    pictures = np.zeros((3, 20, 60, 3), np.float32)
+    captions = ["one", "two words that take several lines", "first\nsecond"]
+    sheet = contact_sheet(pictures, columns=3, captions=captions, margin=2)
+    plain = contact_sheet(pictures, columns=3, margin=2)
+    assert sheet.shape[0] > plain.shape[0] + 3 * 9 and sheet.shape[1] == plain.shape[1]
+    np.testing.assert_array_equal(sheet[:22], plain[:22])
+    below = sheet[22:-2]
+    ink = [np.any(below[:, left : left + 60].mean(axis=2) < 0.5, axis=1) for left in (2, 64, 126)]
+    lines = [int(np.diff(rows.astype(int), prepend=0).clip(0).sum()) for rows in ink]
+    assert lines[0] == 1 and lines[1] >= 3 and lines[2] == 2
+    # Nothing is written beyond the picture's own width, however long a word is.
+    long = contact_sheet(pictures[:1], captions=["w" * 200], margin=2)
+    assert np.all(long[:, :2] == 1) and np.all(long[:, -2:] == 1) and np.any(long[22:] < 0.5)
+    with pytest.raises(InputError, match="a caption for each picture; got 1 for 3"):
+        contact_sheet(pictures, captions=["one"])
+
+
+def test_stretching_keeps_what_is_beyond_the_range_of_pictures():
+    values = np.linspace(-2, 3, 40, dtype=np.float32).reshape(1, 40, 1).repeat(10, axis=0).repeat(3, axis=2)
+    small = stretch(values, (5, 20))
+    assert small.shape == (5, 20, 3)
+    np.testing.assert_allclose(small.mean(axis=(1, 2)), values.mean(), atol=1e-3)
+    assert small.min() < -1.8 and small.max() > 2.8
+    np.testing.assert_allclose(stretch(small, (5, 20)), small, atol=1e-6)
+
+
+def test_a_picture_in_memory_is_as_good_as_a_file(tmp_path):
+    image = np.random.default_rng(0).uniform(size=(12, 20, 3)).astype(np.float32)
+    save_png(tmp_path / "image.png", image)
+    np.testing.assert_allclose(open_image(tmp_path / "image.png", (8, 8)), open_image(image, (8, 8)), atol=0.01)
+    np.testing.assert_array_equal(open_image(image), image)
+    for bad in (image[0], image[..., :1], image * 255, image - 1):
+        with pytest.raises(InputError, match="a picture in memory is"):
+            open_image(bad)

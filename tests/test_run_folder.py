@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -89,3 +90,21 @@ def test_a_full_disk_costs_neither_the_old_run_nor_leaves_half_a_new_one(result,
             result.save(target, overwrite=True)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_what_a_method_has_beside_its_images_is_left_too_and_goes_with_it(result, tmp_path):
+    frames = np.zeros((2, 8, 8, 3), np.uint8)
+    sheet = np.full((5, 7, 3), 0.25, np.float32)
+    tables = {"probabilities": [{"step": 1, "probability": 0.5}], "rates": [{"top1": 1.0}]}
+    whole = replace(result, frames=frames, sheet=sheet, tables=tables, record={"command": "saliency"})
+    whole.save(tmp_path / "run")
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    extra = {"animation.gif", "animation.mp4", "probabilities.csv", "rates.csv", "maps.npz"}
+    assert extra <= names and "targets.npz" not in names
+    assert (tmp_path / "run" / "probabilities.csv").read_text() == "step,probability\n1,0.5\n"
+    np.testing.assert_allclose(load_image(tmp_path / "run" / "contact_sheet.png"), sheet, atol=0.003)
+    # What is the user's stays, what was the old run's goes.
+    (tmp_path / "run" / "notes.csv").write_text("mine")
+    result.save(tmp_path / "run", overwrite=True)
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert not extra & names and {"targets.npz", "notes.csv"} <= names
