@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stochdeconv.cli import terminal
+from stochdeconv.cli.running import check_output, report, save_what_comes
 from stochdeconv.cli.terminal import ProgressBar, default
 from stochdeconv.errors import MissingInputError
 from stochdeconv.generate import generate as generate_images
@@ -17,7 +17,6 @@ from stochdeconv.methods.class_maximization import maximize as maximize_images
 
 if TYPE_CHECKING:
     from stochdeconv.models import ImageModel
-    from stochdeconv.run_folder import RunResult
     from stochdeconv.statistics import ClassStatistics
 
 Output = Annotated[
@@ -74,11 +73,11 @@ def generate(
     from stochdeconv.statistics_file import load_statistics
 
     parse_recipe(recipe)  # what is wrong with it is said before the network is loaded
-    _check_output(output, overwrite=overwrite)
+    check_output(output, overwrite=overwrite)
     known = load_statistics(statistics)
     network = _network_of(known, model, weights=weights, dtype=dtype)
     with ProgressBar(known.class_name or statistics.stem, quiet=quiet) as bar:
-        saved = _save_what_comes(
+        saved = save_what_comes(
             lambda: generate_images(
                 network,
                 known,
@@ -98,7 +97,7 @@ def generate(
             output,
             overwrite=overwrite,
         )
-    _report(output, complete=saved)
+    report(output, complete=saved)
 
 
 def maximize(
@@ -141,10 +140,10 @@ def maximize(
     """Run ``stochdeconv maximize``."""
     if (class_name is None) == (unit is None):
         raise typer.BadParameter("give either CLASS or --unit LAYER:CHANNEL[:ROW:COLUMN], one of the two")
-    _check_output(output, overwrite=overwrite)
+    check_output(output, overwrite=overwrite)
     network = terminal.load_model(model, weights=weights, dtype=dtype)
     with ProgressBar(class_name or unit, quiet=quiet) as bar:
-        saved = _save_what_comes(
+        saved = save_what_comes(
             lambda: maximize_images(
                 network,
                 class_name,
@@ -164,7 +163,7 @@ def maximize(
             output,
             overwrite=overwrite,
         )
-    _report(output, complete=saved)
+    report(output, complete=saved)
 
 
 def _network_of(statistics: ClassStatistics, word: str | None, **options: object) -> ImageModel:
@@ -175,31 +174,3 @@ def _network_of(statistics: ClassStatistics, word: str | None, **options: object
         return terminal.load_model(statistics.model_source, **options)
     except MissingInputError as error:
         raise MissingInputError(f"{error}; if the network has moved, say where with -m MODEL") from None
-
-
-def _check_output(folder: Path, *, overwrite: bool) -> None:
-    """Refuse before the work what saving would refuse after it."""
-    terminal.import_keras()
-    from stochdeconv.run_folder import refuse_existing
-
-    refuse_existing(folder, overwrite=overwrite)
-    terminal.require_writable(folder)
-
-
-def _save_what_comes(run: Callable[[], RunResult], folder: Path, *, overwrite: bool) -> bool:
-    """Run and save, after Ctrl-C too; say whether the run came to its end."""
-    from stochdeconv.run_folder import RunInterrupted
-
-    try:
-        result, complete = run(), True
-    except RunInterrupted as interrupt:
-        result, complete = interrupt.result, False
-    result.save(folder, overwrite=overwrite)
-    return complete
-
-
-def _report(folder: Path, *, complete: bool) -> None:
-    # Once the progress bar is gone, which would wipe the line away.
-    if not complete:
-        terminal.fail(f"interrupted; the images as far as they came are in {folder}", code=terminal.EXIT_INTERRUPTED)
-    typer.echo(folder / "contact_sheet.png")
