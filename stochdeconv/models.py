@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +225,17 @@ class ImageModel:
             raise ModelError(self._no_logits())
         return self._graph.score_layer
 
+    @property
+    def has_relu(self) -> bool:
+        """Whether there is a ReLU whose backward rule could be changed."""
+        return self._graph.has_relu
+
+    def is_computed_from(self, layer: str, below: str) -> bool:
+        """Tell whether another layer's values are among those that a layer's are computed from."""
+        wanted = id(self._symbol(below))
+        steps = self._graph.needed_steps([self._symbol(layer)])
+        return any(wanted == id(symbol) for step in steps for symbol in step.inputs)
+
     # Computing
 
     def preprocess(self, images: Tensor) -> Tensor:
@@ -249,7 +260,7 @@ class ImageModel:
 
     def forward(
         self, layers: Iterable[str], *, gradient_rule: str = "true", dtype: str = "float32"
-    ) -> Callable[[Tensor], dict[str, Tensor]]:
+    ) -> Callable[..., dict[str, Tensor]]:
         """Make the function from images to activations, for use inside a compiled function.
 
         Parameters
@@ -265,7 +276,8 @@ class ImageModel:
         -------
         callable
             images (image, height, width, channel), float32 in [0, 1], of any size the layers allow -> dict of float32
-            tensors: the layers, ``"input"`` and ``"network_input"``.
+            tensors: the layers, ``"input"`` and ``"network_input"``. A mapping of layers to values as a second argument puts these in
+            the place of what the images give there, so that a score can be differentiated with respect to them.
 
         Raises
         ------
@@ -297,10 +309,11 @@ class ImageModel:
         copies = self._copies.setdefault(dtype, LayerCopies(dtype))
         copies.prepare(steps)
 
-        def forward(images: Tensor) -> dict[str, Tensor]:
+        def forward(images: Tensor, given: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
             images = ops.convert_to_tensor(images, dtype="float32")
             network_input = self.preprocess(images)
             values = {id(graph.input): ops.cast(network_input, dtype)}
+            values.update({id(self._symbol(layer)): ops.cast(value, dtype) for layer, value in (given or {}).items()})
             size = tuple(images.shape[1:3])
             try:
                 copies.run(steps, values, gradient_rule=gradient_rule)
