@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from stochdeconv.compare import compare
     from stochdeconv.generate import Recipe, generate
     from stochdeconv.methods.class_maximization import maximize
+    from stochdeconv.methods.saliency import saliency
     from stochdeconv.models import load_model
     from stochdeconv.optimize import Descent, optimize
     from stochdeconv.statistics_file import load_statistics, save_statistics
@@ -34,6 +35,7 @@ __all__ = [
     "optimize",
     "parameterizations",
     "regularizers",
+    "saliency",
     "samplers",
     "save_statistics",
     "transforms",
@@ -51,6 +53,7 @@ _HOMES = {
     "maximize": "methods.class_maximization",
     "merge": "collect",
     "optimize": "optimize",
+    "saliency": "methods.saliency",
     "save_statistics": "statistics_file",
 }
 

@@ -26,7 +26,7 @@ LEVELS = [
     {"measurement"},
     {"statistics_file"},
     {"spool"},
-    {"regularizers", "samplers"},
+    {"attributions", "regularizers", "samplers"},
     {"facets", "gaussians"},
     {"losses"},
     {"pooling", "statistics"},
@@ -38,7 +38,7 @@ LEVELS = [
     {"transforms"},
     {"backend"},
     {"distributions"},
-    {"animations", "images"},
+    {"animations", "images", "map_pictures"},
     {"class_names"},
     {"errors", "shipped"},
 ]
@@ -55,7 +55,7 @@ SOLE_IMPORTERS = {
 }
 NAMELESS = {"utils", "util", "common", "misc", "base", "helpers", "helper", "core"}
 # Their signatures hold the defaults of commands.
-FREE_OF_KERAS = ["demo", "collect", "compare", "generate", "methods.class_maximization"]
+FREE_OF_KERAS = ["demo", "collect", "compare", "generate", "methods.class_maximization", "methods.saliency"]
 
 
 def module_name(path):

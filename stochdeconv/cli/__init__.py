@@ -21,6 +21,7 @@ COMMANDS = {
     "layers": ("collecting", "List a network's layers; * marks those that collect measures by default."),
     "generate": ("imaging", "Make varied images of a class from its statistics."),
     "maximize": ("imaging", "Maximise a class neuron, or any unit: the baseline."),
+    "saliency": ("seeing", "Show which pixels a class or unit of a network depends on."),
     "compare": ("comparing", "Tell how realistic and how varied images are: metrics.json and report.html."),
 }
 
