@@ -95,8 +95,13 @@ def test_backward_rules_by_hand(rule, expected):
 
 
 def test_gradient_x_input_is_exact_where_the_network_is_linear(photo):
+    kernels = keras.initializers.HeNormal(seed=0)
     linear = keras.Sequential(
-        [keras.Input((*SIZE, 3)), keras.layers.Conv2D(4, 3, name="conv"), keras.layers.GlobalAveragePooling2D()]
+        [
+            keras.Input((*SIZE, 3)),
+            keras.layers.Conv2D(4, 3, kernel_initializer=kernels, name="conv"),
+            keras.layers.GlobalAveragePooling2D(),
+        ]
     )
     network = load_model(linear, preprocessing="tf", dtype="float32")
     result = saliency(network, photo, unit="logits:2", rule="gradient_x_input,integrated_gradients", n_samples=3)
@@ -436,7 +441,8 @@ def test_pictures_show_direction_and_strength():
     assert signed[9, 5, 0] > signed[9, 5, 2] and signed[9, 25, 2] > signed[9, 25, 0]
     strong = map_pictures.heat(values)
     assert strong[0, 0].max() < 0.02 < 0.5 < strong[9, 5].max()
-    np.testing.assert_allclose(strong[3, 4], map_pictures.heat(-values)[3, 4])
+    assert strong[3, 4].max() > 0.9
+    np.testing.assert_allclose(strong, map_pictures.heat(-values))
 
 
 def test_an_empty_map_is_a_calm_picture():

@@ -12,6 +12,7 @@ from PIL import Image
 
 import stochdeconv as sd
 from stochdeconv.images import load_image
+from stochdeconv.methods.saliency import RULES
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
@@ -127,3 +128,12 @@ def test_the_sheet_of_what_ships(tmp_path, monkeypatch, capsys):
     assert printed[-1] == str(tmp_path / "mini-vgg16.png")
     height, width = load_image(printed[-1]).shape[:2]
     assert height > 4 * width  # ten classes below each other, two pictures of each
+
+
+def test_check_saliency(made, monkeypatch, capsys):
+    photo = made / "photos" / "church" / "00.png"
+    header, _, *rows = run(monkeypatch, capsys, "check_saliency.py", photo, "--n-draws", 1, "--n-samples", 1)
+    assert header == "| rule | predictions | fc1 | block5_conv1 | block4_conv1 |"
+    assert [row.split("`")[1] for row in rows] == list(RULES)
+    for row in rows:
+        assert all(-1 <= float(cell) <= 1 or cell.strip() == "nan" for cell in row.split("|")[2:-1])
