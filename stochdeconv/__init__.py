@@ -11,50 +11,70 @@ if TYPE_CHECKING:
     from stochdeconv import errors, losses, parameterizations, regularizers, samplers, transforms
     from stochdeconv.collect import collect, merge
     from stochdeconv.compare import compare
-    from stochdeconv.generate import Recipe, generate
+    from stochdeconv.descent import Descent
+    from stochdeconv.generate import generate
     from stochdeconv.methods.class_maximization import maximize
+    from stochdeconv.methods.deepdream import dream
+    from stochdeconv.methods.feature_inversion import invert
+    from stochdeconv.methods.morph import morph
+    from stochdeconv.methods.refine import refine
     from stochdeconv.methods.saliency import saliency
+    from stochdeconv.methods.sweep import sweep
     from stochdeconv.models import load_model
-    from stochdeconv.optimize import Descent, optimize
+    from stochdeconv.networks import Network
+    from stochdeconv.optimize import optimize
+    from stochdeconv.recipe import Recipe
     from stochdeconv.statistics_file import load_statistics, save_statistics
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Descent",
+    "Network",
     "Recipe",
     "collect",
     "compare",
+    "dream",
     "errors",
     "generate",
+    "invert",
     "load_model",
     "load_statistics",
     "losses",
     "maximize",
     "merge",
+    "morph",
     "optimize",
     "parameterizations",
+    "refine",
     "regularizers",
     "saliency",
     "samplers",
     "save_statistics",
+    "sweep",
     "transforms",
 ]
 
 # Names are looked up on first use (PEP 562): Keras takes seconds to import, and `stochdeconv --help` needs none of it.
 _HOMES = {
-    "Descent": "optimize",
-    "Recipe": "generate",
+    "Descent": "descent",
+    "Network": "networks",
+    "Recipe": "recipe",
     "collect": "collect",
     "compare": "compare",
+    "dream": "methods.deepdream",
     "generate": "generate",
+    "invert": "methods.feature_inversion",
     "load_model": "models",
     "load_statistics": "statistics_file",
     "maximize": "methods.class_maximization",
     "merge": "collect",
+    "morph": "methods.morph",
     "optimize": "optimize",
+    "refine": "methods.refine",
     "saliency": "methods.saliency",
     "save_statistics": "statistics_file",
+    "sweep": "methods.sweep",
 }
 
 

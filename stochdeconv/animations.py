@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import av
@@ -11,11 +11,62 @@ import numpy as np
 from PIL import Image
 
 from stochdeconv.errors import InputError
+from stochdeconv.images import contact_sheet
 
 #: Frames a second. GIF counts in hundredths of a second, so not every rate can be had exactly.
 FRAME_RATE = 12.5
 # libx264's quality scale, 0 (lossless) to 51: dreams are all fine detail, so better than its default of 23.
 _CONSTANT_RATE_FACTOR = 18
+
+# A film of a run: moving pictures and the last one held for a second, 64 frames in all; pictures on them at most.
+_MOVING_FRAMES, _HELD_FRAMES, _MAX_PICTURES = 52, 12, 16
+
+
+class Film:
+    """The images of a run while they are made, all in one picture: a frame every few steps.
+
+    Frames are closer to each other early on, where most happens. No more than the first 16 images are shown, whole batches of them.
+
+    Parameters
+    ----------
+    n_steps : int
+        Steps of each batch.
+    """
+
+    def __init__(self, n_steps: int):
+        shares = np.linspace(0.0, 1.0, _MOVING_FRAMES) ** 2
+        self._due = set(np.rint(1 + (n_steps - 1) * shares).astype(int).tolist())
+        self._batches: list[list[np.ndarray]] = []
+
+    def expose(self, step: int, images: Callable[[], np.ndarray]) -> None:
+        """Take a frame of a batch where one is due.
+
+        Parameters
+        ----------
+        step : int
+            Steps this batch has done; 1 starts a batch.
+        images : callable
+            () -> images (image, height, width, 3) in [0, 1].
+        """
+        if step == 1:
+            self._batches.append([])
+        shown = sum(len(batch[0]) for batch in self._batches[:-1])
+        if step in self._due and shown < _MAX_PICTURES:
+            self._batches[-1].append(as_frames(images()[: _MAX_PICTURES - shown]))
+
+    def frames(self) -> np.ndarray | None:
+        """Develop the film: frames (frame, height, width, 3), uint8, or None where nothing was seen.
+
+        A batch that was interrupted stays as it was last seen.
+        """
+        batches = [batch for batch in self._batches if batch]
+        if not batches:
+            return None
+        sheets = []
+        for number in range(max(map(len, batches))):
+            shown = np.concatenate([batch[min(number, len(batch) - 1)] for batch in batches])
+            sheets.append(shown[0] if len(shown) == 1 else as_frames(contact_sheet(shown / 255.0)))
+        return np.stack(sheets + sheets[-1:] * _HELD_FRAMES)
 
 
 def gif_bytes(frames: np.ndarray, *, frame_rate: float = FRAME_RATE) -> bytes:

@@ -2,140 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stochdeconv.errors import InputError, ModelError, closest
+from stochdeconv.errors import InputError, ModelError
+from stochdeconv.recipe import Recipe, own_recipe, parse_recipe
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Loss
     from stochdeconv.models import ImageModel
-    from stochdeconv.optimize import Step
+    from stochdeconv.optimize import OptimizationResult, Step
     from stochdeconv.parameterizations import Parameterization
     from stochdeconv.run_folder import RunResult
-    from stochdeconv.samplers import Targets
     from stochdeconv.statistics import ClassStatistics
+    from stochdeconv.targets import Targets
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What is asked of a generated image, and how strongly; a weight of 0 leaves a term out.
-
-    Attributes
-    ----------
-    layout : float
-        Whitened distance to the sampled layout scores, each of the `n_layout_layers` deepest layers: where things are.
-    n_layout_layers : int
-    shallow_layout : float
-        The same, each of the other layers.
-    color_layout : float
-        The same for the image itself: where its colours are.
-    moments : float
-        Channel means, spreads and correlations of every layer but the deepest: the texture.
-    facets : float
-        Means of the shallower layers over each kind of place, to the sampled ones: which texture is where.
-    class_term : float
-        Cross-entropy of the class.
-    class_score : float
-        The raw class score, as activation maximization has it. Most networks answer with its tiling; one that was trained to withstand
-        small changes answers with the object.
-    total_variation : float
-        Smoothness.
-    color : float
-        Colour mean and covariance of the image, to the sampled ones.
-    sharpness : float
-        Mean and standard deviation of the log gradient magnitude, to the sampled ones: edges as sharp as a photograph's.
-    spectrum : float
-        Amplitude spectrum, to the class's.
-    order : {"together", "deepest-first"}
-        All layers from the first step on, or the deepest first and the shallower ones joining one by one over the first half.
-    parameterization : {"fourier", "pixels"}
-    learning_rate : float
-        In units of the parameterization's variables.
-    decay : bool
-        Let the learning rate fall to zero.
-    jitter : int
-        Largest random shift of the view, pixels.
-    scale, rotate : float
-        Largest random change of the view's size (fraction) and rotation (degrees).
-    """
-
-    layout: float = 2.0
-    n_layout_layers: int = 3
-    shallow_layout: float = 1.0
-    color_layout: float = 4.0
-    moments: float = 1.0
-    facets: float = 4.0
-    class_term: float = 0.2
-    class_score: float = 0.0
-    total_variation: float = 100.0
-    color: float = 0.0
-    sharpness: float = 0.0
-    spectrum: float = 0.0
-    order: str = "together"
-    parameterization: str = "fourier"
-    learning_rate: float = 0.05
-    decay: bool = False
-    jitter: int = 3
-    scale: float = 0.05
-    rotate: float = 3.0
-
-    def __post_init__(self):
-        for name, values in (("order", ("together", "deepest-first")), ("parameterization", ("fourier", "pixels"))):
-            if getattr(self, name) not in values:
-                raise InputError(f"recipe: {name} must be one of {', '.join(values)}; got '{getattr(self, name)}'")
-        for name, value in asdict(self).items():
-            if isinstance(value, int | float) and value < 0:
-                raise InputError(f"recipe: {name} must be at least 0; got {value}")
-
-
-def parse_recipe(text: str, base: Recipe | None = None) -> Recipe:
-    """Read ``NAME=VALUE,NAME=VALUE``; what is not named stays as in `base`, by default `Recipe`'s own values.
-
-    Raises
-    ------
-    InputError
-        An unknown name, or a value of the wrong kind.
-    """
-    base = base or Recipe()
-    defaults = asdict(base)
-    changes: dict[str, object] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals or name not in defaults:
-            near = closest(name, defaults)
-            raise InputError(
-                f"recipe: '{part}' is not NAME=VALUE of a part of the recipe{f'; closest: {near}' if near else ''}; "
-                f"there are {', '.join(defaults)}"
-            )
-        kind = type(defaults[name])
-        readings = {"true": True, "false": False} if kind is bool else None
-        try:
-            changes[name] = readings[value.lower()] if readings else kind(value)
-        except (KeyError, ValueError):
-            wanted = "true or false" if kind is bool else f"a value like {defaults[name]}"
-            raise InputError(f"recipe: {name} is {wanted}; got '{value}'") from None
-    return replace(base, **changes)
-
-
-def own_recipe(model: ImageModel) -> Recipe:
-    """Read the recipe of a network: the default, with what its sidecar says.
-
-    Raises
-    ------
-    ModelError
-        The sidecar's recipe is none.
-    """
-    try:
-        return parse_recipe(model.recipe)
-    except InputError as error:
-        raise ModelError(f"the sidecar of '{model.name}' has a bad recipe: {error}") from error
-
-
+# A walk starts from its middle frame after this part of the steps.
+_OPENING = 0.5
 # Shallower layers have all joined after this fraction of the steps, in the order "deepest-first".
 _JOINED_AT = 0.5
 
@@ -144,7 +33,10 @@ def generate(
     model: ImageModel,
     statistics: ClassStatistics,
     *,
-    n_images: int = 8,
+    n_images: int | None = None,
+    component: str | None = None,
+    walk: int | None = None,
+    gif: bool = False,
     sampler: str = "bootstrap",
     temperature: float = 1.0,
     row_weight: float = 0.9,
@@ -159,16 +51,31 @@ def generate(
 ) -> RunResult:
     """Make varied images of a class from the statistics of its activations: a new sample, a new image.
 
+    In place of independent samples, the images may be a series: along a component of the class, or from one sample to another. They
+    are then optimised one at a time, from the same start and with the same random views, so that they differ by their targets alone.
+    The frames of a walk start from the middle one after half of its steps, which lets most of what is in them stay in its place. (To
+    go on from the frame before is as smooth, but drags along what it should leave behind; and images along a component that start
+    from the middle one stay too close to it.)
+
     Parameters
     ----------
     model : ImageModel
         The network the statistics were collected with.
     statistics : ClassStatistics
-    n_images : int
+    n_images : int, optional
+        By default 8 samples, or 5 images along a component; a walk has its own number.
+    component : str, optional
+        ``LAYER:J``: the mean of the class moved along the J-th layout component of a layer, from -2 to 2 standard deviations in
+        equal steps, see `paths.component_targets`; nothing is sampled. The sheet says how far each image was to go and how far it
+        came.
+    walk : int, optional
+        So many frames from the first sample to the second, see `paths.walk_targets`; the animation is made of them.
+    gif : bool
+        Make an animation of how the images come about, the first 16 of them.
     sampler : {"chain", "joint", "bootstrap", "independent"}
         See `samplers.sample_targets`.
     temperature : float
-        Multiplies the deviations of the samples from the class's mean.
+        Multiplies the deviations of the samples, and of images along a component, from the class's mean.
     row_weight : float
         How much of real images' deviations a chain or bootstrap sample is made of, 0 (Gaussian throughout) to 1.
     gradient_rule : {"true", "guided", "deconvnet", "mix"}
@@ -179,7 +86,7 @@ def generate(
     size : int, optional
         Side of the images in pixels; by default that of the statistics.
     batch_size : int
-        Images optimised at a time. They do not influence each other.
+        Images optimised at a time. They do not influence each other; those of a series go one at a time.
     seed : int
         Target, start and random views of image i depend on (seed, i) alone.
     recipe : Recipe or str, optional
@@ -194,22 +101,26 @@ def generate(
 
     Raises
     ------
+    InputError, LayerNotFoundError
+        An argument that cannot be used.
     ModelError
         The statistics are another network's.
     RunInterrupted
         On Ctrl-C, with the images as far as they came.
     """
+    from stochdeconv.animations import Film, as_frames
+    from stochdeconv.descent import Descent
     from stochdeconv.images import load_image
-    from stochdeconv.optimize import Descent, optimize, optimize_in_batches
+    from stochdeconv.optimize import optimize, optimize_in_batches
+    from stochdeconv.paths import component_targets, spaced_deviations, walk_targets
     from stochdeconv.run_folder import Sampled, recorded_run
     from stochdeconv.samplers import sample_targets
     from stochdeconv.transforms import Transform
 
+    check_shown(n_images, component=component, walk=walk, gif=gif)
     check_model(model, statistics)
     if not isinstance(recipe, Recipe):
         recipe = parse_recipe(recipe or "", own_recipe(model))
-    if n_images < 1:
-        raise InputError(f"n_images must be at least 1; got {n_images}")
     if size is not None and size < 1:
         raise InputError(f"size is the side of the images in pixels, at least 1; got {size}")
     image_size = tuple(statistics.input_size) if size is None else (size, size)
@@ -219,26 +130,59 @@ def generate(
             f"recipe: the spectrum was measured at {height}x{width} and can only be asked of images of that size"
         )
     photo = None if str(init) == "noise" else load_image(init, image_size)
-    targets = sample_targets(
-        statistics, sampler=sampler, n_images=n_images, temperature=temperature, seed=seed, row_weight=row_weight
-    )
+    sampling = {"sampler": sampler, "temperature": temperature, "seed": seed, "row_weight": row_weight}
+    if component is not None:
+        deviations = spaced_deviations(temperature, **_given(n_values=n_images))
+        targets = component_targets(statistics, component, deviations)
+    elif walk is not None:
+        targets = walk_targets(statistics, n_frames=walk, **sampling)
+    else:
+        targets = sample_targets(statistics, **sampling, **_given(n_images=n_images))
+    series = component is not None or walk is not None
+    film = Film(n_steps) if gif else None
     score_layer = model.score_layer if recipe.class_score else None
     moves = recipe.jitter or recipe.scale or recipe.rotate
     views = [Transform(recipe.jitter, recipe.scale, recipe.rotate)] if moves else []
     descent = Descent(gradient_rule=gradient_rule, decay=recipe.decay)
 
-    def run(first: int, n: int, on_step: Callable[[Step], None]):
+    def optimized(shown: Targets, start: np.ndarray | None, *, first_index: int = 0, **how: Any) -> OptimizationResult:
+        seeds = {"n_images": shown.n_images, "seed": seed, "first_index": first_index}
         return optimize(
             model,
-            target_loss(statistics, targets.take(slice(first, first + n)), recipe, score_layer=score_layer),
-            parameterization=_variables(recipe, image_size, photo, n_images=n, seed=seed, first_index=first),
-            n_steps=n_steps,
+            target_loss(statistics, shown, recipe, score_layer=score_layer),
+            parameterization=_variables(recipe, image_size, start, **seeds),
             transforms=views,
             descent=descent,
-            callback=on_step,
+            **how,
         )
 
+    def run() -> OptimizationResult:
+        start = photo
+        if walk is not None:
+            middle = targets.take(slice(targets.n_images // 2, targets.n_images // 2 + 1))
+            start = optimized(middle, photo, n_steps=math.ceil(_OPENING * n_steps)).images[0]
+
+        def batch(first: int, n: int, on_step: Callable[[Step], None]) -> OptimizationResult:
+            def watched(step: Step) -> None:
+                if film is not None:
+                    film.expose(step.step, step.images)
+                on_step(step)
+
+            shown = targets.take(slice(first, first + n))
+            return optimized(shown, start, first_index=0 if series else first, n_steps=n_steps, callback=watched)
+
+        return optimize_in_batches(batch, targets.n_images, batch_size=1 if series else batch_size, callback=callback)
+
+    def finish(done: RunResult) -> RunResult:
+        if component is not None:
+            done = _with_deviations(done, model, statistics, component, deviations)
+        frames = as_frames(done.images) if walk is not None else film.frames() if film is not None else None
+        return replace(done, frames=frames)
+
     settings = {
+        "component": component,
+        "walk": walk,
+        "gif": gif,
         "sampler": sampler,
         "temperature": temperature,
         "row_weight": row_weight,
@@ -251,13 +195,45 @@ def generate(
     }
     return recorded_run(
         "generate",
-        lambda: optimize_in_batches(run, n_images, batch_size=batch_size, callback=callback),
+        run,
         model=model,
         found_class=None if statistics.class_index is None else model.find_class(statistics.class_index),
         settings=settings,
         seed=seed,
         sampled=Sampled(statistics.hash(), targets.to_arrays()),
+        finish=finish,
     )
+
+
+def _given(**arguments: int | None) -> dict[str, int]:
+    """Those that were given: a default stands where it is used."""
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def _with_deviations(
+    done: RunResult, model: ImageModel, statistics: ClassStatistics, component: str, asked: np.ndarray
+) -> RunResult:
+    """Say below each image how far along the component it was to go, and how far it came."""
+    from stochdeconv.images import contact_sheet
+    from stochdeconv.paths import component_deviations
+
+    reached = component_deviations(model, statistics, component, done.images)
+    table, captions = [], []
+    # An interrupted run has fewer images than were asked for.
+    for image, (to_go, came) in enumerate(zip(asked.tolist(), reached.tolist(), strict=False)):
+        table.append({"image": image, "asked": round(to_go, 4), "reached": round(came, 4)})
+        captions.append(f"{to_go:+.3g} sd\nreached {came:+.2f}" if abs(to_go) > 1e-9 else f"mean\nreached {came:+.2f}")
+    return replace(done, tables={"deviations": table}, sheet=contact_sheet(done.images, captions=captions))
+
+
+def check_shown(n_images: int | None, *, component: str | None, walk: int | None, gif: bool) -> None:
+    """Raise InputError where what is to be shown contradicts itself."""
+    if component is not None and walk is not None:
+        raise InputError("component and walk are two different series of images; give one of the two")
+    if walk is not None and n_images is not None:
+        raise InputError(f"a walk has its own number of frames, here {walk}; leave n_images out")
+    if walk is not None and gif:
+        raise InputError("a walk is an animation already; leave gif out")
 
 
 def _variables(recipe: Recipe, size: tuple[int, int], photo: np.ndarray | None, **seeds: int) -> Parameterization:

@@ -132,8 +132,9 @@ def _resize_and_crop(picture: Image.Image, size: tuple[int, int]) -> Image.Image
         return picture
     # The crop is taken inside the filter, in the picture's own coordinates: no rounding of the intermediate size.
     scale = min(picture.width / width, picture.height / height)
-    left = (picture.width - scale * width) / 2
-    top = (picture.height - scale * height) / 2
+    # Rounding may take the difference of equal numbers a little below zero.
+    left = max((picture.width - scale * width) / 2, 0.0)
+    top = max((picture.height - scale * height) / 2, 0.0)
     box = (left, top, min(left + scale * width, picture.width), min(top + scale * height, picture.height))
     return picture.resize((width, height), Image.Resampling.LANCZOS, box=box)
 
@@ -157,6 +158,57 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     channels = [Image.fromarray(np.ascontiguousarray(image[..., c], dtype=np.float32)) for c in range(3)]
     resized = np.stack([np.asarray(_resize_and_crop(channel, size)) for channel in channels], axis=-1)
     return np.clip(resized, 0.0, 1.0)
+
+
+def open_image(photo: str | os.PathLike | np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Take a photograph as a path or as a picture in memory, at the size wanted.
+
+    Parameters
+    ----------
+    photo : path-like or ndarray of shape (height, width, 3) in [0, 1]
+    size : tuple of int, optional
+        (height, width); the shorter side is resized to it, then the centre is cropped. By default the picture's own.
+
+    Returns
+    -------
+    ndarray of shape (height, width, 3)
+        float32 RGB in [0, 1].
+
+    Raises
+    ------
+    MissingInputError, InputError
+        No such file, no image, or an array of another shape or range.
+    """
+    if not isinstance(photo, np.ndarray):
+        return load_image(photo, size)
+    if photo.ndim != 3 or photo.shape[-1] != 3 or not (photo.min() >= 0 and photo.max() <= 1):
+        raise InputError(
+            f"a picture in memory is (height, width, 3) with values in [0, 1]; got shape {photo.shape}"
+            + (f" and values from {photo.min():g} to {photo.max():g}" if photo.size else "")
+        )
+    picture = photo.astype(np.float32)
+    return picture if size is None else resize(picture, size)
+
+
+def stretch(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize the whole of a picture, or of any map of numbers, to a size, its proportions changed where they differ.
+
+    Parameters
+    ----------
+    values : ndarray of shape (height, width, channel), float32
+        Any range; nothing is clipped, and a sharp edge may overshoot a little (Lanczos filter).
+    size : tuple of int
+        (height, width) wanted.
+
+    Returns
+    -------
+    ndarray of shape (height, width, channel), float32
+    """
+    height, width = size
+    channels = (
+        Image.fromarray(np.ascontiguousarray(channel)) for channel in np.moveaxis(values, -1, 0).astype(np.float32)
+    )
+    return np.stack([np.asarray(c.resize((width, height), Image.Resampling.LANCZOS)) for c in channels], axis=-1)
 
 
 def find_images(source: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:

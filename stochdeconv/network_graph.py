@@ -14,8 +14,12 @@ LAYERS_WITH_FUSED_ACTIVATION = (
     keras.layers.Conv1D,
     keras.layers.Conv2D,
     keras.layers.Conv3D,
+    keras.layers.Conv1DTranspose,
     keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+    keras.layers.DepthwiseConv1D,
     keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv1D,
     keras.layers.SeparableConv2D,
     keras.layers.Dense,
     keras.layers.EinsumDense,
@@ -85,7 +89,7 @@ class NetworkGraph:
     model : keras.Model
         With one input.
     input_shape : tuple of int
-        (height, width, channel) the shapes are worked out for.
+        Of one input, without the batch axis: what the shapes are worked out for.
 
     Attributes
     ----------
@@ -99,7 +103,7 @@ class NetworkGraph:
         Class scores before the softmax, if there is one; None where the model does not end in a vector.
     """
 
-    def __init__(self, model: keras.Model, input_shape: tuple[int, int, int]):
+    def __init__(self, model: keras.Model, input_shape: tuple[int, ...]):
         self.steps: list[Step] = []
         self.symbols: dict[str, Any] = {}
         self.linear_symbols: dict[str, Any] = {}

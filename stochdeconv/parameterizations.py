@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -39,11 +39,12 @@ class Parameterization(Protocol):
     def start(self) -> np.ndarray:
         """Return the starting variables, (image, ...), float32."""
 
-    def images(self, variable: Tensor) -> Tensor:
-        """Turn the variables into images (image, height, width, channel); traceable."""
+    @property
+    def images(self) -> Callable[[Tensor], Tensor]:
+        """The function from variables to images (image, height, width, channel); traceable, and free of this run's numbers."""
 
-    def constrained(self, variable: Tensor, step: int) -> Tensor:
-        """Return the variables after the constraints that hold between steps; called with the number of steps done."""
+    def constrained(self, variable: Tensor, step: int, gradient: Tensor) -> Tensor:
+        """Return the variables after the constraints that hold between steps, from the number of steps done and the last gradient."""
 
     def key(self) -> tuple:
         """Identify the traced program: two parameterizations of equal key differ in their numbers only."""
@@ -64,7 +65,7 @@ class GaussianBlur:
     sigma: float
     every: int = 4
 
-    def apply(self, images: Tensor) -> Tensor:
+    def apply(self, images: Tensor, gradient: Tensor) -> Tensor:
         """Blur images (image, height, width, channel); the border is reflected, not darkened."""
         _, height, width, channels = images.shape
         rows, columns = (
@@ -76,7 +77,7 @@ class GaussianBlur:
 
 @dataclass(frozen=True)
 class Clip:
-    """Constraint: clip the pixels to a range, in [0, 1] units.
+    """Constraint: clip the values of the input to a range, in its own units.
 
     Attributes
     ----------
@@ -89,9 +90,39 @@ class Clip:
     high: float = 1.0
     every: int = 1
 
-    def apply(self, images: Tensor) -> Tensor:
+    def apply(self, images: Tensor, gradient: Tensor) -> Tensor:
         """Clip images of any shape."""
         return ops.clip(images, self.low, self.high)
+
+
+@dataclass(frozen=True, eq=False)
+class ClipSmallContributions:
+    """Constraint: reset pixels that matter little, so that only the main object stays (Yosinski et al. 2015).
+
+    A pixel's contribution is estimated to first order, as the change of the loss were it reset: ``|sum over channels of
+    (x - origin) * dL/dx|``.
+
+    Attributes
+    ----------
+    percentile : float
+        Pixels whose contribution is below this percentile of the image's are reset, 0 to 100.
+    origin : ndarray, broadcastable to an image
+        What they are reset to: the training mean.
+    every : int
+        Steps between two clippings.
+    """
+
+    percentile: float
+    origin: np.ndarray
+    every: int = 1
+
+    def apply(self, images: Tensor, gradient: Tensor) -> Tensor:
+        """Reset pixels of images (image, ..., channel)."""
+        contribution = ops.abs(ops.sum((images - self.origin) * gradient, axis=-1, keepdims=True))
+        ordered = ops.sort(ops.reshape(contribution, (images.shape[0], -1)), axis=-1)
+        threshold = ordered[:, min(int(self.percentile / 100 * ordered.shape[1]), ordered.shape[1] - 1)]
+        threshold = ops.reshape(threshold, (-1, *([1] * (len(images.shape) - 1))))
+        return ops.where(contribution < threshold, ops.broadcast_to(self.origin, ops.shape(images)), images)
 
 
 @dataclass(frozen=True)
@@ -114,15 +145,16 @@ class Pixels:
         ]
         return (self.mean + self.noise * np.stack(noise)).astype(np.float32)
 
-    def images(self, variable: Tensor) -> Tensor:
-        """Return the variable: pixels are the image."""
-        return variable
+    @property
+    def images(self) -> Callable[[Tensor], Tensor]:
+        """The identity: pixels are the image."""
+        return lambda variable: variable
 
-    def constrained(self, variable: Tensor, step: int) -> Tensor:
+    def constrained(self, variable: Tensor, step: int, gradient: Tensor) -> Tensor:
         """Apply the constraints that are due after `step` steps."""
         for constraint in self.constraints:
             if step % constraint.every == 0:
-                variable = constraint.apply(variable)
+                variable = constraint.apply(variable, gradient)
         return variable
 
     def key(self) -> tuple:
@@ -133,6 +165,7 @@ class Pixels:
 def pixels(
     start: np.ndarray,
     *,
+    input_shape: Sequence[int] | None = None,
     noise: float = 0.01,
     constraints: Sequence = (),
     n_images: int = 1,
@@ -144,12 +177,16 @@ def pixels(
 
     Parameters
     ----------
-    start : ndarray of shape (height, width, channel) or (image, height, width, channel)
-        What the noise is added to; images in [0, 1].
+    start : ndarray of shape (height, width, channel), (image, height, width, channel) or of any other input
+        What the noise is added to: one input for all, or one each; images in [0, 1].
+    input_shape : sequence of int, optional
+        Shape of one input (``model.input_shape``): whether the first axis of `start` counts inputs is then certain. Left
+        out, it does from four axes on, if it is 1 or `n_images` long: a voxel grid as deep as there are inputs needs it.
     noise : float
         Standard deviation of the starting noise, in the same units.
     constraints : sequence
-        `GaussianBlur`, `Clip` or any object with ``every`` and ``apply(images)``, applied in this order after each ``every`` steps.
+        `GaussianBlur`, `Clip`, `ClipSmallContributions` or any object with ``every`` and ``apply(images, gradient)``, applied in this
+        order after each ``every`` steps; the gradient is that of the loss in the step just done.
     n_images, seed, first_index : int
     learning_rate : float
 
@@ -159,9 +196,18 @@ def pixels(
     """
     _check_numbers(n_images, seed, first_index)
     start = np.asarray(start, np.float32)
-    if start.ndim < 2:
-        raise InputError(f"the start of a pixel parameterization needs at least two axes; got shape {start.shape}")
-    mean = start if start.ndim >= 4 and len(start) in (1, n_images) else start[None]
+    if input_shape is None:
+        if start.ndim < 2:
+            raise InputError(f"the start of a pixel parameterization needs at least two axes; got shape {start.shape}")
+        is_batch = start.ndim >= 4 and len(start) in (1, n_images)
+    else:
+        one = tuple(input_shape)
+        is_batch = start.shape in {(1, *one), (n_images, *one)}
+        if not is_batch and start.shape != one:
+            raise InputError(
+                f"the start has shape {start.shape}; expected one input of shape {one}, or {n_images} (n_images) of them"
+            )
+    mean = start if is_batch else start[None]
     return Pixels(mean, noise, n_images, seed, first_index, learning_rate, tuple(constraints))
 
 
@@ -204,18 +250,23 @@ class Fourier:
         spectrum = np.fft.rfft2(colors.transpose(0, 3, 1, 2)) / self._scale
         return np.stack([spectrum.real, spectrum.imag], axis=1).astype(np.float32)
 
-    def images(self, variable: Tensor) -> Tensor:
-        """Turn coefficients (image, 2, 3, row, column // 2 + 1) into images (image, height, width, 3) in (0, 1)."""
-        height, width = self.size
-        spectrum = ops.multiply(variable, self._scale)
-        # Inverse transform over rows, by the conjugate of the forward one, then the real one over columns.
-        real, imaginary = ops.swapaxes(spectrum[:, 0], -1, -2), ops.swapaxes(spectrum[:, 1], -1, -2)
-        real, imaginary = ops.fft((real, -imaginary))
-        rows = (ops.swapaxes(real, -1, -2) / height, ops.swapaxes(-imaginary, -1, -2) / height)
-        values = ops.irfft(rows, fft_length=width)
-        return ops.sigmoid(ops.matmul(ops.transpose(values, (0, 2, 3, 1)), _COLOR))
+    @property
+    def images(self) -> Callable[[Tensor], Tensor]:
+        """The function from coefficients (image, 2, 3, row, column // 2 + 1) to images (image, height, width, 3) in (0, 1)."""
+        (height, width), scale = self.size, self._scale
 
-    def constrained(self, variable: Tensor, step: int) -> Tensor:
+        def decoded(variable: Tensor) -> Tensor:
+            spectrum = ops.multiply(variable, scale)
+            # Inverse transform over rows, by the conjugate of the forward one, then the real one over columns.
+            real, imaginary = ops.swapaxes(spectrum[:, 0], -1, -2), ops.swapaxes(spectrum[:, 1], -1, -2)
+            real, imaginary = ops.fft((real, -imaginary))
+            rows = (ops.swapaxes(real, -1, -2) / height, ops.swapaxes(-imaginary, -1, -2) / height)
+            values = ops.irfft(rows, fft_length=width)
+            return ops.sigmoid(ops.matmul(ops.transpose(values, (0, 2, 3, 1)), _COLOR))
+
+        return decoded
+
+    def constrained(self, variable: Tensor, step: int, gradient: Tensor) -> Tensor:
         """Return the variable: the sigmoid is constraint enough."""
         return variable
 

@@ -23,16 +23,19 @@ class TotalVariation(Term):
 
     def of_values(self, values, arrays):
         """Return the loss per image."""
-        down = values[:, 1:] - values[:, :-1]
-        right = values[:, :, 1:] - values[:, :, :-1]
+        everywhere, within = tuple(range(1, len(values.shape))), range(1, len(values.shape) - 1)
         if self.beta == 2.0:
-            return ops.mean(down**2, axis=(1, 2, 3)) + ops.mean(right**2, axis=(1, 2, 3))
-        squared = down[:, :, :-1] ** 2 + right[:, :-1] ** 2 + _SQUARE_FLOOR
-        return ops.mean(squared ** (self.beta / 2), axis=(1, 2, 3))
+            return sum(ops.mean(ops.diff(values, axis=axis) ** 2, axis=everywhere) for axis in within)
+        squared = sum((ops.roll(values, -1, axis=axis) - values) ** 2 for axis in within)
+        # The last place of an axis has no next one.
+        squared = squared[(slice(None), *(slice(-1) for _ in within))] + _SQUARE_FLOOR
+        return ops.mean(squared ** (self.beta / 2), axis=everywhere)
 
 
 def total_variation(beta: float = 2.0) -> TotalVariation:
     """Ask for smoothness: mean over pixels and colours of ``(dx² + dy²)^(beta / 2)`` (Mahendran & Vedaldi 2015).
+
+    The sum is over all axes between images and channels: of voxels it is ``dx² + dy² + dz²``.
 
     Parameters
     ----------
@@ -84,7 +87,7 @@ class AlphaNorm(Term):
 
     def of_values(self, values, arrays):
         """Return the loss per image."""
-        return ops.mean(ops.abs(2.0 * values - 1.0) ** self.alpha, axis=(1, 2, 3))
+        return ops.mean(ops.abs(2.0 * values - 1.0) ** self.alpha, axis=tuple(range(1, len(values.shape))))
 
 
 def alpha_norm(alpha: float = 6.0) -> AlphaNorm:

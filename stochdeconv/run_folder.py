@@ -23,7 +23,8 @@ from stochdeconv.models import ImageModel
 from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult
 
 RECORD = "run.json"
-_NOT_IN_EVERY_RUN = ("targets.npz", "maps.npz", "table.csv", "animation.gif", "animation.mp4")
+TABLES = ("deviations", "probabilities", "distances", "cells", "rates")
+_NOT_IN_EVERY_RUN = ("targets.npz", "maps.npz", "animation.gif", "animation.mp4", *(f"{name}.csv" for name in TABLES))
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +59,8 @@ class RunResult:
         The content of contact_sheet.png; by default all images, tiled.
     frames : ndarray of shape (frame, height, width, 3), uint8, or None
         What moves: ``animation.gif`` and ``animation.mp4``.
-    table : list of dict
-        The content of ``table.csv``: a row for each thing measured.
+    tables : mapping of str to list of dict
+        What was measured, as rows: ``NAME.csv`` for each, of the names in `TABLES`.
     """
 
     images: np.ndarray
@@ -68,7 +69,7 @@ class RunResult:
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     sheet: np.ndarray | None = None
     frames: np.ndarray | None = None
-    table: list[dict[str, Any]] = field(default_factory=list)
+    tables: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write image_000.png …, contact_sheet.png, history.csv, run.json and what else this run has, see the attributes.
@@ -119,8 +120,8 @@ class RunResult:
             np.savez_compressed(buffer, **self.arrays)
             name = "maps.npz" if self.record["command"] == "saliency" else "targets.npz"
             image_files.write_atomically(folder / name, buffer.getvalue())
-        if self.table:
-            image_files.write_atomically(folder / "table.csv", _csv(self.table).encode())
+        for name, rows in self.tables.items():
+            image_files.write_atomically(folder / f"{name}.csv", _csv(rows).encode())
         if self.frames is not None:
             image_files.write_atomically(folder / "animation.gif", animations.gif_bytes(self.frames))
             image_files.write_atomically(folder / "animation.mp4", animations.mp4_bytes(self.frames))
@@ -208,6 +209,13 @@ def refuse_existing(folder: str | Path, *, overwrite: bool) -> None:
         raise ExistingOutputError(f"{folder} is a file; the output of a run is a folder")
     if not overwrite and any((folder / name).exists() for name in (RECORD, "image_000.png")):
         raise ExistingOutputError(f"{folder} already holds a run; choose another folder or pass --overwrite")
+
+
+def source_of(picture: str | Path | np.ndarray | None) -> str | None:
+    """Name a picture in a record: its path, ``"in memory"`` for an array, None for none."""
+    if picture is None:
+        return None
+    return "in memory" if isinstance(picture, np.ndarray) else str(picture)
 
 
 def read_record(folder: str | Path) -> dict[str, Any]:

@@ -388,6 +388,25 @@ def test_flags_reach_the_run(made, here):
     assert record["class"] is None
 
 
+def test_generate_shows_a_component_and_a_walk(made, here):
+    steps = ("--n-steps", 2)
+    animation = ["out/animation.gif", "out/animation.mp4"]
+    succeed("generate", made / "church.h5", "-o", "out", "--component", "conv2:1", *steps)
+    assert {"out/deviations.csv", "out/image_004.png"} <= set(files_in(here)) and "out/image_005.png" not in files_in(
+        here
+    )
+    again = ["-n", 3, "--gif", "--overwrite"]
+    succeed("generate", made / "church.h5", "-o", "out", "--component", "conv2:1", *steps, *again)
+    rows = list(csv.DictReader(io.StringIO(Path("out/deviations.csv").read_text())))
+    assert [float(row["asked"]) for row in rows] == [-2.0, 0.0, 2.0]
+    assert set(animation) <= set(files_in(here)) and "out/image_003.png" not in files_in(here)
+    succeed("generate", made / "church.h5", "-o", "out", "--walk", 6, *steps, "--overwrite")
+    assert json.loads(Path("out/run.json").read_text())["settings"]["walk"] == 6
+    with Image.open("out/animation.gif") as gif:
+        assert gif.n_frames == 6
+    assert "out/image_005.png" in files_in(here) and "out/deviations.csv" not in files_in(here)
+
+
 def test_saliency_leaves_a_picture_and_a_map_for_each_rule(made, here):
     words = [made / "held/00.png", "-m", made / "tiny.keras"]
     done = succeed("saliency", *words, "-o", "all", "--n-samples", 2, "--batch-size", 1)
@@ -547,6 +566,15 @@ BAD = {
     "generate: another network": (["generate", "church.h5", "-m", "other.keras", "-o", "out"], ["tiny", "other"]),
     "generate: unknown sampler": (["generate", "church.h5", "-o", "out", "--sampler", "chian"], ["chian", "chain"]),
     "generate: unknown rule": (["generate", "church.h5", "-o", "out", "--gradient-rule", "up"], ["up", "guided"]),
+    "generate: no component": (["generate", "church.h5", "-o", "out", "--component", "conv2"], ["LAYER:J"]),
+    "generate: component of an unknown layer": (
+        ["generate", "church.h5", "-o", "out", "--component", "cnv2:0"],
+        ["cnv2", "closest: 'conv2'"],
+    ),
+    "generate: unknown component": (
+        ["generate", "church.h5", "-o", "out", "--component", "conv2:4"],
+        ["conv2", "4 components, 0 to 3"],
+    ),
     "generate: missing photo": (["generate", "church.h5", "-o", "out", "--init", "no.png"], ["no.png"]),
     "generate: unreadable photo": (["generate", "church.h5", "-o", "out", "--init", "text.keras"], ["text.keras"]),
     "generate: existing output": (["generate", "church.h5", "-o", "ours"], ["ours", "--overwrite"]),
@@ -662,6 +690,10 @@ def test_bad_input_is_one_clear_line(workplace, monkeypatch, case):
         ["generate", "church.h5", "-o", "out", "--size", "0"],
         ["maximize", "church", "-m", "tiny.keras", "-o", "out", "--size", "-5"],
         ["generate", "church.h5", "-o", "out", "--seed", "-1"],
+        ["generate", "church.h5", "-o", "out", "--walk", "1"],
+        ["generate", "church.h5", "-o", "out", "--walk", "4", "--component", "conv2:0"],
+        ["generate", "church.h5", "-o", "out", "--walk", "4", "-n", "4"],
+        ["generate", "church.h5", "-o", "out", "--walk", "4", "--gif"],
         ["maximize", "church", "-m", "tiny.keras", "-o", "out", "--seed", "-1"],
     ],
 )

@@ -5,13 +5,16 @@ import json
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from stochdeconv.collect import collect
-from stochdeconv.errors import InputError, MissingInputError, ModelError
-from stochdeconv.generate import Recipe, generate, parse_recipe, target_loss
-from stochdeconv.images import load_image, save_png
+from stochdeconv.errors import InputError, LayerNotFoundError, MissingInputError, ModelError
+from stochdeconv.generate import generate, target_loss
+from stochdeconv.images import contact_sheet, load_image, save_png
 from stochdeconv.models import load_model
+from stochdeconv.paths import component_deviations
 from stochdeconv.pooling import pooled_map
+from stochdeconv.recipe import Recipe, parse_recipe
 from stochdeconv.run_folder import RunInterrupted
 from stochdeconv.samplers import sample_targets
 
@@ -40,8 +43,8 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def statistics(model, tmp_path_factory):
-    """Of sixty landscapes: blue above, green below, a disc of light somewhere."""
+def photographs(tmp_path_factory):
+    """Sixty landscapes: blue above, green below, a disc of light somewhere."""
     folder = tmp_path_factory.mktemp("images") / "sunset"
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -53,7 +56,12 @@ def statistics(model, tmp_path_factory):
         )
         image[(x - cx) ** 2 + (y - cy) ** 2 < 0.01] = [1.0, 0.9, 0.3]
         save_png(folder / f"{i:02d}.png", np.clip(image, 0, 1))
-    return collect(model, folder, n_components=16)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def statistics(model, photographs):
+    return collect(model, photographs, n_components=16)
 
 
 def test_generated_images_have_what_was_sampled(model, statistics):
@@ -161,6 +169,122 @@ def test_pixels_and_photographs_to_start_from(model, statistics, tmp_path):
     assert result.history[-1]["layout_scores:input"] < 0.5 * result.history[0]["layout_scores:input"]
 
 
+def test_images_along_a_component_go_along_it(model, statistics):
+    for component in ("input:0", "deep:1"):
+        result = generate(model, statistics, component=component, n_steps=80, recipe="class_term=0")
+        name, index = component.split(":")
+        layer = statistics[name]
+        maps = model.activations(result.images, [name])[name] if name != "input" else result.images
+        pooled = np.asarray(pooled_map(maps, layer.layout_shape[:2])).reshape(5, -1)
+        scores = (pooled - layer.layout_mean.ravel()) @ layer.components[int(index)]
+        own = (scores - layer.scores[:, int(index)].mean()) / layer.scores[:, int(index)].std(ddof=1)
+        assert np.all(np.diff(own) > 0.05), component
+        assert [row["asked"] for row in result.tables["deviations"]] == [-2.0, -1.0, 0.0, 1.0, 2.0]
+        np.testing.assert_allclose([row["reached"] for row in result.tables["deviations"]], own, atol=1e-3)
+        assert result.arrays[f"{name}/scores"].shape == (5, layer.n_components)
+        assert result.sheet.shape[0] > contact_sheet(result.images).shape[0]  # what is written below takes room
+        assert result.record["settings"]["component"] == component and result.frames is None
+
+
+def test_a_photograph_is_as_far_along_a_component_as_its_row(model, statistics, photographs):
+    photos = np.stack([load_image(photographs / f"{i:02d}.png", None) for i in range(60)])
+    rows = [statistics.image_names.index(name) for name in sorted(statistics.image_names)]
+    for component in ("input:0", "deep:3"):
+        name, index = component.split(":")
+        scores = statistics[name].scores[rows, int(index)]
+        found = component_deviations(model, statistics, component, photos)
+        np.testing.assert_allclose(found, (scores - scores.mean()) / scores.std(ddof=1), atol=0.02)
+
+
+@pytest.mark.parametrize("series", [{"component": "deep:0", "n_images": 3}, {"walk": 3}])
+def test_images_of_a_series_differ_by_their_targets_alone(model, statistics, series):
+    run = {"n_steps": 8, "temperature": 0.0}
+    images = generate(model, statistics, **series, **run).images
+    np.testing.assert_array_equal(images, images[[0, 0, 0]])  # start and views are the same
+    samples = generate(model, statistics, n_images=2, **run).images
+    assert np.abs(samples[0] - samples[1]).mean() > 0.01
+    assert np.abs(generate(model, statistics, seed=1, **series, **run).images[0] - images[0]).mean() > 0.01
+
+
+def test_a_walk_leads_from_one_sample_to_another(model, statistics, tmp_path):
+    result = generate(model, statistics, walk=5, n_steps=60, recipe=Recipe(jitter=1))
+    samples = sample_targets(statistics, n_images=2).to_arrays()
+    for name, values in samples.items():
+        np.testing.assert_array_equal(result.arrays[name][[0, -1]], values, err_msg=name)
+    neighbours = np.abs(np.diff(result.images, axis=0)).mean(axis=(1, 2, 3))
+    assert neighbours.max() < 0.7 * np.abs(result.images[0] - result.images[-1]).mean()
+    np.testing.assert_allclose(result.frames / 255.0, result.images, atol=0.002)
+    assert result.record["settings"]["walk"] == 5
+    result.save(tmp_path / "walk")
+    with Image.open(tmp_path / "walk/animation.gif") as gif:
+        assert gif.n_frames == 5
+    assert (tmp_path / "walk/animation.mp4").stat().st_size > 0 and (tmp_path / "walk/image_004.png").exists()
+
+
+def test_a_walk_starts_from_its_middle_half_made(model, statistics):
+    def first_losses(**how):
+        history = generate(model, statistics, **how).history
+        return [row["layout_scores:input"] for row in history if row["step"] == 1]
+
+    (from_noise,) = first_losses(n_images=1, n_steps=1)
+    assert max(first_losses(walk=3, n_steps=40)[:2]) < 0.6 * from_noise
+    assert first_losses(walk=2, n_steps=1)[0] < from_noise  # half of one step is one step
+
+
+def test_an_animation_shows_the_images_coming_about(model, statistics):
+    result = generate(model, statistics, n_images=3, batch_size=2, n_steps=20, gif=True)
+    first, last = result.frames[0], result.frames[-1]
+    np.testing.assert_allclose(last / 255.0, contact_sheet(result.images), atol=0.003)
+    inner = (slice(8, 48), slice(8, 48))  # of the first picture
+    assert last[inner].std() > 2 * first[inner].std()  # it starts as grey noise
+    assert 12 < len(result.frames) <= 64
+    along = generate(model, statistics, component="input:0", n_images=2, n_steps=20, gif=True)
+    np.testing.assert_allclose(along.frames[-1] / 255.0, contact_sheet(along.images), atol=0.003)
+    assert generate(model, statistics, n_images=1, n_steps=1).frames is None
+
+
+def test_a_series_may_start_from_a_photograph(model, statistics, photographs):
+    photo = photographs / "00.png"
+    recipe = Recipe(learning_rate=1e-4, jitter=0)
+    result = generate(model, statistics, walk=2, n_steps=2, init=photo, recipe=recipe)
+    assert np.abs(result.images - load_image(photo, None)).mean() < 0.02
+
+
+def test_ctrl_c_on_the_way_keeps_the_images_so_far(model, statistics):
+    def callback(step):
+        if step.step == 7:
+            raise KeyboardInterrupt
+
+    run = {"n_steps": 3, "callback": callback}
+    with pytest.raises(RunInterrupted) as caught:
+        generate(model, statistics, component="deep:0", gif=True, **run)
+    result = caught.value.result
+    assert len(result.images) == 3 == len(result.tables["deviations"])
+    np.testing.assert_allclose(result.frames[-1] / 255.0, contact_sheet(result.images), atol=0.003)
+    with pytest.raises(RunInterrupted) as caught:
+        generate(model, statistics, walk=4, **run)
+    assert len(caught.value.result.frames) == 3
+
+
+def test_a_series_that_contradicts_itself_is_refused(model, statistics):
+    for how, message in [
+        ({"component": "deep:0", "walk": 4}, "one of the two"),
+        ({"walk": 4, "n_images": 4}, "leave n_images out"),
+        ({"walk": 4, "gif": True}, "leave gif out"),
+        ({"walk": 1}, "at least 2 frames"),
+        ({"component": "deep:0", "n_images": 1}, "at least 2 images"),
+        ({"component": "deep:16"}, "16 components, 0 to 15; got 16"),
+        ({"component": "deep"}, "not LAYER:J"),
+        ({"component": "deep:0", "temperature": float("nan")}, "temperature"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            generate(model, statistics, **how)
+    with pytest.raises(LayerNotFoundError, match="closest: 'deep'"):
+        generate(model, statistics, component="dep:0")
+    with pytest.raises(ModelError, match="collected with"):
+        generate(network(1), statistics, component="deep:0")
+
+
 def test_ctrl_c_keeps_what_is_done(model, statistics):
     def callback(step):
         if step.step == 5:
@@ -234,5 +358,5 @@ def test_two_classes_share_a_compiled_step(model, statistics):
 
 def test_a_default_of_the_sampler_is_the_same_wherever_it_is_called_from():
     ours, theirs = inspect.signature(generate).parameters, inspect.signature(sample_targets).parameters
-    for name in ("sampler", "temperature", "row_weight", "n_images", "seed"):
+    for name in ("sampler", "temperature", "row_weight", "seed"):
         assert ours[name].default == theirs[name].default, name

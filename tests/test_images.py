@@ -107,6 +107,13 @@ def test_first_frame_of_an_animation(tmp_path):
         np.testing.assert_allclose(load_image(tmp_path / name)[2, 2], [1, 0, 0], atol=0.01)
 
 
+@pytest.mark.parametrize("side", [478, 236, 499])
+def test_sides_whose_ratio_is_not_exact_can_be_cropped(tmp_path, side):
+    """478 - (478 / 224) * 224 is a little less than zero."""
+    save_png(tmp_path / "image.png", np.full((side, side + 22, 3), 0.5))
+    assert load_image(tmp_path / "image.png", (224, 224)).shape == (224, 224, 3)
+
+
 def test_shorter_side_is_resized_then_the_centre_cropped(tmp_path):
     wide = np.zeros((50, 150, 3), np.uint8)
     wide[:, 50:100] = 255

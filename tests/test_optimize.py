@@ -7,9 +7,10 @@ import pytest
 from keras import ops
 
 from stochdeconv import losses, parameterizations, regularizers, transforms
+from stochdeconv.descent import Descent
 from stochdeconv.errors import DivergenceError, InputError
 from stochdeconv.models import load_model
-from stochdeconv.optimize import Descent, OptimizationInterrupted, optimize, optimize_in_batches
+from stochdeconv.optimize import OptimizationInterrupted, optimize, optimize_in_batches
 
 SIZE = (16, 16)
 
@@ -154,9 +155,12 @@ def test_programs_die_with_their_network_and_hold_no_targets():
     loss = losses.match({"conv": target})
     watched = weakref.ref(loss.terms[0].term)
     optimize(model, loss, parameterization=fourier(), n_steps=1)
-    del loss
+    photo = parameterizations.pixels(np.zeros((2, *SIZE, 3), np.float32), n_images=2)
+    of_photo = weakref.ref(photo)
+    optimize(model, loss, parameterization=photo, n_steps=1)
+    del loss, photo
     gc.collect()
-    assert watched() is None
+    assert watched() is None and of_photo() is None
     watched = weakref.ref(model)
     del model
     gc.collect()

@@ -57,14 +57,14 @@ def test_constraints_act_when_they_are_due():
     constraints = [parameterizations.GaussianBlur(1.0, every=4), parameterizations.Clip(0.1, 0.9)]
     variables = parameterizations.pixels(image, noise=0.0, constraints=constraints)
     start = ops.convert_to_tensor(variables.start())
-    clipped, blurred = (ops.convert_to_numpy(variables.constrained(start, step)) for step in (1, 4))
+    clipped, blurred = (ops.convert_to_numpy(variables.constrained(start, step, start)) for step in (1, 4))
     assert clipped.min() == np.float32(0.1) and clipped.max() == np.float32(0.9)
     assert clipped[0, 4, 5, 0] == np.float32(0.1) and blurred[0, 4, 5, 0] > 0.15
 
 
 def test_blur_keeps_a_flat_image_flat_up_to_the_border():
     flat = np.full((1, 9, 10, 3), 0.7, np.float32)
-    blurred = ops.convert_to_numpy(parameterizations.GaussianBlur(1.5).apply(ops.convert_to_tensor(flat)))
+    blurred = ops.convert_to_numpy(parameterizations.GaussianBlur(1.5).apply(ops.convert_to_tensor(flat), None))
     np.testing.assert_allclose(blurred, 0.7, rtol=1e-5)
 
 
@@ -80,3 +80,16 @@ def test_senseless_sizes_are_refused():
         parameterizations.fourier((8, 8), initial_images=np.zeros((1, 9, 8, 3)))
     with pytest.raises(InputError, match="seed"):
         parameterizations.fourier((8, 8), seed=-1)
+
+
+def test_pixels_that_matter_little_are_reset():
+    """Contributions of 0.6, 0.2, 0.4 and 0: by the sum over channels, of the distance from the origin times the gradient."""
+    origin = np.array([0.5, 0.5, 0.5], np.float32)
+    images = np.array([[[[0.8, 0.5, 0.2], [0.6, 0.5, 0.5]], [[0.5, 0.9, 0.5], [0.9, 0.1, 0.5]]]], np.float32)
+    gradient = np.array([[[[1.0, 9.0, -1.0], [-2.0, 1.0, 1.0]], [[7.0, -1.0, 3.0], [1.0, 1.0, 1.0]]]], np.float32)
+    half = parameterizations.ClipSmallContributions(50, origin)
+    kept = ops.convert_to_numpy(half.apply(ops.convert_to_tensor(images), ops.convert_to_tensor(gradient)))
+    np.testing.assert_array_equal(kept[0, :, 0], images[0, :, 0])
+    np.testing.assert_array_equal(kept[0, :, 1], np.broadcast_to(origin, (2, 3)))
+    none = parameterizations.ClipSmallContributions(0, origin)
+    np.testing.assert_array_equal(none.apply(ops.convert_to_tensor(images), ops.convert_to_tensor(gradient)), images)

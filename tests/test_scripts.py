@@ -130,6 +130,17 @@ def test_the_sheet_of_what_ships(tmp_path, monkeypatch, capsys):
     assert height > 4 * width  # ten classes below each other, two pictures of each
 
 
+def test_optimize_voxels(tmp_path, monkeypatch, capsys):
+    words = ("-o", tmp_path / "voxels.npz", "--n-molecules", 50, "--n-epochs", 1, "--n-steps", 2)
+    printed = run(monkeypatch, capsys, "optimize_voxels.py", *words)
+    assert printed[0].endswith("of 500 new molecules") and printed[-1] == str(tmp_path / "voxels.npz")
+    rows = ["start", "all constraints", "without non-negativity", "without sparsity", "without crowding"]
+    rows += ["without strain", "no constraint"]
+    assert [line[:24].strip() for line in printed[3:10]] == rows
+    grids = np.load(tmp_path / "voxels.npz")
+    assert len(grids.files) == 12 and grids["noise: all constraints"].shape == (16, 16, 16, 2)
+
+
 def test_check_saliency(made, monkeypatch, capsys):
     photo = made / "photos" / "church" / "00.png"
     header, _, *rows = run(monkeypatch, capsys, "check_saliency.py", photo, "--n-draws", 1, "--n-samples", 1)

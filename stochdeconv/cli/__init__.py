@@ -22,6 +22,11 @@ COMMANDS = {
     "generate": ("imaging", "Make varied images of a class from its statistics."),
     "maximize": ("imaging", "Maximise a class neuron, or any unit: the baseline."),
     "saliency": ("seeing", "Show which pixels a class or unit of a network depends on."),
+    "refine": ("changing", "Make a photograph more like its class, and keep it on the way."),
+    "morph": ("changing", "Turn a photograph, or one class, into another class, as an animation."),
+    "dream": ("dreaming", "Amplify what a layer sees in a photograph or in noise: DeepDream."),
+    "invert": ("changing", "Find the picture a layer's activations stand for: feature inversion."),
+    "sweep": ("dreaming", "Dream at many layers for many steps, and ask what is recognised before and after."),
     "compare": ("comparing", "Tell how realistic and how varied images are: metrics.json and report.html."),
 }
 

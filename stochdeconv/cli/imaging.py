@@ -7,21 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stochdeconv.cli import terminal
-from stochdeconv.cli.running import check_output, report, save_what_comes
+from stochdeconv.cli import running, terminal
 from stochdeconv.cli.terminal import ProgressBar, default
-from stochdeconv.errors import MissingInputError
+from stochdeconv.errors import InputError, MissingInputError
+from stochdeconv.generate import check_shown
 from stochdeconv.generate import generate as generate_images
-from stochdeconv.generate import parse_recipe
 from stochdeconv.methods.class_maximization import maximize as maximize_images
+from stochdeconv.recipe import parse_recipe
 
 if TYPE_CHECKING:
     from stochdeconv.models import ImageModel
     from stochdeconv.statistics import ClassStatistics
-
-Output = Annotated[
-    Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the images, their history and run.json.")
-]
 
 
 def generate(
@@ -32,8 +28,24 @@ def generate(
             help="Class statistics, as collect leaves them; mini-vgg16/CLASS.h5 ship.",
         ),
     ],
-    output: Output,
-    n_images: terminal.NumberOfImages = default(generate_images, "n_images"),
+    output: running.Output,
+    n_images: Annotated[
+        int | None,
+        typer.Option(
+            "--n-images", "-n", min=1, help="How many images.", show_default="8; with --component 5, with --walk N"
+        ),
+    ] = None,
+    component: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAYER:J",
+            help="What varies in the class: its mean moved from -2 to 2 standard deviations along a layer's J-th component, from 0.",
+        ),
+    ] = None,
+    walk: Annotated[
+        int | None, typer.Option(metavar="N", min=2, help="N frames from one sample to another, as a GIF and an MP4.")
+    ] = None,
+    gif: Annotated[bool, typer.Option("--gif", help="Show the images coming about, as a GIF and an MP4.")] = False,
     model: Annotated[
         str | None,
         typer.Option("--model", "-m", metavar="MODEL", help="The network, if it is not where the file says it was."),
@@ -43,7 +55,7 @@ def generate(
         str, typer.Option(metavar="chain|joint|bootstrap|independent", help="How targets are sampled.")
     ] = default(generate_images, "sampler"),
     temperature: Annotated[
-        float, typer.Option(help="Multiplies what sets the samples apart from the mean of the class.")
+        float, typer.Option(help="Multiplies what sets the images apart from the mean of the class.")
     ] = default(generate_images, "temperature"),
     row_weight: Annotated[
         float, typer.Option(help="Share of real images' deviations in a chain or bootstrap sample, 0 (Gaussian) to 1.")
@@ -73,15 +85,22 @@ def generate(
     from stochdeconv.statistics_file import load_statistics
 
     parse_recipe(recipe)  # what is wrong with it is said before the network is loaded
-    check_output(output, overwrite=overwrite)
+    try:
+        check_shown(n_images, component=component, walk=walk, gif=gif)
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from None
+    running.check_output(output, overwrite=overwrite)
     known = load_statistics(statistics)
     network = _network_of(known, model, weights=weights, dtype=dtype)
     with ProgressBar(known.class_name or statistics.stem, quiet=quiet) as bar:
-        saved = save_what_comes(
+        saved = running.save_what_comes(
             lambda: generate_images(
                 network,
                 known,
                 n_images=n_images,
+                component=component,
+                walk=walk,
+                gif=gif,
                 sampler=sampler,
                 temperature=temperature,
                 row_weight=row_weight,
@@ -97,12 +116,12 @@ def generate(
             output,
             overwrite=overwrite,
         )
-    report(output, complete=saved)
+    running.report(output, complete=saved)
 
 
 def maximize(
     model: terminal.Model,
-    output: Output,
+    output: running.Output,
     class_name: Annotated[
         str | None, typer.Argument(metavar="[CLASS]", help="Name, wnid or index; left out when --unit is given.")
     ] = None,
@@ -140,10 +159,10 @@ def maximize(
     """Run ``stochdeconv maximize``."""
     if (class_name is None) == (unit is None):
         raise typer.BadParameter("give either CLASS or --unit LAYER:CHANNEL[:ROW:COLUMN], one of the two")
-    check_output(output, overwrite=overwrite)
+    running.check_output(output, overwrite=overwrite)
     network = terminal.load_model(model, weights=weights, dtype=dtype)
     with ProgressBar(class_name or unit, quiet=quiet) as bar:
-        saved = save_what_comes(
+        saved = running.save_what_comes(
             lambda: maximize_images(
                 network,
                 class_name,
@@ -163,7 +182,7 @@ def maximize(
             output,
             overwrite=overwrite,
         )
-    report(output, complete=saved)
+    running.report(output, complete=saved)
 
 
 def _network_of(statistics: ClassStatistics, word: str | None, **options: object) -> ImageModel:

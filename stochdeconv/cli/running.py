@@ -1,10 +1,10 @@
-"""What commands that leave a run folder share: what they refuse, what they save, what they say in the end."""
+"""What all commands that make images do around the work: refuse early, save what comes, say where it is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,10 @@ from stochdeconv.cli import terminal
 
 if TYPE_CHECKING:
     from stochdeconv.run_folder import RunResult
+
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the images, their history and run.json.")
+]
 
 
 def check_output(folder: Path, *, overwrite: bool) -> None:
@@ -23,8 +27,17 @@ def check_output(folder: Path, *, overwrite: bool) -> None:
     terminal.require_writable(folder)
 
 
+def check_picture(*pictures: str | Path | None) -> None:
+    """Refuse a picture that cannot be read before the network is loaded."""
+    from stochdeconv.images import load_image
+
+    for picture in pictures:
+        if picture is not None and str(picture) != "noise":
+            load_image(picture)
+
+
 def save_what_comes(run: Callable[[], RunResult], folder: Path, *, overwrite: bool) -> bool:
-    """Run and save, after Ctrl-C too; say whether the run came to its end."""
+    """Run and save, after Ctrl-C too; tell whether the run came to its end."""
     from stochdeconv.run_folder import RunInterrupted
 
     try:
@@ -36,7 +49,8 @@ def save_what_comes(run: Callable[[], RunResult], folder: Path, *, overwrite: bo
 
 
 def report(folder: Path, *, complete: bool) -> None:
-    """Name the sheet to look at, or say that the run was cut short; once the progress bar is gone, which would wipe the line away."""
+    """Print where the images are."""
+    # Once the progress bar is gone, which would wipe the line away.
     if not complete:
         terminal.fail(f"interrupted; the images as far as they came are in {folder}", code=terminal.EXIT_INTERRUPTED)
     typer.echo(folder / "contact_sheet.png")

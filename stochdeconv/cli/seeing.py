@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stochdeconv.cli import terminal
-from stochdeconv.cli.running import check_output, report, save_what_comes
+from stochdeconv.cli import running, terminal
 from stochdeconv.cli.terminal import ProgressBar, default
 from stochdeconv.methods.saliency import RULES, parse_rules
 from stochdeconv.methods.saliency import saliency as explain_photo
@@ -17,9 +16,7 @@ from stochdeconv.methods.saliency import saliency as explain_photo
 def saliency(
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="The image to explain.")],
     model: terminal.Model,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the pictures, maps.npz and run.json.")
-    ],
+    output: running.Output,
     class_name: Annotated[
         str | None,
         typer.Argument(metavar="[CLASS]", help="Name, wnid or index; left out: the network's own top class."),
@@ -55,10 +52,11 @@ def saliency(
     if class_name is not None and unit is not None:
         raise typer.BadParameter("give either CLASS or --unit LAYER:CHANNEL[:ROW:COLUMN], not both")
     parse_rules(rule)  # what is wrong with it is said before the network is loaded
-    check_output(output, overwrite=overwrite)
+    running.check_output(output, overwrite=overwrite)
+    running.check_picture(photo)
     network = terminal.load_model(model, weights=weights)
     with ProgressBar(class_name or unit or photo.stem, quiet=quiet) as bar:
-        saved = save_what_comes(
+        saved = running.save_what_comes(
             lambda: explain_photo(
                 network,
                 photo,
@@ -76,4 +74,4 @@ def saliency(
             output,
             overwrite=overwrite,
         )
-    report(output, complete=saved)
+    running.report(output, complete=saved)

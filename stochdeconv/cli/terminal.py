@@ -60,6 +60,21 @@ def parse_list(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
+def as_list(numbers: Sequence[int]) -> str:
+    """Write numbers the way `parse_numbers` reads them."""
+    return ",".join(map(str, numbers))
+
+
+def parse_numbers(text: str, flag: str) -> list[int]:
+    """Split a comma-separated list of whole numbers."""
+    try:
+        return [int(part) for part in parse_list(text) or []]
+    except ValueError:
+        raise typer.BadParameter(
+            f"expected whole numbers with commas between them; got '{text}'", param_hint=flag
+        ) from None
+
+
 def import_keras() -> None:
     """Import Keras and its backend without the pages that TensorFlow writes meanwhile."""
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:  # somebody wants to see them, or has seen to it already

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from keras import ops
 
 from stochdeconv.errors import InputError
 from stochdeconv.losses.terms import Term
+
+Tensor = Any
 
 
 @dataclass(frozen=True)
@@ -25,21 +28,31 @@ def cross_entropy(class_index: int) -> CrossEntropy:
     return CrossEntropy("logits", arrays={"class_index": np.int32(class_index)})
 
 
+def _at(position: tuple[int, ...], values: Tensor) -> Tensor:
+    """Take the values (image, channel) at one position of a map."""
+    if len(position) != len(values.shape) - 2:
+        raise InputError(
+            f"position {position} has {len(position)} numbers; expected one for each of the {len(values.shape) - 2} axes "
+            f"between images and channels of a layer of shape {tuple(values.shape[1:])}"
+        )
+    return values[(slice(None), *position)]
+
+
 @dataclass(frozen=True)
 class Unit(Term):
     """Minus the activation of a channel or unit. See `unit`."""
 
-    position: tuple[int, int] | None = None
+    position: tuple[int, ...] | None = None
 
     def of_values(self, values, arrays):
         """Return the loss per image."""
-        values = ops.take(values, arrays["channel"], axis=-1)
         if self.position is not None:
-            return -values[:, self.position[0], self.position[1]]
+            values = _at(self.position, values)
+        values = ops.take(values, arrays["channel"], axis=-1)
         return -values if len(values.shape) == 1 else -ops.mean(values, axis=tuple(range(1, len(values.shape))))
 
 
-def unit(layer: str, channel: int, position: tuple[int, int] | None = None) -> Unit:
+def unit(layer: str, channel: int, position: tuple[int, ...] | None = None) -> Unit:
     """Maximise a unit: the value of a channel at a position, or its mean over positions.
 
     Parameters
@@ -47,7 +60,8 @@ def unit(layer: str, channel: int, position: tuple[int, int] | None = None) -> U
     layer : str
         ``"logits"`` for a class neuron before the softmax.
     channel : int
-    position : (row, column), optional
+    position : tuple of int, optional
+        One index for each axis between images and channels: (row, column) in an image's map.
 
     Returns
     -------
@@ -60,17 +74,17 @@ def unit(layer: str, channel: int, position: tuple[int, int] | None = None) -> U
 class Direction(Term):
     """Minus the projection of a layer's values on a direction. See `direction`."""
 
-    position: tuple[int, int] | None = None
+    position: tuple[int, ...] | None = None
 
     def of_values(self, values, arrays):
         """Return the loss per image."""
         if self.position is not None:
-            values = values[:, self.position[0], self.position[1]]
+            values = _at(self.position, values)
         along = ops.sum(values * arrays["direction"], axis=-1)
         return -ops.mean(ops.reshape(along, (along.shape[0], -1)), axis=-1)
 
 
-def direction(layer: str, vector: np.ndarray, position: tuple[int, int] | None = None) -> Direction:
+def direction(layer: str, vector: np.ndarray, position: tuple[int, ...] | None = None) -> Direction:
     """Maximise a direction of a layer's channels: the projection on it at a position, or the mean over positions.
 
     Parameters
@@ -78,7 +92,8 @@ def direction(layer: str, vector: np.ndarray, position: tuple[int, int] | None =
     layer : str
     vector : ndarray of shape (channel,)
         Any length but zero; it is divided by its norm.
-    position : (row, column), optional
+    position : tuple of int, optional
+        One index for each axis between images and channels: (row, column) in an image's map.
 
     Returns
     -------

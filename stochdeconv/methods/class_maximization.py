@@ -121,7 +121,8 @@ def maximize(
         On Ctrl-C, with the images as far as they came.
     """
     from stochdeconv import losses, parameterizations, regularizers, transforms
-    from stochdeconv.optimize import Descent, optimize, optimize_in_batches
+    from stochdeconv.descent import Descent
+    from stochdeconv.optimize import optimize, optimize_in_batches
     from stochdeconv.run_folder import recorded_run
 
     if preset not in PRESETS:

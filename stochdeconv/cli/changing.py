@@ -1,0 +1,182 @@
+"""Commands that change a photograph: refine, morph, invert."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stochdeconv.cli import running, terminal
+from stochdeconv.cli.terminal import ProgressBar, default
+from stochdeconv.methods.feature_inversion import invert as invert_photo
+from stochdeconv.methods.morph import morph as morph_image
+from stochdeconv.methods.refine import refine as refine_photo
+
+Photo = Annotated[Path, typer.Argument(metavar="PHOTO", help="A photograph.")]
+Class = Annotated[str, typer.Argument(metavar="CLASS", help="Name, wnid or index.")]
+Strength = Annotated[float, typer.Option(help="How far the picture may go in all, however many the steps.")]
+TotalVariation = Annotated[float, typer.Option("--tv", help="Weight of the total variation: smoothness.")]
+Jitter = Annotated[int, typer.Option(min=0, help="Largest random shift of the view, in pixels.")]
+Scale = Annotated[float, typer.Option(help="Largest random change of the view's size, as a fraction.")]
+Rotate = Annotated[float, typer.Option(help="Largest random turn of the view, in degrees.")]
+
+
+def refine(
+    photo: Photo,
+    class_name: Class,
+    model: terminal.Model,
+    output: running.Output,
+    checkpoints: Annotated[
+        str, typer.Option(metavar="N,N,…", help="Steps after which the picture is kept.")
+    ] = terminal.as_list(default(refine_photo, "checkpoints")),
+    strength: Strength = default(refine_photo, "strength"),
+    tv: TotalVariation = default(refine_photo, "tv"),
+    jitter: Jitter = default(refine_photo, "jitter"),
+    scale: Scale = default(refine_photo, "scale"),
+    rotate: Rotate = default(refine_photo, "rotate"),
+    weights: terminal.Weights = None,
+    n_steps: Annotated[
+        int | None, typer.Option(min=1, help="Optimisation steps.", show_default="the last checkpoint")
+    ] = None,
+    size: terminal.Size = None,
+    seed: terminal.Seed = default(refine_photo, "seed"),
+    dtype: terminal.Dtype = None,
+    overwrite: terminal.Overwrite = False,
+    quiet: terminal.Quiet = False,
+) -> None:
+    """Run ``stochdeconv refine``."""
+    steps = terminal.parse_numbers(checkpoints, "--checkpoints")
+    running.check_output(output, overwrite=overwrite)
+    running.check_picture(photo)
+    network = terminal.load_model(model, weights=weights, dtype=dtype)
+    with ProgressBar(class_name, quiet=quiet) as bar:
+        saved = running.save_what_comes(
+            lambda: refine_photo(
+                network,
+                photo,
+                class_name,
+                checkpoints=steps,
+                strength=strength,
+                tv=tv,
+                jitter=jitter,
+                scale=scale,
+                rotate=rotate,
+                n_steps=n_steps,
+                size=size,
+                seed=seed,
+                callback=bar.on_step,
+            ),
+            output,
+            overwrite=overwrite,
+        )
+    running.report(output, complete=saved)
+
+
+def morph(
+    start: Annotated[str, typer.Argument(metavar="PHOTO|CLASS", help="A photograph, or a class to start from.")],
+    class_name: Class,
+    model: terminal.Model,
+    output: running.Output,
+    n_frames: Annotated[int, typer.Option(min=2, help="Frames of the animation.")] = default(morph_image, "n_frames"),
+    strength: Strength = default(morph_image, "strength"),
+    tv: TotalVariation = default(morph_image, "tv"),
+    jitter: Jitter = default(morph_image, "jitter"),
+    scale: Scale = default(morph_image, "scale"),
+    rotate: Rotate = default(morph_image, "rotate"),
+    weights: terminal.Weights = None,
+    n_steps: terminal.NumberOfSteps = default(morph_image, "n_steps"),
+    size: terminal.Size = None,
+    seed: terminal.Seed = default(morph_image, "seed"),
+    dtype: terminal.Dtype = None,
+    overwrite: terminal.Overwrite = False,
+    quiet: terminal.Quiet = False,
+) -> None:
+    """Run ``stochdeconv morph``."""
+    running.check_output(output, overwrite=overwrite)
+    running.check_picture(start if Path(start).exists() else None)
+    network = terminal.load_model(model, weights=weights, dtype=dtype)
+    with ProgressBar(f"{Path(start).stem} to {class_name}", quiet=quiet) as bar:
+        saved = running.save_what_comes(
+            lambda: morph_image(
+                network,
+                start,
+                class_name,
+                n_frames=n_frames,
+                strength=strength,
+                tv=tv,
+                jitter=jitter,
+                scale=scale,
+                rotate=rotate,
+                n_steps=n_steps,
+                size=size,
+                seed=seed,
+                callback=bar.on_step,
+            ),
+            output,
+            overwrite=overwrite,
+        )
+    running.report(output, complete=saved)
+
+
+def invert(
+    photo: Photo,
+    model: terminal.Model,
+    layer: Annotated[
+        str, typer.Option(metavar="LAYER,…", help="Layers whose activations are asked for; a picture each.")
+    ],
+    output: running.Output,
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="IMAGE", help="Take the activations of this photograph.", show_default="PHOTO itself"),
+    ] = None,
+    enhance: Annotated[float, typer.Option(help="What the activations asked for are multiplied by.")] = default(
+        invert_photo, "enhance"
+    ),
+    init: Annotated[str, typer.Option(metavar="noise|photo|mean", help="Where the search starts.")] = default(
+        invert_photo, "init"
+    ),
+    optimizer: Annotated[str, typer.Option(metavar="lbfgs|adam", help="How it goes on.")] = default(
+        invert_photo, "optimizer"
+    ),
+    gradient_rule: Annotated[
+        str, typer.Option(metavar="true|guided|deconvnet|mix", help="How gradients pass a ReLU; with adam.")
+    ] = default(invert_photo, "gradient_rule"),
+    tv: TotalVariation = default(invert_photo, "tv"),
+    alpha_norm: Annotated[float, typer.Option(help="Weight of the 6-norm: pixels in range.")] = default(
+        invert_photo, "alpha_norm"
+    ),
+    weights: terminal.Weights = None,
+    n_steps: terminal.NumberOfSteps = default(invert_photo, "n_steps"),
+    size: terminal.Size = None,
+    seed: terminal.Seed = default(invert_photo, "seed"),
+    dtype: terminal.Dtype = None,
+    overwrite: terminal.Overwrite = False,
+    quiet: terminal.Quiet = False,
+) -> None:
+    """Run ``stochdeconv invert``."""
+    running.check_output(output, overwrite=overwrite)
+    running.check_picture(photo, target)
+    network = terminal.load_model(model, weights=weights, dtype=dtype)
+    with ProgressBar(layer, quiet=quiet) as bar:
+        saved = running.save_what_comes(
+            lambda: invert_photo(
+                network,
+                photo,
+                layer,
+                target=target,
+                enhance=enhance,
+                init=init,
+                optimizer=optimizer,
+                gradient_rule=gradient_rule,
+                tv=tv,
+                alpha_norm=alpha_norm,
+                n_steps=n_steps,
+                size=size,
+                seed=seed,
+                callback=bar.on_step,
+            ),
+            output,
+            overwrite=overwrite,
+        )
+    running.report(output, complete=saved)

@@ -1,0 +1,141 @@
+"""Commands that dream: dream, sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stochdeconv.cli import running, terminal
+from stochdeconv.cli.terminal import ProgressBar, default
+from stochdeconv.methods.deepdream import dream as dream_image
+from stochdeconv.methods.sweep import sweep as sweep_photos
+
+Jitter = Annotated[int, typer.Option(min=0, help="Largest random shift of the view at each step, in pixels.")]
+Octaves = Annotated[int, typer.Option(min=1, help="Sizes the picture is dreamt at.")]
+OctaveScale = Annotated[float, typer.Option(help="Ratio of one size to the next.")]
+StepSize = Annotated[float, typer.Option(help="Root mean square change of a step, in 8-bit pixel values.")]
+StepsAnOctave = Annotated[int, typer.Option(min=1, help="Steps at each octave.")]
+PhotoSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Shorter side in pixels.", show_default="the photograph's; for noise the network's"),
+]
+
+
+def dream(
+    photo: Annotated[str, typer.Argument(metavar="PHOTO|noise", help="A photograph of any size, or noise.")],
+    model: terminal.Model,
+    layer: Annotated[
+        str,
+        typer.Option(metavar="LAYER[:CHANNEL][=WEIGHT],…", help="Layers or channels to amplify, and how much of each."),
+    ],
+    output: running.Output,
+    octaves: Octaves = default(dream_image, "octaves"),
+    octave_scale: OctaveScale = default(dream_image, "octave_scale"),
+    jitter: Jitter = default(dream_image, "jitter"),
+    step_size: StepSize = default(dream_image, "step_size"),
+    guide: Annotated[
+        str | None,
+        typer.Option(metavar="IMAGE", help="Amplify the features of this picture instead of the strongest ones."),
+    ] = None,
+    zoom_frames: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Frames of a stream that zooms into the dream, as GIF and MP4; 0 for a single picture."
+        ),
+    ] = default(dream_image, "zoom_frames"),
+    zoom: Annotated[float, typer.Option(help="Part by which each frame is enlarged.")] = default(dream_image, "zoom"),
+    rotate: Annotated[float, typer.Option(help="Degrees by which each frame is turned, counterclockwise.")] = default(
+        dream_image, "rotate"
+    ),
+    weights: terminal.Weights = None,
+    n_steps: StepsAnOctave = default(dream_image, "n_steps"),
+    size: PhotoSize = None,
+    tile_size: Annotated[
+        int, typer.Option(min=32, help="A larger picture goes through the network in tiles of this side, in pixels.")
+    ] = default(dream_image, "tile_size"),
+    seed: terminal.Seed = default(dream_image, "seed"),
+    dtype: terminal.Dtype = None,
+    overwrite: terminal.Overwrite = False,
+    quiet: terminal.Quiet = False,
+) -> None:
+    """Run ``stochdeconv dream``."""
+    running.check_output(output, overwrite=overwrite)
+    running.check_picture(photo, guide)
+    network = terminal.load_model(model, weights=weights, dtype=dtype)
+    with ProgressBar(layer, quiet=quiet) as bar:
+        saved = running.save_what_comes(
+            lambda: dream_image(
+                network,
+                photo,
+                layer,
+                octaves=octaves,
+                octave_scale=octave_scale,
+                jitter=jitter,
+                step_size=step_size,
+                guide=guide,
+                zoom_frames=zoom_frames,
+                zoom=zoom,
+                rotate=rotate,
+                n_steps=n_steps,
+                size=size,
+                tile_size=tile_size,
+                seed=seed,
+                callback=bar.on_step,
+            ),
+            output,
+            overwrite=overwrite,
+        )
+    running.report(output, complete=saved)
+
+
+def sweep(
+    photos: Annotated[str, typer.Argument(metavar="PHOTO|FOLDER", help="A photograph, or a folder of them.")],
+    model: terminal.Model,
+    layers: Annotated[str, typer.Option(metavar="LAYER,LAYER,…", help="Layers, a row of the grid each.")],
+    output: running.Output,
+    judge: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A second network that is asked what it sees.")
+    ] = None,
+    octaves: Octaves = default(sweep_photos, "octaves"),
+    octave_scale: OctaveScale = default(sweep_photos, "octave_scale"),
+    jitter: Jitter = default(sweep_photos, "jitter"),
+    step_size: StepSize = default(sweep_photos, "step_size"),
+    weights: terminal.Weights = None,
+    n_steps: Annotated[
+        str, typer.Option(metavar="N,N,…", help="Steps at each octave, a column of the grid each.")
+    ] = terminal.as_list(default(sweep_photos, "n_steps")),
+    size: terminal.Size = None,
+    seed: terminal.Seed = default(sweep_photos, "seed"),
+    dtype: terminal.Dtype = None,
+    overwrite: terminal.Overwrite = False,
+    quiet: terminal.Quiet = False,
+) -> None:
+    """Run ``stochdeconv sweep``."""
+    steps = terminal.parse_numbers(n_steps, "--n-steps")
+    running.check_output(output, overwrite=overwrite)
+    if not Path(photos).is_dir():
+        running.check_picture(photos)
+    network = terminal.load_model(model, weights=weights, dtype=dtype)
+    second = None if judge is None else terminal.load_model(judge, dtype=dtype)
+    with ProgressBar(layers, quiet=quiet) as bar:
+        saved = running.save_what_comes(
+            lambda: sweep_photos(
+                network,
+                photos,
+                layers,
+                judge=second,
+                octaves=octaves,
+                octave_scale=octave_scale,
+                jitter=jitter,
+                step_size=step_size,
+                n_steps=steps,
+                size=size,
+                seed=seed,
+                callback=bar.on_step,
+            ),
+            output,
+            overwrite=overwrite,
+        )
+    running.report(output, complete=saved)

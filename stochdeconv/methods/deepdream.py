@@ -1,0 +1,337 @@
+"""DeepDream: amplify whatever a layer sees in a picture, at several scales, and feed the result back as a stream."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stochdeconv.errors import InputError, LayerNotFoundError
+
+if TYPE_CHECKING:
+    from stochdeconv.losses import Loss
+    from stochdeconv.models import ImageModel
+    from stochdeconv.optimize import OptimizationResult, Step
+    from stochdeconv.run_folder import RunResult
+
+# Noise to dream in: about mid-grey, strong enough that layers see something in it.
+_NOISE_DEVIATION = 0.1
+# Side of the tiles a larger picture is taken through the network by, in pixels: of 8 VGG16 layers some 2 GB at a time.
+_TILE_SIZE = 512
+# Longest side of a picture on the contact sheet, and how many frames of a stream it shows.
+_SHEET_SIDE, _SHEET_FRAMES = 768, 8
+
+
+@dataclass(frozen=True)
+class Amplified:
+    """A layer to amplify.
+
+    Attributes
+    ----------
+    layer : str
+    channel : int or None
+        This channel alone.
+    weight : float
+        Against the other layers.
+    """
+
+    layer: str
+    channel: int | None = None
+    weight: float = 1.0
+
+
+def parse_layers(model: ImageModel, text: str) -> list[Amplified]:
+    """Read ``LAYER[:CHANNEL][=WEIGHT],…`` and check it against the network.
+
+    Raises
+    ------
+    InputError, LayerNotFoundError
+        Not of this form; no such layer or channel.
+    """
+    found = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, weight = part.partition("=")
+        layer, colon, channel = name.partition(":")
+        try:
+            amplified = Amplified(layer, int(channel) if colon else None, float(weight) if equals else 1.0)
+        except ValueError:
+            raise InputError(f"'{part}' is not of the form LAYER, LAYER:CHANNEL or LAYER:CHANNEL=WEIGHT") from None
+        n_channels = model.layer_shape(layer)[-1]
+        if amplified.channel is not None and not 0 <= amplified.channel < n_channels:
+            raise LayerNotFoundError(f"layer '{layer}' has channels 0 to {n_channels - 1}; got {amplified.channel}")
+        found.append(amplified)
+    if not found:
+        raise InputError("a dream needs a layer to amplify: --layer LAYER[:CHANNEL][=WEIGHT],…")
+    return found
+
+
+def dream(
+    model: ImageModel,
+    photo: str | Path | np.ndarray,
+    layer: str,
+    *,
+    octaves: int = 4,
+    octave_scale: float = 1.4,
+    jitter: int = 32,
+    step_size: float = 2.0,
+    guide: str | Path | np.ndarray | None = None,
+    zoom_frames: int = 0,
+    zoom: float = 0.05,
+    rotate: float = 0.0,
+    n_steps: int = 10,
+    size: int | None = None,
+    tile_size: int = _TILE_SIZE,
+    seed: int = 0,
+    callback: Callable[[Step], None] | None = None,
+) -> RunResult:
+    """Change a picture so that layers see more of what they see in it: DeepDream (Mordvintsev, Olah & Tyka 2015).
+
+    Gradient ascent on the L2 norm of the layers' activations by steps of one size, over octaves: the picture is dreamt small first,
+    and what was added is carried over, enlarged, to the next size. Lower layers give strokes, higher ones whole objects.
+
+    Parameters
+    ----------
+    model : ImageModel
+    photo : path, ndarray of shape (height, width, 3) in [0, 1], or "noise"
+        Of any size: what is larger than `tile_size` goes through the network in tiles.
+    layer : str
+        ``LAYER[:CHANNEL][=WEIGHT],…``: layers, or single channels, and how much of each. Norms are relative to those of the picture
+        itself, so that equal weights mean equal shares.
+    octaves : int
+        Sizes it is dreamt at, the last of them the picture's own.
+    octave_scale : float
+        Ratio of one size to the next.
+    jitter : int
+        Largest random shift of the view at each step, pixels.
+    step_size : float
+        Root mean square change of a step, in 8-bit pixel values. (The original divides by the mean absolute gradient, with 1.5.)
+    guide : path or ndarray, optional
+        A picture whose features are to be amplified instead of the strongest ones: at every place the one that fits best.
+    zoom_frames : int
+        Frames of a stream: each is the one before, zoomed and turned a little, dreamt again. 0 for a single picture.
+    zoom : float
+        Part by which a frame is enlarged: 0.05 shows the middle 95 %.
+    rotate : float
+        Degrees by which a frame is turned, counterclockwise.
+    n_steps : int
+        At each octave.
+    size : int, optional
+        Shorter side in pixels; the photograph's own by default, the network's for noise.
+    tile_size : int
+        Side of the tiles, pixels; less takes less memory.
+    seed : int
+    callback : callable, optional
+        Called with a `Step` after each step.
+
+    Returns
+    -------
+    RunResult
+        One image: the dream, or the last frame of the stream; the stream as `frames`.
+
+    Raises
+    ------
+    InputError, MissingInputError, LayerNotFoundError
+        A picture, layer or number that cannot be used.
+    RunInterrupted
+        On Ctrl-C, with the picture as it is.
+    """
+    from stochdeconv.animations import as_frames
+    from stochdeconv.images import contact_sheet, stretch
+    from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult, in_stage
+    from stochdeconv.run_folder import recorded_run, source_of
+
+    how = _Octaves(octaves, octave_scale, jitter, step_size, n_steps, tile_size, seed)
+    if zoom_frames < 0 or not 0 <= zoom < 1:
+        raise InputError(f"zoom_frames must be at least 0 and zoom in [0, 1); got {zoom_frames} and {zoom}")
+    amplified = parse_layers(model, layer)
+    picture = _picture(model, photo, size, seed)
+    loss = _loss(model, amplified, picture, guide)
+    n_frames = max(zoom_frames, 1)
+    frames: list[np.ndarray] = []
+
+    def run() -> OptimizationResult:
+        current, history, settings = picture, [], {}
+        for frame in range(n_frames):
+            if frame:
+                current = _moved(current, zoom=zoom, rotate=rotate)
+            try:
+                on_step = in_stage(callback, frame, n_frames)
+                done = how.run(model, loss, current, first_index=frame, callback=on_step)
+            except OptimizationInterrupted as interrupt:
+                rows = [*history, *({"frame": frame, **row} for row in interrupt.result.history)]
+                raise OptimizationInterrupted(replace(interrupt.result, history=rows)) from interrupt
+            current, settings = done.images[0], done.settings
+            history += [{"frame": frame, **row} for row in done.history]
+            if zoom_frames:
+                frames.append(as_frames(current))
+        return OptimizationResult(current[None], history, settings)
+
+    def finish(result: RunResult) -> RunResult:
+        shown = [picture, result.images[0]]
+        captions = ["noise" if isinstance(photo, str) and photo == "noise" else "photograph", layer]
+        if len(frames) > 1:
+            picked = np.unique(np.linspace(0, len(frames) - 1, _SHEET_FRAMES).round().astype(int))
+            shown = [picture, *(frames[i] / np.float32(255) for i in picked)]
+            captions = [captions[0], *(f"frame {i}" for i in picked)]
+        shrink = min(1.0, _SHEET_SIDE / max(picture.shape[:2]) * (1 if len(shown) == 2 else 0.5))
+        small = tuple(max(round(side * shrink), 1) for side in picture.shape[:2])
+        sheet = contact_sheet(np.stack([stretch(one, small) for one in shown]), captions=captions)
+        return replace(result, sheet=sheet, frames=np.stack(frames) if frames else None)
+
+    result = recorded_run(
+        "dream",
+        run,
+        model=model,
+        found_class=None,
+        settings={
+            "photo": source_of(photo),
+            "layer": layer,
+            **vars(how),
+            "guide": source_of(guide),
+            "zoom_frames": zoom_frames,
+            "zoom": zoom,
+            "rotate": rotate,
+            "size": list(picture.shape[:2]),
+        },
+        seed=seed,
+        finish=finish,
+    )
+    if all(value == 0 for name, value in result.history[-1].items() if ":" in name):
+        warnings.warn(f"{layer} did not fire in any place, so there was no gradient to follow", stacklevel=2)
+    return result
+
+
+@dataclass(frozen=True)
+class _Octaves:
+    """One dream: a picture through all its sizes."""
+
+    octaves: int
+    octave_scale: float
+    jitter: int
+    step_size: float
+    n_steps: int
+    tile_size: int
+    seed: int
+
+    def __post_init__(self):
+        if self.octaves < 1 or self.octave_scale <= 1 or self.step_size <= 0:
+            raise InputError(
+                f"octaves must be at least 1, octave_scale above 1 and step_size above 0; got {self.octaves}, "
+                f"{self.octave_scale} and {self.step_size}"
+            )
+
+    def sizes(self, full: tuple[int, int]) -> list[tuple[int, int]]:
+        """Sizes in pixels, the smallest first."""
+        scales = [self.octave_scale**-octave for octave in reversed(range(self.octaves))]
+        return [tuple(max(round(side * scale), 1) for side in full) for scale in scales]
+
+    def run(
+        self,
+        model: ImageModel,
+        loss: Loss,
+        picture: np.ndarray,
+        *,
+        first_index: int,
+        callback: Callable[[Step], None] | None,
+    ) -> OptimizationResult:
+        """Dream a picture (height, width, 3); the result is of its size, whatever octave an interruption came in."""
+        from stochdeconv.descent import Descent
+        from stochdeconv.images import stretch
+        from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult, in_stage, optimize
+        from stochdeconv.parameterizations import Clip, pixels
+        from stochdeconv.transforms import Transform
+
+        full = picture.shape[:2]
+        detail = np.zeros_like(picture)
+        history: list[dict[str, float]] = []
+        for octave, size in enumerate(self.sizes(full)):
+            base = stretch(picture, size)
+
+            start = np.clip(base + stretch(detail, size), 0, 1)
+            variables = pixels(
+                start,
+                noise=0.0,
+                constraints=[Clip()],
+                seed=self.seed,
+                first_index=first_index * self.octaves + octave,
+                learning_rate=self.step_size / 255,
+            )
+            try:
+                found = optimize(
+                    model,
+                    loss,
+                    parameterization=variables,
+                    n_steps=self.n_steps,
+                    transforms=[Transform(self.jitter)] if self.jitter else [],
+                    descent=Descent("normalized", tile_size=self.tile_size),
+                    callback=in_stage(callback, octave, self.octaves),
+                )
+            except OptimizationInterrupted as interrupt:
+                detail = interrupt.result.images[0] - base
+                rows = _counted(interrupt.result.history, octave=octave)
+                image = np.clip(picture + stretch(detail, full), 0, 1)
+                stopped = OptimizationResult(image[None], [*history, *rows], interrupt.result.settings)
+                raise OptimizationInterrupted(stopped) from interrupt
+            detail = found.images[0] - base
+            history += _counted(found.history, octave=octave)
+        return OptimizationResult(found.images, history, found.settings)
+
+
+def _counted(history: list[dict[str, float]], **numbers: int) -> list[dict[str, float]]:
+    return [{**numbers, "step": step + 1, **losses} for step, losses in enumerate(history)]
+
+
+def _picture(model: ImageModel, photo: str | Path | np.ndarray, size: int | None, seed: int) -> np.ndarray:
+    from stochdeconv.images import open_image, stretch
+
+    if size is not None and size < 1:
+        raise InputError(f"size is the shorter side of the picture in pixels, at least 1; got {size}")
+    if isinstance(photo, str) and photo == "noise":
+        sides = model.input_size if size is None else (size, size)
+        noise = np.random.default_rng([seed, 0]).standard_normal((*sides, 3))
+        return np.clip(0.5 + _NOISE_DEVIATION * noise, 0, 1).astype(np.float32)
+    picture = open_image(photo)
+    if size is None:
+        return picture
+    scale = size / min(picture.shape[:2])
+    return np.clip(stretch(picture, tuple(max(round(side * scale), 1) for side in picture.shape[:2])), 0, 1)
+
+
+def _loss(model: ImageModel, amplified: list[Amplified], picture: np.ndarray, guide: object) -> Loss:
+    """Put the objective together, each layer in units of what it has in the picture."""
+    from stochdeconv import losses
+    from stochdeconv.images import open_image, resize
+
+    names = [one.layer for one in amplified]
+    start = model.activations(resize(picture, model.input_size)[None], names)
+    features: Mapping[str, np.ndarray] = {}
+    if guide is not None:
+        if any(one.channel is not None for one in amplified):
+            raise InputError(
+                "a guide picture tells what to amplify among all channels of a layer: give --layer without a channel"
+            )
+        features = model.activations(open_image(guide, model.input_size)[None], names)
+    loss = losses.Loss()
+    for one in amplified:
+        followed = losses.guide(one.layer, features[one.layer][0]) if guide is not None else None
+        term = followed or losses.activation_norm(one.layer, one.channel)
+        strength = -float(np.asarray(term(start))[0])
+        unit = np.float32(strength) if strength > 0 else np.float32(1)
+        loss = loss + one.weight * replace(term, arrays={**term.arrays, "unit": unit})
+    return loss
+
+
+def _moved(picture: np.ndarray, *, zoom: float, rotate: float) -> np.ndarray:
+    """Enlarge the middle of a picture and turn it, bilinear."""
+    from keras import ops
+
+    from stochdeconv.transforms import view
+
+    angle, factor = np.deg2rad(rotate), 1.0 - zoom
+    cosine, sine = factor * np.cos(angle), factor * np.sin(angle)
+    matrix = np.array([[[cosine, -sine, 0], [sine, cosine, 0]]], np.float32)
+    return np.asarray(ops.convert_to_numpy(view(ops.convert_to_tensor(picture[None]), matrix, shifts_only=False)))[0]

@@ -1,0 +1,172 @@
+"""Feature inversion: find a picture whose activations at a layer are given ones, so as to see what the layer keeps."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stochdeconv.errors import InputError
+from stochdeconv.methods.class_maximization import _input_origin
+
+if TYPE_CHECKING:
+    from stochdeconv.models import ImageModel
+    from stochdeconv.optimize import Step
+    from stochdeconv.run_folder import RunResult
+
+INITS = ("noise", "photo", "mean")
+OPTIMIZERS = ("lbfgs", "adam")
+# Deviation of the Fourier coefficients a search from noise starts with, as everywhere else.
+_START_NOISE = 0.01
+
+
+def invert(
+    model: ImageModel,
+    photo: str | Path | np.ndarray,
+    layer: str | Sequence[str],
+    *,
+    target: str | Path | np.ndarray | None = None,
+    enhance: float = 1.0,
+    init: str = "noise",
+    optimizer: str = "lbfgs",
+    gradient_rule: str = "true",
+    tv: float = 2.0,
+    alpha_norm: float = 0.01,
+    n_steps: int = 256,
+    size: int | None = None,
+    seed: int = 0,
+    callback: Callable[[Step], None] | None = None,
+) -> RunResult:
+    """Find pictures that activate a layer as a photograph does: feature inversion (Mahendran & Vedaldi 2015).
+
+    Minimises ``|Φ(x) - target|² / |target|² + tv · TV(x) + alpha_norm · A(x)``, TV the mean squared difference of neighbours and A the
+    mean of ``|2x - 1|⁶``. What the layer has thrown away (place, colour, texture) is what comes out differently. The picture is found by
+    its Fourier coefficients, not by its pixels as in the paper: the same search then comes much nearer, see docs/gallery.
+
+    Parameters
+    ----------
+    model : ImageModel
+    photo : path or ndarray of shape (height, width, 3) in [0, 1]
+    layer : str or sequence of str
+        One picture is made for each; as a text, comma-separated.
+    target : path or ndarray, optional
+        Take the activations of this photograph; by default those of `photo` itself. With ``init="photo"`` it is `photo` that is
+        changed toward the other's activations.
+    enhance : float
+        What the target activations are multiplied by: more than 1 amplifies what the layer sees.
+    init : {"noise", "photo", "mean"}
+        Start from noise about the training mean, from the photograph, or from the mean itself (zero for the network).
+    optimizer : {"lbfgs", "adam"}
+        SciPy's L-BFGS-B, or Adam.
+    gradient_rule : {"true", "guided", "deconvnet", "mix"}
+        See `gradients.loss_gradient`; only ``"true"`` with L-BFGS.
+    tv, alpha_norm : float
+        Weights of the regularizers; deeper layers leave more open and bear more of both.
+    n_steps : int
+        Iterations; L-BFGS may end before.
+    size : int, optional
+        Side of the pictures in pixels; the network's own by default.
+    seed : int
+    callback : callable, optional
+        Called with a `Step` after each step.
+
+    Returns
+    -------
+    RunResult
+        One image a layer; `tables` holds what is left of the relative distance of each.
+
+    Raises
+    ------
+    InputError, MissingInputError, LayerNotFoundError
+        A picture, layer or number that cannot be used; a gradient rule that is the gradient of no function, with L-BFGS.
+    RunInterrupted
+        On Ctrl-C, with the images as far as they came.
+    """
+    from stochdeconv import losses, parameterizations, regularizers
+    from stochdeconv.descent import Descent
+    from stochdeconv.images import contact_sheet, open_image
+    from stochdeconv.optimize import optimize, optimize_in_batches
+    from stochdeconv.run_folder import recorded_run, source_of
+
+    layers = [name.strip() for name in layer.split(",") if name.strip()] if isinstance(layer, str) else list(layer)
+    if not layers or len(set(layers)) < len(layers):
+        raise InputError(f"give at least one layer, each once; got '{layer}'")
+    if optimizer not in OPTIMIZERS:
+        raise InputError(f"optimizer '{optimizer}' is unknown; there are {', '.join(OPTIMIZERS)}")
+    if init not in INITS:
+        raise InputError(f"init '{init}' is unknown; there are {', '.join(INITS)}")
+    if not np.isfinite(enhance) or enhance <= 0 or tv < 0 or alpha_norm < 0:
+        raise InputError(f"enhance must be above 0, tv and alpha_norm at least 0; got {enhance}, {tv} and {alpha_norm}")
+    if size is not None and size < 1:
+        raise InputError(f"size is the side of the pictures in pixels, at least 1; got {size}")
+    if enhance == 1 and target is None and init == "photo":
+        raise InputError(
+            "the photograph has its own activations already: change them (enhance, target) or start from elsewhere"
+        )
+    descent = Descent(optimizer, gradient_rule)
+    image_size = model.input_size if size is None else (size, size)
+    picture = open_image(photo, image_size)
+    shown = picture if target is None else open_image(target, image_size)
+    wanted = {name: enhance * values for name, values in model.activations(shown[None], layers).items()}
+    silent = [name for name in layers if not np.any(wanted[name])]
+    if silent:
+        raise InputError(f"the photograph activates nothing in {', '.join(silent)}: there is nothing to match")
+    start = picture if init == "photo" else np.broadcast_to(_input_origin(model)[0], (*image_size, 3))
+    deviation = _START_NOISE if init == "noise" else 0.0
+
+    def run(index: int, _: int, on_step: Callable[[Step], None]):
+        loss = losses.match({layers[index]: wanted[layers[index]]})
+        if tv:
+            loss = loss + tv * regularizers.total_variation()
+        if alpha_norm:
+            loss = loss + alpha_norm * regularizers.alpha_norm()
+        # All layers start from the same noise: what differs is what the layers keep.
+        variables = parameterizations.fourier(image_size, initial_images=start[None], deviation=deviation, seed=seed)
+        return optimize(model, loss, parameterization=variables, n_steps=n_steps, descent=descent, callback=on_step)
+
+    def finish(result: RunResult) -> RunResult:
+        table = []
+        for name, image in zip(layers, result.images, strict=False):
+            found = model.activations(image[None], [name])
+            table.append({"layer": name, "distance": float(np.asarray(losses.match({name: wanted[name]})(found))[0])})
+        captions = ["photograph", *(f"{row['layer']}\n{row['distance']:.2g} left" for row in table)]
+        shown_all = [picture, *result.images]
+        if target is not None:
+            captions.insert(1, "target")
+            shown_all.insert(1, shown)
+        return replace(result, sheet=contact_sheet(np.stack(shown_all), captions=captions), tables={"distances": table})
+
+    result = recorded_run(
+        "invert",
+        lambda: optimize_in_batches(run, len(layers), batch_size=1, callback=callback),
+        model=model,
+        found_class=None,
+        settings={
+            "photo": source_of(photo),
+            "layers": layers,
+            "target": source_of(target),
+            "enhance": enhance,
+            "init": init,
+            "optimizer": optimizer,
+            "gradient_rule": gradient_rule,
+            "tv": tv,
+            "alpha_norm": alpha_norm,
+            "n_steps": n_steps,
+            "size": list(image_size),
+        },
+        seed=seed,
+        finish=finish,
+    )
+    moved = {row["batch"] for row in result.history}
+    stuck = [name for batch, name in enumerate(layers) if batch not in moved]
+    if stuck:
+        warnings.warn(
+            f"the search ended before its first step at {', '.join(stuck)}: nothing in reach of init '{init}' comes nearer; "
+            "try another init",
+            stacklevel=2,
+        )
+    return result

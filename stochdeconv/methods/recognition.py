@@ -1,0 +1,50 @@
+"""What a classifier sees in pictures: its probabilities, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from stochdeconv.models import ImageModel
+
+
+def recognise(model: ImageModel, pictures: Iterable[np.ndarray]) -> np.ndarray:
+    """Ask a network what it sees.
+
+    Parameters
+    ----------
+    model : ImageModel
+    pictures : iterable of ndarray of shape (height, width, 3) in [0, 1]
+        Of any size: the shorter side is resized to the network's, then the centre is cropped.
+
+    Returns
+    -------
+    ndarray of shape (picture, class)
+        Probabilities.
+
+    Raises
+    ------
+    ModelError
+        The network has no class scores.
+    """
+    from stochdeconv.images import resize
+    from stochdeconv.metrics.judge import probabilities
+
+    return probabilities(model.logits(np.stack([resize(picture, model.input_size) for picture in pictures])))
+
+
+def top_classes(model: ImageModel, probabilities: np.ndarray, *, k: int = 5) -> list[tuple[str, float]]:
+    """Name the likeliest classes of one picture, with their probabilities, the likeliest first.
+
+    Parameters
+    ----------
+    model : ImageModel
+    probabilities : ndarray of shape (class,)
+    k : int
+        How many.
+    """
+    order = np.argsort(-probabilities, kind="stable")[:k]
+    return [(model.class_names[i].label, float(probabilities[i])) for i in order]

@@ -1,0 +1,337 @@
+"""A network of any input, without a word about images: arrays go in, activations by layer name come out."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from stochdeconv import backend
+from stochdeconv.errors import InputError, LayerNotFoundError, ModelError, closest
+from stochdeconv.gradients import GRADIENT_RULES
+from stochdeconv.layer_copies import LayerCopies
+from stochdeconv.network_graph import NetworkGraph, has_graph
+from stochdeconv.parameterizations import Parameterization
+
+Tensor = Any
+
+_DTYPES = ("float32", "bfloat16")
+_SPECIAL_LAYERS = ("input", "network_input", "logits")
+
+
+class Network:
+    """A Keras model to look into and to optimise an input of: pictures, voxels, spectra, vectors.
+
+    The model's layers are copied when they are first needed, with fused ReLUs split off; the owner's model stays as it
+    is. Weights are those it had then.
+
+    Layers are called by the owner's names (``outer/inner`` inside a nested model). Beside them there are ``"input"``,
+    what goes in; ``"network_input"``, the same as the network wants it (here the very same, an `ImageModel` has a
+    convention of its own); ``"logits"``, the class scores before the softmax (the output itself of a network without
+    one); and ``NAME_linear``, the values before the ReLU of layer NAME. ``NAME`` is always what the owner's model
+    computes there, but for the first three, which keep their meaning if a layer has the same name.
+
+    Parameters
+    ----------
+    keras_model : keras.Model
+        Functional or sequential, built, with one input; it is read and never changed.
+    dtype : {"float32", "bfloat16", "auto"}
+        Of the network in the loop of `optimize`; ``"auto"`` is the fastest the device has.
+    input_shape : sequence of int, optional
+        Shape of one input, without the batch axis; needed where the model leaves an axis open.
+
+    Attributes
+    ----------
+    keras_model : keras.Model
+        As it was given.
+    name : str
+        The model's.
+    input_shape : tuple of int
+        Of one input.
+    layer_names : tuple of str
+        In order of computation, without input layers.
+    dtype : {"float32", "bfloat16"}
+
+    Raises
+    ------
+    ModelError
+        The model has no graph, or not one input.
+    InputError
+        The input's shape is open, or not one the model takes; the dtype is unknown.
+
+    Examples
+    --------
+    >>> network = sd.Network(keras_model)
+    >>> start = sd.parameterizations.pixels(voxels, input_shape=network.input_shape)
+    >>> sd.optimize(network, sd.losses.unit("score", 0), parameterization=start).images
+    """
+
+    def __init__(self, keras_model: keras.Model, *, dtype: str = "float32", input_shape: Iterable[int] | None = None):
+        symbol = only_input(keras_model)
+        self.keras_model = keras_model
+        self.name = keras_model.name
+        self.dtype = self._checked_dtype(backend.preferred_dtype() if dtype == "auto" else dtype)
+        self.input_shape = _checked_shape(keras_model, tuple(symbol.shape[1:]), input_shape)
+        self._graph = NetworkGraph(keras_model, self.input_shape)
+        self.layer_names = self._graph.layer_names
+        self._copies: dict[str, LayerCopies] = {}
+        self._forwards: dict[tuple, Callable] = {}
+        self._compiled: dict[tuple, Callable] = {}
+        # Kept by `optimize`: they live and die with the network they run.
+        self.programs: dict[tuple, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"Network('{self.name}', {len(self.layer_names)} layers, input {self.input_shape})"
+
+    # What a kind of network with a convention of its own does otherwise
+
+    def preprocess(self, inputs: Tensor) -> Tensor:
+        """Turn inputs into what the network takes: here they are that."""
+        return inputs
+
+    def default_parameterization(self) -> Parameterization:
+        """Return what `optimize` optimises if it is not told."""
+        raise InputError(
+            f"what an input of model '{self.name}' starts from is not known: "
+            f"pass parameterization=parameterizations.pixels(start), start of shape {self.input_shape}"
+        )
+
+    def _misfit(self, shape: tuple[int, ...]) -> str | None:
+        """Say how a shape differs from the network's own, if it does."""
+        if shape == self.input_shape:
+            return None
+        return f"inputs of shape {shape}; its own shape is {self.input_shape}"
+
+    def _checked_inputs(self, inputs: np.ndarray) -> np.ndarray:
+        inputs = np.asarray(inputs)
+        if inputs.ndim != len(self.input_shape) + 1 or not len(inputs):
+            raise InputError(
+                f"inputs have shape {inputs.shape}; expected one axis before those of model '{self.name}', "
+                f"{self.input_shape}, and at least one input"
+            )
+        return np.ascontiguousarray(inputs, dtype=np.float32)
+
+    def _all_layers(self) -> str:
+        return ", ".join(self.layer_names)
+
+    # Layers
+
+    def layer_shape(self, layer: str) -> tuple[int, ...]:
+        """Return the shape of a layer's values for one input of the network's own shape."""
+        return tuple(self._symbol(layer).shape[1:])
+
+    def _symbol(self, layer: str) -> Any:
+        graph = self._graph
+        if layer in {"input", "network_input"}:
+            return graph.input
+        if layer == "logits":
+            if graph.logits is None:
+                raise ModelError(self._no_logits())
+            return graph.logits
+        if layer in graph.symbols:
+            return graph.symbols[layer]
+        stem = layer.removesuffix("_linear")
+        if stem != layer and stem in graph.linear_symbols:
+            return graph.linear_symbols[stem]
+        if stem != layer and stem in graph.symbols:
+            raise LayerNotFoundError(
+                f"layer '{stem}' of model '{self.name}' has no ReLU of its own, so there is no '{layer}'"
+            )
+        near = closest(layer, (*self.layer_names, *_SPECIAL_LAYERS))
+        raise LayerNotFoundError(
+            f"model '{self.name}' has no layer '{layer}'"
+            + (f"; closest: {near}" if near else "")
+            + f"; all of them: {self._all_layers()}"
+        )
+
+    def _no_logits(self) -> str:
+        shape = tuple(self._graph.output.shape[1:])
+        return f"model '{self.name}' has no class scores: it ends in shape {shape}, not in a vector"
+
+    @property
+    def has_relu(self) -> bool:
+        """Whether there is a ReLU whose backward rule could be changed."""
+        return self._graph.has_relu
+
+    def is_computed_from(self, layer: str, below: str) -> bool:
+        """Tell whether another layer's values are among those that a layer's are computed from."""
+        wanted = id(self._symbol(below))
+        steps = self._graph.needed_steps([self._symbol(layer)])
+        return any(wanted == id(symbol) for step in steps for symbol in step.inputs)
+
+    # Computing
+
+    def forward(
+        self, layers: Iterable[str], *, gradient_rule: str = "true", dtype: str = "float32"
+    ) -> Callable[..., dict[str, Tensor]]:
+        """Make the function from inputs to activations, for use inside a compiled function.
+
+        Parameters
+        ----------
+        layers : iterable of str
+            What to compute; nothing else is.
+        gradient_rule : {"true", "guided", "deconvnet"}
+            Backward rule of every ReLU, see `gradients.rectify`.
+        dtype : {"float32", "bfloat16", "auto"}
+            Of the network; ``"auto"`` is this model's `dtype`.
+
+        Returns
+        -------
+        callable
+            inputs (input, ...), float32, of any size the layers allow -> dict of float32 tensors: the layers, ``"input"``
+            and ``"network_input"``. Images (image, height, width, channel) in [0, 1] for an `ImageModel`. A mapping of layers to values
+            as a second argument puts these in the place of what the inputs give there, so that a score can be differentiated
+            with respect to them.
+
+        Raises
+        ------
+        LayerNotFoundError
+            A layer is unknown.
+        ModelError
+            A rule is asked of a network without ReLUs, or logits of one without class scores.
+        """
+        layers = tuple(dict.fromkeys(layers))
+        dtype = self._checked_dtype(self.dtype if dtype == "auto" else dtype)
+        key = (layers, gradient_rule, dtype)
+        if key not in self._forwards:
+            self._forwards[key] = self._make_forward(*key)
+        return self._forwards[key]
+
+    def _make_forward(self, layers: tuple[str, ...], gradient_rule: str, dtype: str) -> Callable:
+        rules = [rule for rule in GRADIENT_RULES if rule != "mix"]
+        if gradient_rule not in rules:
+            raise InputError(
+                f"there is no gradient rule '{gradient_rule}' of one pass; expected one of {', '.join(rules)}"
+            )
+        if gradient_rule != "true" and not self._graph.has_relu:
+            raise ModelError(
+                f"model '{self.name}' has no ReLU whose gradient could be {gradient_rule}; use gradient rule 'true'"
+            )
+        graph = self._graph
+        symbols = {layer: self._symbol(layer) for layer in layers if layer not in {"input", "network_input"}}
+        steps = graph.needed_steps(symbols.values())
+        copies = self._copies.setdefault(dtype, LayerCopies(dtype))
+        copies.prepare(steps)
+
+        def forward(inputs: Tensor, given: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+            inputs = ops.convert_to_tensor(inputs, dtype="float32")
+            network_input = self.preprocess(inputs)
+            values = {id(graph.input): ops.cast(network_input, dtype)}
+            values.update({id(self._symbol(layer)): ops.cast(value, dtype) for layer, value in (given or {}).items()})
+            try:
+                copies.run(steps, values, gradient_rule=gradient_rule)
+            except Exception as error:
+                misfit = self._misfit(tuple(inputs.shape[1:]))
+                if misfit is None:
+                    raise
+                raise ModelError(f"model '{self.name}' cannot compute {', '.join(layers)} for {misfit}") from error
+            activations = {layer: ops.cast(values[id(symbol)], "float32") for layer, symbol in symbols.items()}
+            return {"input": inputs, "network_input": network_input, **activations}
+
+        return forward
+
+    def activations(self, inputs: np.ndarray, layers: Iterable[str], *, batch_size: int = 32) -> dict[str, np.ndarray]:
+        """Compute activations of many inputs, in float32.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (input, ...)
+            For an `ImageModel` images (image, height, width, channel), RGB in [0, 1].
+        layers : iterable of str
+            What to compute.
+        batch_size : int
+            Inputs at a time. The last batch is filled up, so that an input's activations never depend on how many come
+            with it.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (input, ...)
+        """
+        layers = tuple(dict.fromkeys(layers))
+        inputs = self._checked_inputs(inputs)
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}; expected at least 1")
+        if layers not in self._compiled:
+            forward = self.forward(layers)
+            self._compiled[layers] = backend.compile(lambda batch: {layer: forward(batch)[layer] for layer in layers})
+        compute = self._compiled[layers]
+        parts: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
+        for start in range(0, len(inputs), batch_size):
+            batch = inputs[start : start + batch_size]
+            filled = np.zeros((batch_size, *batch.shape[1:]), np.float32)
+            filled[: len(batch)] = batch
+            for layer, values in compute(ops.convert_to_tensor(filled)).items():
+                parts[layer].append(ops.convert_to_numpy(values)[: len(batch)])
+        return {layer: np.concatenate(values) for layer, values in parts.items()}
+
+    def logits(self, inputs: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
+        """Compute class scores before the softmax.
+
+        Returns
+        -------
+        ndarray of shape (input, class)
+
+        Raises
+        ------
+        ModelError
+            The network does not end in a vector.
+        """
+        return self.activations(inputs, ("logits",), batch_size=batch_size)["logits"]
+
+    @functools.cached_property
+    def weights_hash(self) -> str:
+        """SHA-256 over shapes and float32 bytes of all weight arrays, in order: the same for every file format."""
+        digest = hashlib.sha256()
+        for weight in self.keras_model.weights:
+            array = np.ascontiguousarray(ops.convert_to_numpy(weight.value), dtype="<f4")
+            digest.update(repr(array.shape).encode())
+            digest.update(array.data)
+        return digest.hexdigest()
+
+    def _checked_dtype(self, dtype: str) -> str:
+        if dtype not in _DTYPES:
+            raise InputError(f"dtype is {dtype!r}; expected one of auto, {', '.join(_DTYPES)}")
+        return dtype
+
+
+def only_input(model: keras.Model, *, called: str = "array") -> keras.KerasTensor:
+    """Return the one input of a model that can be looked into.
+
+    Parameters
+    ----------
+    model : keras.Model
+    called : str
+        What the input is, for the error.
+
+    Raises
+    ------
+    ModelError
+        It is no Keras model, has no graph, or not one input.
+    """
+    if not isinstance(model, keras.Model):
+        raise ModelError(f"expected a keras.Model, not {type(model).__name__}")
+    if not has_graph(model):
+        raise ModelError(
+            f"model '{model.name}' ({type(model).__name__}) has no graph to look into: "
+            "build it as a functional or sequential model with an Input"
+        )
+    if len(model.inputs) != 1:
+        raise ModelError(f"model '{model.name}' has {len(model.inputs)} inputs; expected one, an {called}")
+    return model.inputs[0]
+
+
+def _checked_shape(model: keras.Model, own: tuple[int | None, ...], given: Iterable[int] | None) -> tuple[int, ...]:
+    shape = own if given is None else tuple(given)
+    fits = len(shape) == len(own) and all(side in (None, asked) for side, asked in zip(own, shape, strict=True))
+    if not own or not fits or not all(isinstance(side, Integral) and side > 0 for side in shape):
+        raise InputError(
+            f"model '{model.name}' takes inputs of shape {own}, and input_shape is {given}; "
+            "expected a whole number for every axis but the batch's"
+        )
+    return shape

@@ -1,0 +1,81 @@
+import csv
+
+import numpy as np
+import pytest
+from photographs import SIZE, network, picture
+
+from stochdeconv.errors import ClassNotFoundError, InputError
+from stochdeconv.images import resize
+from stochdeconv.methods.refine import refine
+from stochdeconv.run_folder import RunInterrupted
+
+
+@pytest.fixture(scope="module")
+def model():
+    return network(1)
+
+
+def scores(model, images, index=1):
+    return model.logits(np.asarray(images))[:, index]
+
+
+def test_it_becomes_more_like_its_class_from_checkpoint_to_checkpoint(model):
+    start = resize(picture(), SIZE)
+    result = refine(model, picture(), "dog", checkpoints=(5, 20, 60), jitter=2)
+    seen = scores(model, [start, *result.images])
+    assert len(result.images) == 3 and np.all(np.diff(seen) > 0)
+    # It is still that photograph, and no other network's refinement does this.
+    assert np.corrcoef(result.images[-1].ravel(), start.ravel())[0, 1] > 0.3
+    other = refine(network(2), picture(), "dog", checkpoints=(60,), jitter=2)
+    assert seen[-1] - seen[0] > 2 * (scores(model, other.images)[0] - seen[0])
+    # No fixed part of the image is changed whatever the class is.
+    eel = refine(model, picture(), "eel", checkpoints=(60,), jitter=2)
+    assert scores(model, eel.images, 2)[0] > scores(model, result.images, 2)[-1]
+
+
+def test_more_steps_are_finer_steps(model):
+    short, long = (refine(model, picture(), 1, checkpoints=(n,), jitter=0, scale=0, rotate=0) for n in (30, 120))
+    start = resize(picture(), SIZE)
+    ratio = np.abs(long.images - start).mean() / np.abs(short.images - start).mean()
+    assert 0.5 < ratio < 2
+    weak = refine(model, picture(), 1, checkpoints=(30,), strength=0.5)
+    assert np.abs(weak.images - start).mean() < 0.3 * np.abs(short.images - start).mean()
+
+
+def test_total_variation_smooths(model):
+    rough, smooth = (refine(model, picture(), 1, checkpoints=(40,), tv=tv).images[0] for tv in (0.0, 1e4))
+    assert np.abs(np.diff(smooth, axis=0)).mean() < 0.7 * np.abs(np.diff(rough, axis=0)).mean()
+
+
+def test_steps_after_the_last_checkpoint_are_kept_and_the_strip_is_saved(model, tmp_path):
+    result = refine(model, picture(), "dog", checkpoints=(2, 4), n_steps=5)
+    assert [row["step"] for row in result.tables["probabilities"]] == [0, 2, 4, 5]
+    assert len(result.history) == 5 and len(result.images) == 3
+    assert result.record["class"]["label"] == "dog"
+    result.save(tmp_path / "out")
+    with open(tmp_path / "out" / "probabilities.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["probability"]) for row in rows] == [row["probability"] for row in result.tables["probabilities"]]
+    assert result.sheet.shape[1] > 4 * SIZE[1]
+
+
+def test_an_interruption_keeps_the_picture_as_it_is(model):
+    def stop(step):
+        if step.step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(RunInterrupted) as caught:
+        refine(model, picture(), "dog", checkpoints=(2, 50), callback=stop)
+    assert [row["step"] for row in caught.value.result.tables["probabilities"]] == [0, 2, 4]
+
+
+def test_senseless_calls_are_refused(model):
+    for checkpoints in ((), (0, 5)):
+        with pytest.raises(InputError, match="each at least 1"):
+            refine(model, picture(), "dog", checkpoints=checkpoints)
+    with pytest.raises(InputError, match="comes after the last step"):
+        refine(model, picture(), "dog", n_steps=50)
+    with pytest.raises(InputError, match="strength must be above 0"):
+        refine(model, picture(), "dog", strength=0)
+    with pytest.raises(ClassNotFoundError):
+        refine(model, picture(), "dgo")

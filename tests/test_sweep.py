@@ -1,0 +1,123 @@
+import csv
+
+import numpy as np
+import pytest
+from photographs import SIZE, network, picture
+
+from stochdeconv.errors import InputError, LayerNotFoundError, MissingInputError
+from stochdeconv.images import load_image, resize, save_png
+from stochdeconv.methods.deepdream import dream
+from stochdeconv.methods.recognition import recognise, top_classes
+from stochdeconv.methods.sweep import sweep
+from stochdeconv.run_folder import RunInterrupted
+
+HOW = {"octaves": 2, "jitter": 1, "n_steps": (1, 4)}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return network(1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos") / "dog"
+    folder.mkdir()
+    for i, image in enumerate((picture(), picture()[::-1], 1 - picture())):
+        save_png(folder / f"{i}.png", image)
+    return folder
+
+
+def brightness(image):
+    """A recogniser that is no network: it sees light from half on, and nothing in the dark."""
+    return [("light", float(image.mean()))] if image.mean() > 0.5 else []
+
+
+def test_every_cell_is_a_dream_and_what_is_seen_in_it(model):
+    result = sweep(model, picture(), "conv,deep", judge=brightness, **HOW)
+    photo = resize(picture(), SIZE)
+    for i, (layer, n_steps) in enumerate((("conv", 1), ("conv", 4), ("deep", 1), ("deep", 4))):
+        alone = dream(model, photo, layer, octaves=2, jitter=1, n_steps=n_steps)
+        np.testing.assert_allclose(result.images[i], alone.images[0], atol=1e-5)
+        ours, judged = result.tables["cells"][2 * i : 2 * i + 2]
+        assert (ours["layer"], ours["n_steps"], ours["recogniser"], judged["recogniser"]) == (
+            layer,
+            n_steps,
+            "network",
+            "judge",
+        )
+        for when, image in (("before", photo), ("after", result.images[i])):
+            named = top_classes(model, recognise(model, [image])[0])
+            assert [ours[f"{when}_{rank}"] for rank in (1, 2, 3)] == [name for name, _ in named]
+            assert ours[f"{when}_1_score"] == pytest.approx(named[0][1])
+            assert judged[f"{when}_1"] == ("light" if image.mean() > 0.5 else "")
+    assert ours["before_4"] == "" and result.images.shape == (4, *SIZE, 3)
+    # A dream of another network changes other things.
+    other = sweep(network(2), picture(), "deep", **HOW)
+    assert np.abs(other.images[1] - result.images[3]).mean() > 0.02
+
+
+def test_rates_over_a_folder_count_the_class_it_is_named_after(model, folder, tmp_path):
+    judge = network(2)
+    result = sweep(model, folder, "deep", judge=judge, **HOW)
+    assert result.images.shape == (6, *SIZE, 3)
+    pictures = [load_image(path, SIZE) for path in sorted(folder.iterdir())]
+    for name, who in (("network", model), ("judge", judge)):
+        rows = [row for row in result.tables["rates"] if row["recogniser"] == name]
+        assert [(row["layer"], row["n_steps"], row["n_photos"]) for row in rows] == [
+            ("", 0, 3),
+            ("deep", 1, 3),
+            ("deep", 4, 3),
+        ]
+        for row, images in zip(rows, (pictures, result.images[::2], result.images[1::2]), strict=True):
+            assert row["top1"] == pytest.approx(np.mean(recognise(who, images).argmax(axis=1) == 1))
+            assert row["top5"] == 1.0
+    result.save(tmp_path / "out")
+    with open(tmp_path / "out" / "rates.csv") as file:
+        assert len(list(csv.DictReader(file))) == 6
+    with open(tmp_path / "out" / "cells.csv") as file:
+        assert [row["photo"] for row in csv.DictReader(file)][::4] == ["0.png", "1.png", "2.png"]
+
+
+def test_without_a_class_a_recogniser_is_asked_for_what_it_saw_before(model, folder, tmp_path):
+    (tmp_path / "album").symlink_to(folder)
+    paths = sorted(folder.iterdir())
+    result = sweep(model, paths, "deep", judge=brightness, **HOW)
+    rates = {(row["recogniser"], row["n_steps"]): row["top1"] for row in result.tables["rates"]}
+    pictures = [load_image(path, SIZE) for path in paths]
+    was = recognise(model, pictures).argmax(axis=1)
+    assert rates["network", 0] == 1.0
+    assert rates["network", 4] == pytest.approx(np.mean(recognise(model, result.images[1::2]).argmax(axis=1) == was))
+    # Where nothing was recognised before, nothing can be recognised again.
+    light = np.array([image.mean() > 0.5 for image in pictures])
+    assert 0 < light.mean() < 1 and rates["judge", 0] == pytest.approx(light.mean())
+
+
+def test_steps_are_counted_through_the_grid_and_an_interruption_keeps_whole_cells(model):
+    seen = []
+
+    def stop(step):
+        seen.append((step.step, step.n_steps))
+        if step.step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(RunInterrupted) as caught:
+        sweep(model, picture(), "conv,deep", callback=stop, **HOW)
+    assert seen == [(i, 20) for i in range(1, 6)]
+    result = caught.value.result
+    assert len(result.images) == 1 and len(result.tables["cells"]) == 1
+    assert result.tables["rates"][-1]["n_photos"] == 1
+
+
+def test_senseless_calls_are_refused(model, tmp_path):
+    with pytest.raises(InputError, match="needs a layer"):
+        sweep(model, picture(), "")
+    for n_steps in ((), (0,)):
+        with pytest.raises(InputError, match="numbers of steps"):
+            sweep(model, picture(), "deep", n_steps=n_steps)
+    with pytest.raises(LayerNotFoundError, match="closest: 'deep'"):
+        sweep(model, picture(), "conv,deeep")
+    with pytest.raises(MissingInputError):
+        sweep(model, tmp_path / "none", "deep")
+    with pytest.raises(InputError, match="holds no image"):
+        sweep(model, tmp_path, "deep")
