@@ -145,13 +145,12 @@ def morph(
         return OptimizationResult(end, history, settings)
 
     def finish(result: RunResult) -> RunResult:
-        sure = recognise(model, frames or result.images)[:, [source.index, target.index]]
-        table = [
-            {"frame": i, "step": int(step), source.label: float(of[0]), target.label: float(of[1])}
-            for i, (step, of) in enumerate(zip(kept_at, sure, strict=False))
-        ]
+        watched_classes = list(dict.fromkeys((source, target)))
+        sure = recognise(model, frames or result.images)[:, [one.index for one in watched_classes]]
+        said = [{one.label: float(p) for one, p in zip(watched_classes, of, strict=True)} for of in sure]
+        table = [{"frame": i, "step": int(step), **of} for i, (step, of) in enumerate(zip(kept_at, said, strict=False))]
         shown = np.unique(np.linspace(0, len(frames) - 1, _SHEET_FRAMES).round().astype(int)) if frames else []
-        captions = [f"frame {i}\n{source.label} {sure[i, 0]:.0%}\n{target.label} {sure[i, 1]:.0%}" for i in shown]
+        captions = ["\n".join([f"frame {i}", *(f"{name} {p:.0%}" for name, p in said[i].items())]) for i in shown]
         sheet = contact_sheet(np.stack([frames[i] for i in shown]), columns=4, captions=captions) if frames else None
         return replace(
             result, sheet=sheet, frames=as_frames(frames) if frames else None, tables={"probabilities": table}

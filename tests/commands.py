@@ -1,0 +1,62 @@
+"""Calling the command line in tests: commands, what they say when they fail, what they leave; a small network and photographs."""
+
+import json
+
+import keras
+import numpy as np
+from PIL import Image
+from typer.testing import CliRunner
+
+from stochdeconv.cli import app
+
+CLASS_NAMES = ["church", "barn", "crane", "crane"]
+
+
+def make_network(path, *, seed):
+    """A small classifier of 32 x 32 images with its sidecar."""
+    initializer = keras.initializers.HeNormal(seed=seed)
+    inputs = x = keras.Input((32, 32, 3))
+    for number, n_channels in enumerate((6, 8), start=1):
+        x = keras.layers.Conv2D(
+            n_channels, 3, padding="same", activation="relu", kernel_initializer=initializer, name=f"conv{number}"
+        )(x)
+        x = keras.layers.MaxPooling2D(name=f"pool{number}")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="average")(x)
+    x = keras.layers.Dense(4, activation="softmax", kernel_initializer=initializer, name="predictions")(x)
+    keras.Model(inputs, x).save(path)
+    path.with_suffix(".json").write_text(json.dumps({"preprocessing": "tf", "class_names": CLASS_NAMES}))
+
+
+def make_photos(folder, n_photos, *, seed):
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    for number in range(n_photos):
+        pixels = (rng.random((5, 5, 3)) * 255).astype(np.uint8)
+        Image.fromarray(pixels).resize((40, 36), Image.Resampling.BICUBIC).save(folder / f"{number:02d}.png")
+
+
+def call(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def succeed(*words):
+    done = call(*words)
+    assert done.exit_code == 0, done.output
+    return done
+
+
+def refuse(*words, code=1):
+    """What one line says about a failure."""
+    done = call(*words)
+    assert done.exit_code == code, done.output
+    assert isinstance(done.exception, SystemExit), done.exception
+    assert done.stdout == ""
+    lines = done.stderr.strip().splitlines()
+    if code == 1:
+        assert len(lines) == 1, done.stderr
+        assert lines[0].startswith("error: ")
+    return done.stderr
+
+
+def files_in(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,134 @@
+"""Commands that start from a photograph or dream, as a user meets them."""
+
+import csv
+import json
+
+import pytest
+from commands import call, files_in, make_network, make_photos, refuse, succeed
+from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
+    make_network(folder / "tiny.keras", seed=0)
+    make_network(folder / "other.keras", seed=1)
+    make_photos(folder / "photos", 2, seed=0)
+    (folder / "text.png").write_text("no picture")
+    return folder
+
+
+@pytest.fixture
+def tool(made, tmp_path, monkeypatch):
+    """A command with the network and an output folder; in an empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *words: (*words, "-m", made / "tiny.keras", "-o", "out")
+
+
+RUN = {"image_000.png", "contact_sheet.png", "history.csv", "run.json"}
+FILM = {"animation.gif", "animation.mp4"}
+
+
+def rows_of(path):
+    with open(path) as file:
+        return list(csv.DictReader(file))
+
+
+def test_refine(made, tool, tmp_path):
+    photo = made / "photos/00.png"
+    done = succeed(*tool("refine", photo, "church"), "--checkpoints", "1,3", "--strength", 0.5)
+    assert done.stdout == "out/contact_sheet.png\n"
+    assert set(files_in(tmp_path / "out")) == RUN | {"image_001.png", "probabilities.csv"}
+    record = json.loads((tmp_path / "out/run.json").read_text())
+    assert (record["command"], record["class"]["label"], record["settings"]["n_steps"]) == ("refine", "church", 3)
+    assert "already holds a run" in refuse(*tool("refine", photo, "church"))
+    for words, message in (
+        (("refine", made / "photos/99.png", "church"), "no such image"),
+        (("refine", made / "text.png", "church"), "no known image format"),
+        (("refine", photo, "chuch"), "closest: 'church'"),
+        (("refine", photo, "church", "--checkpoints", "0,3"), "each at least 1"),
+        (("refine", photo, "church", "--n-steps", 5), "after the last step"),
+    ):
+        assert message in refuse(*tool(*words), "--overwrite")
+    assert "whole numbers" in refuse(*tool("refine", photo, "church"), "--checkpoints", "1,x", "--overwrite", code=2)
+
+
+def test_morph(made, tool, tmp_path):
+    succeed(*tool("morph", made / "photos/00.png", "barn"), "--n-frames", 3, "--n-steps", 4)
+    assert set(files_in(tmp_path / "out")) == RUN | FILM | {"probabilities.csv"}
+    with Image.open(tmp_path / "out/animation.gif") as gif:
+        assert gif.n_frames >= 2
+    succeed(*tool("morph", "church", "barn"), "--n-frames", 2, "--n-steps", 2, "--overwrite")
+    assert len(rows_of(tmp_path / "out/history.csv")) == 4
+    assert "closest: 'church'" in refuse(*tool("morph", "chuch", "barn"), "--overwrite")
+    assert "n_frames must be from 2 to" in refuse(*tool("morph", "church", "barn"), "--n-steps", 2, "--overwrite")
+    assert "no known image format" in refuse(*tool("morph", made / "text.png", "barn"), "--overwrite")
+
+
+def test_dream(made, tool, tmp_path):
+    photo = made / "photos/00.png"
+    short = ("--octaves", 2, "--n-steps", 1, "--jitter", 1)
+    succeed(*tool("dream", photo), "--layer", "conv1,conv2:3=0.5", *short)
+    assert set(files_in(tmp_path / "out")) == RUN
+    with Image.open(tmp_path / "out/image_000.png") as image, Image.open(photo) as before:
+        assert image.size == before.size
+    guided = ("--layer", "conv2", "--guide", made / "photos/01.png", "--size", 24)
+    succeed(*tool("dream", "noise"), *guided, "--zoom-frames", 2, *short, "--overwrite")
+    assert set(files_in(tmp_path / "out")) == RUN | FILM
+    for words, message in (
+        (("dream", photo, "--layer", "conv3"), "closest: 'conv2', 'conv1'"),
+        (("dream", photo, "--layer", "conv1:9"), "channels 0 to 5"),
+        (("dream", photo, "--layer", "conv1=a"), "LAYER:CHANNEL=WEIGHT"),
+        (("dream", photo, "--layer", "conv1", "--octave-scale", 1), "octave_scale above 1"),
+        (("dream", photo, "--layer", "conv1", "--guide", "none.png"), "no such image"),
+        (("dream", "nose", "--layer", "conv1"), "no such image"),
+    ):
+        assert message in refuse(*tool(*words), "--overwrite")
+    refuse(*tool("dream", photo), code=2)
+
+
+def test_invert(made, tool, tmp_path):
+    photo = made / "photos/00.png"
+    succeed(*tool("invert", photo), "--layer", "conv1,pool2", "--n-steps", 3)
+    assert set(files_in(tmp_path / "out")) == RUN | {"image_001.png", "distances.csv"}
+    assert [row["layer"] for row in rows_of(tmp_path / "out/distances.csv")] == ["conv1", "pool2"]
+    enhanced = ("--enhance", 1.5, "--init", "photo", "--optimizer", "adam", "--gradient-rule", "guided")
+    succeed(*tool("invert", photo), "--layer", "conv2", *enhanced, "--n-steps", 2, "--overwrite")
+    assert "image_001.png" not in files_in(tmp_path / "out")
+    for words, message in (
+        (("--layer", "conv2", "--gradient-rule", "guided"), "gradient of no function"),
+        (("--layer", "conv2", "--optimizer", "sgd"), "lbfgs, adam"),
+        (("--layer", "conv9"), "closest"),
+        (("--layer", "conv2", "--init", "photo"), "own activations already"),
+        (("--layer", "conv2", "--target", "none.png"), "no such image"),
+    ):
+        assert message in refuse(*tool("invert", photo), *words, "--overwrite")
+
+
+def test_sweep(made, tool, tmp_path):
+    short = ("--octaves", 1, "--n-steps", "1,2", "--jitter", 1)
+    judge = ("--judge", made / "other.keras")
+    succeed(*tool("sweep", made / "photos"), "--layers", "conv1,conv2", *judge, *short)
+    assert set(files_in(tmp_path / "out")) == RUN | {f"image_{i:03d}.png" for i in range(8)} | {
+        "cells.csv",
+        "rates.csv",
+    }
+    assert len(rows_of(tmp_path / "out/cells.csv")) == 16 and len(rows_of(tmp_path / "out/rates.csv")) == 10
+    succeed(*tool("sweep", made / "photos/00.png"), "--layers", "conv1", *short, "--overwrite")
+    assert len(rows_of(tmp_path / "out/rates.csv")) == 3
+    for words, message in (
+        (("sweep", "none", "--layers", "conv1"), "no such image"),
+        (("sweep", ".", "--layers", "conv3"), "closest"),
+        (("sweep", made / "photos", "--layers", "conv1", "--n-steps", "0"), "at least 1"),
+        (("sweep", made / "photos", "--layers", "conv1", "--judge", "none.keras"), "none.keras"),
+    ):
+        assert message in refuse(*tool(*words), "--overwrite")
+    assert "whole numbers" in refuse(
+        *tool("sweep", made / "photos"), "--layers", "conv1", "--n-steps", "a", "--overwrite", code=2
+    )
+
+
+@pytest.mark.parametrize("command", ["refine", "morph", "dream", "invert", "sweep"])
+def test_help_names_what_every_method_takes(command):
+    done = call(command, "--help")
+    assert done.exit_code == 0 and "--seed" in done.stdout and "--n-steps" in done.stdout
