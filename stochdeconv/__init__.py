@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stochdeconv.methods.feature_inversion import invert
     from stochdeconv.methods.morph import morph
     from stochdeconv.methods.refine import refine
+    from stochdeconv.methods.saliency import saliency
     from stochdeconv.methods.sweep import sweep
     from stochdeconv.models import load_model
     from stochdeconv.networks import Network
@@ -47,6 +48,7 @@ __all__ = [
     "parameterizations",
     "refine",
     "regularizers",
+    "saliency",
     "samplers",
     "save_statistics",
     "sweep",
@@ -70,6 +72,7 @@ _HOMES = {
     "morph": "methods.morph",
     "optimize": "optimize",
     "refine": "methods.refine",
+    "saliency": "methods.saliency",
     "save_statistics": "statistics_file",
     "sweep": "methods.sweep",
 }

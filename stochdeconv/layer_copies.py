@@ -44,11 +44,13 @@ class LayerCopies:
         steps : iterable of Step
             In order of computation.
         values : dict of int to tensor
-            By ``id`` of the symbol: the network's input; receives all values computed.
+            By ``id`` of the symbol: the network's input, and what is not to be computed but taken as given; receives all values computed.
         gradient_rule : str
             Backward rule of the ReLUs, see `gradients.rectify`.
         """
         for step in steps:
+            if all(id(symbol) in values for symbol in step.outputs):
+                continue
             args, kwargs = keras.tree.map_structure(
                 lambda leaf: values[id(leaf)] if is_symbol(leaf) else leaf, (step.args, dict(step.kwargs))
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral
 from typing import Any
 
@@ -154,11 +154,22 @@ class Network:
         shape = tuple(self._graph.output.shape[1:])
         return f"model '{self.name}' has no class scores: it ends in shape {shape}, not in a vector"
 
+    @property
+    def has_relu(self) -> bool:
+        """Whether there is a ReLU whose backward rule could be changed."""
+        return self._graph.has_relu
+
+    def is_computed_from(self, layer: str, below: str) -> bool:
+        """Tell whether another layer's values are among those that a layer's are computed from."""
+        wanted = id(self._symbol(below))
+        steps = self._graph.needed_steps([self._symbol(layer)])
+        return any(wanted == id(symbol) for step in steps for symbol in step.inputs)
+
     # Computing
 
     def forward(
         self, layers: Iterable[str], *, gradient_rule: str = "true", dtype: str = "float32"
-    ) -> Callable[[Tensor], dict[str, Tensor]]:
+    ) -> Callable[..., dict[str, Tensor]]:
         """Make the function from inputs to activations, for use inside a compiled function.
 
         Parameters
@@ -174,7 +185,9 @@ class Network:
         -------
         callable
             inputs (input, ...), float32, of any size the layers allow -> dict of float32 tensors: the layers, ``"input"``
-            and ``"network_input"``. Images (image, height, width, channel) in [0, 1] for an `ImageModel`.
+            and ``"network_input"``. Images (image, height, width, channel) in [0, 1] for an `ImageModel`. A mapping of layers to values
+            as a second argument puts these in the place of what the inputs give there, so that a score can be differentiated
+            with respect to them.
 
         Raises
         ------
@@ -206,10 +219,11 @@ class Network:
         copies = self._copies.setdefault(dtype, LayerCopies(dtype))
         copies.prepare(steps)
 
-        def forward(inputs: Tensor) -> dict[str, Tensor]:
+        def forward(inputs: Tensor, given: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
             inputs = ops.convert_to_tensor(inputs, dtype="float32")
             network_input = self.preprocess(inputs)
             values = {id(graph.input): ops.cast(network_input, dtype)}
+            values.update({id(self._symbol(layer)): ops.cast(value, dtype) for layer, value in (given or {}).items()})
             try:
                 copies.run(steps, values, gradient_rule=gradient_rule)
             except Exception as error:

@@ -29,7 +29,7 @@ LEVELS = [
     {"statistics_file"},
     {"spool"},
     {"paths", "recipe"},
-    {"regularizers", "samplers"},
+    {"attributions", "regularizers", "samplers"},
     {"facets", "gaussians", "targets"},
     {"losses"},
     {"pooling", "statistics"},
@@ -43,7 +43,7 @@ LEVELS = [
     {"backend"},
     {"distributions"},
     {"animations"},
-    {"images"},
+    {"images", "map_pictures"},
     {"class_names"},
     {"errors", "shipped"},
 ]
@@ -67,7 +67,7 @@ FREE_OF_KERAS = [
     "generate",
     *(
         f"methods.{name}"
-        for name in ("class_maximization", "deepdream", "feature_inversion", "morph", "refine", "sweep")
+        for name in ("class_maximization", "deepdream", "feature_inversion", "morph", "refine", "saliency", "sweep")
     ),
 ]
 # What knows that an input is a picture: nothing the loop needs.

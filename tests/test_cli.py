@@ -356,8 +356,28 @@ def test_generate_shows_a_component_and_a_walk(made, here):
     assert "out/image_005.png" in files_in(here) and "out/deviations.csv" not in files_in(here)
 
 
+def test_saliency_leaves_a_picture_and_a_map_for_each_rule(made, here):
+    words = [made / "held/00.png", "-m", made / "tiny.keras"]
+    done = succeed("saliency", *words, "-o", "all", "--n-samples", 2, "--batch-size", 1)
+    assert done.stdout == "all/contact_sheet.png\n"
+    pictures = [f"image_{number:03d}.png" for number in range(7)]
+    assert files_in(Path("all")) == ["contact_sheet.png", "history.csv", *pictures, "maps.npz", "run.json"]
+    record = json.loads(Path("all/run.json").read_text())
+    assert record["command"] == "saliency" and record["class"]["label"] in CLASS_NAMES
+    flags = ["--unit", "conv2:3", "--rule", "grad-cam,smoothgrad", "--layer", "pool1", "--seed", 3, "--size", 40]
+    succeed("saliency", *words, "-o", "unit", *flags, "--n-samples", 2, "--noise", 0.5)
+    record = json.loads(Path("unit/run.json").read_text())
+    settings = record["settings"]
+    assert (settings["unit"], settings["layer"], settings["rules"]) == ("conv2:3", "pool1", ["grad_cam", "smoothgrad"])
+    assert (settings["n_samples"], settings["noise"], record["seed"]) == (2, 0.5, 3)
+    assert record["image_size"] == [40, 40] and record["class"] is None
+    succeed("saliency", made / "held/00.png", "barn", "-m", made / "tiny.keras", "-o", "barn", "--rule", "gradient")
+    assert json.loads(Path("barn/run.json").read_text())["class"]["label"] == "barn"
+
+
 def test_existing_output_is_refused_before_any_work(made):
     assert "ours" in refuse("generate", "no.h5", "-o", made / "ours")
+    assert "ours" in refuse("saliency", "no.png", "-m", "no.keras", "-o", made / "ours")
     assert "ours" in refuse("maximize", "church", "-m", "no.keras", "-o", made / "ours")
 
 
@@ -520,6 +540,32 @@ BAD = {
         ["maximize", "0", "-m", "tiny.keras", "--weights", "w.h5", "-o", "out"],
         ["weights"],
     ),
+    "saliency: missing photo": (["saliency", "no.png", "-m", "tiny.keras", "-o", "out"], ["no.png"]),
+    "saliency: no photo": (["saliency", "text.keras", "-m", "tiny.keras", "-o", "out"], ["text.keras"]),
+    "saliency: unknown class": (
+        ["saliency", "held/00.png", "chruch", "-m", "tiny.keras", "-o", "out"],
+        ["chruch", "church"],
+    ),
+    "saliency: unknown rule": (
+        ["saliency", "held/00.png", "-m", "tiny.keras", "-o", "out", "--rule", "giuded"],
+        ["giuded", "'guided'", "integrated_gradients", "all"],
+    ),
+    "saliency: unknown layer": (
+        ["saliency", "held/00.png", "-m", "tiny.keras", "-o", "out", "--layer", "conv9"],
+        ["conv9", "conv2"],
+    ),
+    "saliency: layer without positions": (
+        ["saliency", "held/00.png", "-m", "tiny.keras", "-o", "out", "--rule", "grad_cam", "--layer", "average"],
+        ["average", "positions"],
+    ),
+    "saliency: layer behind the unit": (
+        ["saliency", "held/00.png", "--unit", "conv1:1", "-m", "tiny.keras", "-o", "out", "--layer", "conv2"],
+        ["conv1", "conv2"],
+    ),
+    "saliency: existing output": (
+        ["saliency", "held/00.png", "-m", "tiny.keras", "-o", "theirs"],
+        ["theirs", "--overwrite"],
+    ),
     "compare: missing run": (["compare", "no", "--real", "held", "--judge", "tiny.keras", "-o", "out"], ["no"]),
     "compare: no run": (["compare", "held", "--real", "held", "--judge", "tiny.keras", "-o", "out"], ["run.json"]),
     "compare: missing photographs": (
@@ -581,6 +627,9 @@ def test_bad_input_is_one_clear_line(workplace, monkeypatch, case):
         ["collect", "held", "-m", "tiny.keras", "--resume", "--overwrite"],
         ["maximize", "-m", "tiny.keras", "-o", "out"],
         ["maximize", "church", "--unit", "conv2:1", "-m", "tiny.keras", "-o", "out"],
+        ["saliency", "held/00.png", "church", "--unit", "conv2:1", "-m", "tiny.keras", "-o", "out"],
+        ["saliency", "held/00.png", "-m", "tiny.keras", "-o", "out", "--n-samples", "0"],
+        ["saliency", "held/00.png", "-m", "tiny.keras", "-o", "out", "--noise", "-1"],
         ["collect", "held", "-m", "tiny.keras", "--n-components", "0"],
         ["collect", "held", "-m", "tiny.keras", "--layout-size", "0"],
         ["generate", "church.h5", "-o", "out", "-n", "many"],

@@ -12,6 +12,7 @@ from PIL import Image
 
 import stochdeconv as sd
 from stochdeconv.images import load_image
+from stochdeconv.methods.saliency import RULES
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
@@ -138,3 +139,12 @@ def test_optimize_voxels(tmp_path, monkeypatch, capsys):
     assert [line[:24].strip() for line in printed[3:10]] == rows
     grids = np.load(tmp_path / "voxels.npz")
     assert len(grids.files) == 12 and grids["noise: all constraints"].shape == (16, 16, 16, 2)
+
+
+def test_check_saliency(made, monkeypatch, capsys):
+    photo = made / "photos" / "church" / "00.png"
+    header, _, *rows = run(monkeypatch, capsys, "check_saliency.py", photo, "--n-draws", 1, "--n-samples", 1)
+    assert header == "| rule | predictions | fc1 | block5_conv1 | block4_conv1 |"
+    assert [row.split("`")[1] for row in rows] == list(RULES)
+    for row in rows:
+        assert all(-1 <= float(cell) <= 1 or cell.strip() == "nan" for cell in row.split("|")[2:-1])

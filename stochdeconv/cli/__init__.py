@@ -21,6 +21,7 @@ COMMANDS = {
     "layers": ("collecting", "List a network's layers; * marks those that collect measures by default."),
     "generate": ("imaging", "Make varied images of a class from its statistics."),
     "maximize": ("imaging", "Maximise a class neuron, or any unit: the baseline."),
+    "saliency": ("seeing", "Show which pixels a class or unit of a network depends on."),
     "refine": ("changing", "Make a photograph more like its class, and keep it on the way."),
     "morph": ("changing", "Turn a photograph, or one class, into another class, as an animation."),
     "dream": ("dreaming", "Amplify what a layer sees in a photograph or in noise: DeepDream."),

@@ -1,0 +1,400 @@
+"""Saliency: which pixels of a photo a class or unit depends on, by seven rules of the field."""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stochdeconv import map_pictures
+from stochdeconv.errors import InputError, ModelError, closest
+from stochdeconv.methods.class_maximization import _input_origin, parse_unit
+
+if TYPE_CHECKING:
+    from stochdeconv.class_names import ClassName
+    from stochdeconv.losses import Term
+    from stochdeconv.models import ImageModel
+    from stochdeconv.run_folder import RunResult
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One way to tell which pixels matter.
+
+    Attributes
+    ----------
+    paper : str
+    draw : callable
+        The map -> its picture; grad_cam's takes the photo too.
+    is_sampled : bool
+        Whether it is a mean over `n_samples` gradients.
+    """
+
+    paper: str
+    draw: Callable[..., np.ndarray]
+    is_sampled: bool = False
+
+
+#: In the order they are shown.
+RULES = {
+    "gradient": Rule("Simonyan et al. 2014", map_pictures.color_gradient),
+    "deconvnet": Rule("Zeiler & Fergus 2014", map_pictures.color_gradient),
+    "guided": Rule("Springenberg et al. 2015", map_pictures.color_gradient),
+    "gradient_x_input": Rule("Shrikumar et al. 2016", map_pictures.signed_heat),
+    "smoothgrad": Rule("Smilkov et al. 2017", map_pictures.heat, is_sampled=True),
+    "integrated_gradients": Rule("Sundararajan et al. 2017", map_pictures.signed_heat, is_sampled=True),
+    "grad_cam": Rule("Selvaraju et al. 2017", map_pictures.overlay),
+}
+_BACKWARD_RULES = ("deconvnet", "guided")
+
+# Pictures of a small network are enlarged on the sheet, so that their captions can be read.
+_SHEET_WIDTH = 224
+
+
+def saliency(
+    model: ImageModel,
+    photo: str | PathLike | np.ndarray,
+    class_name: str | int | None = None,
+    *,
+    unit: str | None = None,
+    rule: str = "all",
+    layer: str | None = None,
+    n_samples: int = 50,
+    noise: float = 0.15,
+    size: int | None = None,
+    batch_size: int = 8,
+    seed: int = 0,
+    callback: Callable[[int, int, str], None] | None = None,
+) -> RunResult:
+    """Show which pixels of a photo raise a class's score, or a unit.
+
+    The score is the one `methods.class_maximization.maximize` raises: the class's value before the softmax, and, where a network ends in
+    a ReLU and an average (SqueezeNet), the mean over positions before that ReLU, which has a gradient for classes that do not fire too.
+    Everything is computed in float32. With g the gradient of the score with respect to the image:
+
+    ======================== ======================================================================= ==================
+    rule                     map                                                                     drawn
+    ======================== ======================================================================= ==================
+    ``gradient``             g                                                                       in colour, about mid-grey
+    ``deconvnet``            g, each ReLU passing back what is positive                              in colour, about mid-grey
+    ``guided``               g, each ReLU passing back what is positive where it fired               in colour, about mid-grey
+    ``gradient_x_input``     g · (image - baseline)                                                  red raises, blue lowers the score
+    ``smoothgrad``           mean of g at noisy copies                                               absolute, black to yellow
+    ``integrated_gradients`` (image - baseline) · mean of g on the line from the baseline            red raises, blue lowers the score
+    ``grad_cam``             a layer's channels weighted by the score's mean gradient, what is > 0   over the photo in grey
+    ======================== ======================================================================= ==================
+
+    Pictures are scaled to the 99th percentile of a map's absolute values (grad_cam: to its maximum), so they show where and not how much:
+    that is in ``maps.npz``. The baseline is the colour that the network's input convention maps to zero, the mean of the training images
+    (mid-grey for a network that takes plain 0..255).
+
+    Parameters
+    ----------
+    model : ImageModel
+    photo : path or ndarray of shape (height, width, 3)
+        A file is resized and cropped to the network's input; an array is RGB in [0, 1] and taken as it is.
+    class_name : str or int, optional
+        Name, wnid or index. Without it and without `unit`: the network's own top class.
+    unit : str, optional
+        ``LAYER:CHANNEL`` (mean over positions) or ``LAYER:CHANNEL:ROW:COLUMN``, instead of a class.
+    rule : str
+        A name of `RULES`, some of them separated by commas, or ``"all"``.
+    layer : str, optional
+        Of grad_cam; by default the last of the model's `default_layers` that the score is computed from.
+    n_samples : int
+        Noisy copies of smoothgrad, points on the line of integrated_gradients.
+    noise : float
+        Of smoothgrad: standard deviation as a fraction of the photo's range of values.
+    size : int, optional
+        Side of the image in pixels; the network's own by default, others where the network is convolutional throughout.
+    batch_size : int
+        Copies or points at a time.
+    seed : int
+        Copy i depends on (seed, i) alone.
+    callback : callable, optional
+        Called with how many passes are done, how many there are, and the rule.
+
+    Returns
+    -------
+    RunResult
+        A picture for each rule; ``arrays`` (maps.npz) holds the maps by rule: (height, width, 3), for grad_cam (height, width), signed, in
+        units of the score, per unit of [0, 1] where it is a gradient. ``history`` has a row for each rule: the score, and the map's sum and
+        extremes.
+
+    Raises
+    ------
+    InputError
+        Class and unit were both given, a rule is unknown, the photo cannot be used, or grad_cam has no such layer for this score.
+    ModelError
+        deconvnet or guided was asked of a network without ReLU (``all`` leaves them out and warns), or there are no class scores.
+    LayerNotFoundError, ClassNotFoundError
+        The unit, layer or class does not exist.
+    MissingInputError
+        The photo is not there.
+    RunInterrupted
+        On Ctrl-C, with the rules that were done.
+
+    Notes
+    -----
+    deconvnet and guided give sharp pictures that depend little on the weights of the upper layers (Adebayo et al. 2018; Nie, Zhang & Patel
+    2018): they do not show what a class depends on. See docs/saliency.md.
+    """
+    from stochdeconv import losses
+    from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult
+    from stochdeconv.run_folder import recorded_run
+
+    rules = parse_rules(rule)
+    if class_name is not None and unit is not None:
+        raise InputError("give either a class or --unit LAYER:CHANNEL[:ROW:COLUMN], not both")
+    if min(n_samples, batch_size) < 1 or not 0 <= noise < np.inf:
+        raise InputError(
+            f"n_samples and batch_size are at least 1, noise is at least 0; got {n_samples}, {batch_size}, {noise}"
+        )
+    if layer is not None and "grad_cam" not in rules:
+        raise InputError(f"--layer says where grad_cam looks; it means nothing to {', '.join(rules)}")
+    image = _load(photo, model, size)
+    found = _class_of(model, class_name, image) if unit is None else None
+    term = losses.unit(*(parse_unit(model, unit) if found is None else (model.score_layer, found.index)))
+    rules, layer = _what_fits(model, term, rules, layer, leave_out=rule == "all")
+    baseline = np.broadcast_to(_input_origin(model)[0], image.shape)
+    explained = _Explained(model, term, image, baseline, layer, n_samples, noise, batch_size, seed)
+    maps: dict[str, np.ndarray] = {}
+
+    def pictures() -> OptimizationResult:
+        drawn = [_draw(name, values, image) for name, values in maps.items()]
+        return OptimizationResult(np.stack(drawn), explained.history(maps), {"dtype": "float32"})
+
+    def run() -> OptimizationResult:
+        try:
+            for name, values in explained.maps(rules, callback or (lambda *_: None)):
+                maps[name] = values
+        except KeyboardInterrupt:
+            if not maps:
+                raise
+            raise OptimizationInterrupted(pictures()) from None
+        return pictures()
+
+    def finish(done: RunResult) -> RunResult:
+        results = {"score": explained.score, "probability": _probability(model, found, image)}
+        captions = [_caption(found, unit, by_itself=class_name is None, **results)]
+        captions += [explained.caption(name, values) for name, values in maps.items()]
+        sheet = _sheet(np.stack([image, *done.images]), captions)
+        return replace(done, record={**done.record, **results}, arrays=maps, sheet=sheet)
+
+    result = recorded_run(
+        "saliency",
+        run,
+        model=model,
+        found_class=found,
+        settings={
+            "photo": "an array" if isinstance(photo, np.ndarray) else str(photo),
+            "class_name": class_name,
+            "unit": unit,
+            "rules": list(rules),
+            "layer": layer,
+            "n_samples": n_samples,
+            "noise": noise,
+            "baseline": baseline[0, 0].tolist(),
+            "batch_size": batch_size,
+        },
+        seed=seed,
+        finish=finish,
+    )
+    blank = [name for name, values in maps.items() if not values.any()]
+    if blank:
+        silent = "; a unit that does not fire has a gradient before its ReLU: LAYER_linear:CHANNEL"
+        warnings.warn(
+            f"{', '.join(blank)}: zero everywhere, nothing in this photo raises {unit or found.label} by that rule"
+            + (silent if explained.score == 0 else ""),
+            stacklevel=2,
+        )
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class _Explained:
+    """The score of one image, and all that the rules need to explain it."""
+
+    model: ImageModel
+    term: Term
+    image: np.ndarray
+    baseline: np.ndarray
+    layer: str | None
+    n_samples: int
+    noise: float
+    batch_size: int
+    seed: int
+
+    @functools.cached_property
+    def score(self) -> float:
+        return self._score_of(self.image)
+
+    @functools.cached_property
+    def rise(self) -> float:
+        """What the image scores more than the baseline."""
+        return self.score - self._score_of(self.baseline)
+
+    def _score_of(self, image: np.ndarray) -> float:
+        return -float(self.term(self.model.activations(image[None], self.term.layers, batch_size=1))[0])
+
+    def maps(
+        self, rules: Sequence[str], on_progress: Callable[[int, int, str], None]
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        """Compute one map after the other."""
+        n_passes = [self.n_samples if RULES[rule].is_sampled else 1 for rule in rules]
+        for number, rule in enumerate(rules):
+            n_before, n_all = sum(n_passes[:number]), sum(n_passes)
+
+            def on_batch(n_done: int, rule: str = rule, n_before: int = n_before, n_all: int = n_all) -> None:
+                on_progress(n_before + n_done, n_all, rule)
+
+            on_batch(0)
+            yield rule, self._map(rule, on_batch)
+
+    def _map(self, rule: str, on_batch: Callable[[int], None]) -> np.ndarray:
+        from stochdeconv import attributions
+
+        if rule == "grad_cam":
+            return attributions.grad_cam(self.model, self.term, self.image, self.layer)
+        gradients = attributions.score_gradients(
+            self.model, self.term, gradient_rule=rule if rule in _BACKWARD_RULES else "true"
+        )
+        sampling = {"n_samples": self.n_samples, "batch_size": min(self.batch_size, self.n_samples)}
+        if rule == "smoothgrad":
+            return attributions.smoothgrad(
+                gradients, self.image, noise=self.noise, seed=self.seed, on_batch=on_batch, **sampling
+            )
+        if rule == "integrated_gradients":
+            return attributions.integrated_gradients(
+                gradients, self.image, self.baseline, on_batch=on_batch, **sampling
+            )
+        (gradient,) = gradients(self.image[None])
+        return gradient * (self.image - self.baseline) if rule == "gradient_x_input" else gradient
+
+    def history(self, maps: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+        return [
+            {
+                "rule": rule,
+                "score": self.score,
+                "score_above_baseline": self.rise,
+                "map_sum": float(values.sum(dtype=np.float64)),
+                "map_min": float(values.min()),
+                "map_max": float(values.max()),
+            }
+            for rule, values in maps.items()
+        ]
+
+    def caption(self, rule: str, values: np.ndarray) -> str:
+        detail = ""
+        if rule == "integrated_gradients":
+            # Completeness, for the reader to check: how much of the score the points on the line account for.
+            detail = f"\nadds up to {values.sum(dtype=np.float64):.3g} of {self.rise:.3g}"
+        elif rule == "grad_cam":
+            detail = f"\nat {self.layer}"
+        return f"{rule}\n{RULES[rule].paper}{detail}"
+
+
+def parse_rules(rule: str) -> tuple[str, ...]:
+    """Read names of rules, separated by commas, or ``all``.
+
+    Raises
+    ------
+    InputError
+        A name is unknown.
+    """
+    if rule == "all":
+        return tuple(RULES)
+    names = tuple(dict.fromkeys(name.strip().replace("-", "_") for name in rule.split(",")))
+    for name in names:
+        if name not in RULES:
+            near = closest(name, RULES)
+            raise InputError(
+                f"rule '{name}' is unknown{f'; closest: {near}' if near else ''}; there are {', '.join(RULES)}, and all"
+            )
+    return names
+
+
+def _load(photo: str | PathLike | np.ndarray, model: ImageModel, size: int | None) -> np.ndarray:
+    from stochdeconv.images import load_image
+
+    if size is not None and size < 1:
+        raise InputError(f"size is the side of the image in pixels, at least 1; got {size}")
+    if not isinstance(photo, np.ndarray):
+        return load_image(photo, model.input_size if size is None else (size, size))
+    if photo.ndim != 3 or photo.shape[-1] != 3 or size not in (None, *photo.shape[:1]):
+        raise InputError(
+            f"a photo given as an array has shape (height, width, 3) and keeps it; got {photo.shape}, size {size}"
+        )
+    if not (photo.min() >= 0 and photo.max() <= 1):
+        raise InputError(f"a photo is RGB in [0, 1]; got values from {photo.min():g} to {photo.max():g}")
+    return photo.astype(np.float32)
+
+
+def _class_of(model: ImageModel, class_name: str | int | None, image: np.ndarray) -> ClassName:
+    if class_name is not None:
+        return model.find_class(class_name)
+    if not model.class_names:
+        raise ModelError(f"model '{model.name}' has no class scores; say which --unit LAYER:CHANNEL to explain")
+    return model.class_names[int(model.logits(image[None], batch_size=1)[0].argmax())]
+
+
+def _probability(model: ImageModel, found: ClassName | None, image: np.ndarray) -> float | None:
+    if found is None:
+        return None
+    logits = model.logits(image[None], batch_size=1)[0].astype(np.float64)
+    return float(np.exp(logits[found.index] - np.logaddexp.reduce(logits)))
+
+
+def _what_fits(
+    model: ImageModel, term: Term, rules: tuple[str, ...], layer: str | None, *, leave_out: bool
+) -> tuple[tuple[str, ...], str | None]:
+    """Refuse or, where all rules are asked for, leave out with a warning what this network or score has no place for."""
+    impossible: dict[str, InputError | ModelError] = {}
+    if not model.has_relu:
+        problem = ModelError(f"model '{model.name}' has no ReLU, which deconvnet and guided are rules for")
+        impossible.update({name: problem for name in rules if name in _BACKWARD_RULES})
+    if layer is not None:
+        shape = model.layer_shape(layer)
+        if len(shape) != 3 or layer in {"input", "network_input"}:
+            raise InputError(f"grad_cam needs a layer with positions, (height, width, channel); '{layer}' is {shape}")
+        if not model.is_computed_from(term.layer, layer):
+            raise InputError(f"'{term.layer}' is not computed from '{layer}': grad_cam needs a layer below it")
+    elif "grad_cam" in rules:
+        below = [name for name in model.default_layers if model.is_computed_from(term.layer, name)]
+        layer = below[-1] if below else None
+        if layer is None:
+            impossible["grad_cam"] = InputError(
+                f"grad_cam needs a map below '{term.layer}', and none of the model's default layers is; name one with --layer"
+            )
+    if impossible:
+        if not leave_out:
+            raise next(iter(impossible.values()))
+        reasons = dict.fromkeys(str(error) for error in impossible.values())
+        warnings.warn(f"{', '.join(impossible)} left out: {'; '.join(reasons)}", stacklevel=3)
+    return tuple(name for name in rules if name not in impossible), layer
+
+
+def _draw(rule: str, values: np.ndarray, photo: np.ndarray) -> np.ndarray:
+    return RULES[rule].draw(values, photo) if rule == "grad_cam" else RULES[rule].draw(values)
+
+
+def _caption(
+    found: ClassName | None, unit: str | None, *, by_itself: bool, score: float, probability: float | None
+) -> str:
+    if found is None:
+        return f"unit {unit}\nscore {score:.3g}"
+    chosen = "\nthe network's own top class" if by_itself else ""
+    return f"{found.label}\nprobability {probability:.3g}, score {score:.3g}{chosen}"
+
+
+def _sheet(pictures: np.ndarray, captions: list[str]) -> np.ndarray:
+    from stochdeconv.images import contact_sheet
+
+    factor = math.ceil(_SHEET_WIDTH / pictures.shape[2])
+    return contact_sheet(pictures.repeat(factor, axis=1).repeat(factor, axis=2), captions=captions)
