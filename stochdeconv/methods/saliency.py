@@ -297,6 +297,8 @@ class _Explained:
             detail = f"\nadds up to {values.sum(dtype=np.float64):.3g} of {self.rise:.3g}"
         elif rule == "grad_cam":
             detail = f"\nat {self.layer}"
+        if not values.any():
+            detail += "\nzero everywhere"
         return f"{rule}\n{RULES[rule].paper}{detail}"
 
 
