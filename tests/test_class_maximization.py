@@ -3,7 +3,9 @@ import numpy as np
 import pytest
 
 from stochdeconv.errors import ClassNotFoundError, InputError, LayerNotFoundError
-from stochdeconv.methods.class_maximization import PRESETS, _input_origin, balanced_decay, maximize, parse_unit
+from stochdeconv.methods.class_maximization import maximize
+from stochdeconv.methods.objectives import parse_unit
+from stochdeconv.methods.presets import PRESETS, balanced_decay, input_origin
 from stochdeconv.models import load_model
 
 SIZE = (24, 24)
@@ -62,7 +64,7 @@ def test_l2_means_the_same_whatever_the_input_convention():
     network = keras.Sequential([keras.Input((*SIZE, 3)), keras.layers.Conv2D(2, 3, name="conv")])
     for preprocessing, mean, levels in [("tf", None, 127.5), ("caffe", [104, 117, 123], 1.0), ("none", None, 1.0)]:
         model = load_model(network, preprocessing=preprocessing, mean=mean)
-        color, found = _input_origin(model)
+        color, found = input_origin(model)
         assert found == pytest.approx(levels, rel=1e-4)
         origin = np.broadcast_to(color, images.shape).astype(np.float32)
         if preprocessing != "none":
