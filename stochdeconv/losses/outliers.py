@@ -34,9 +34,9 @@ class Outliers(Term):
 def outliers(layer: str, *, mean: np.ndarray, precision: np.ndarray, limit: float) -> Outliers:
     """Decrease the channels that make a layer's means an outlier of their class, and leave the others alone.
 
-    With a the means over positions, ``D² = Σ_c (a - μ)_c [Σ⁻¹ (a - μ)]_c``: every channel has its contribution. An image is an outlier where
-    D² is above the limit. Of the channels above their mean, the largest contributors are blamed: the fewest whose contributions make up
-    the excess ``D² - limit``. The loss is the sum of their contributions, divided by the limit, and its gradient decreases them alone.
+    With a the means over positions, every channel has its contribution to ``D² = Σ_c (a - μ)_c [Σ⁻¹ (a - μ)]_c``. An image is an outlier
+    where D² is above the limit. Of the channels above their mean, the largest contributors are blamed: the fewest whose contributions
+    make up the excess ``D² - limit``. The loss is the sum of their contributions, divided by the limit; its gradient decreases them alone.
 
     Parameters
     ----------

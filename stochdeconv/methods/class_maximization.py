@@ -49,7 +49,7 @@ def maximize(
     diversity: float = 0.0,
     diversity_layer: str | None = None,
     suppress_outliers: ClassStatistics | None = None,
-    outlier_weight: float = 1.0,
+    outlier_weight: float = 10.0,
     n_images: int = 8,
     n_steps: int = 256,
     size: int | None = None,

@@ -36,10 +36,13 @@ def ablation_rows(how: Preset) -> dict[str, Preset]:
 
 def all_constraints(how: Preset, given: dict[str, float | None]) -> Preset:
     """Return a preset of pixels with every constraint: as given, else as `VALUES_OF` has it."""
-    values = vars(replace(PRESETS[VALUES_OF], contribution=CONTRIBUTION))
+    values = vars(
+        replace(
+            PRESETS[VALUES_OF], contribution=CONTRIBUTION, **({"amplitude": 0.0} if given["l2"] is not None else {})
+        )
+    )
     settings = [setting for settings in CONSTRAINTS.values() for setting in settings]
-    missing = {name: values[name] for name in settings if given.get(name) is None}
-    return replace(how, **missing, **({"amplitude": 0.0} if given.get("l2") is not None else {}))
+    return replace(how, **{name: values[name] for name in settings if given.get(name) is None})
 
 
 def run_rows(

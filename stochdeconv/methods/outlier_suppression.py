@@ -1,4 +1,4 @@
-"""Suppress the outliers: while a class score rises, the channels of shallow layers that no image of the class has so strong are decreased."""
+"""Suppress the outliers: while a class score rises, channels that are stronger than in any image of the class are decreased."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from stochdeconv.statistics import ClassStatistics
 
 
-def suppression(
-    model: ImageModel, statistics: ClassStatistics, classes: Sequence[ClassName], *, weight: float = 1.0
-) -> Loss:
+def suppression(model: ImageModel, statistics: ClassStatistics, classes: Sequence[ClassName], *, weight: float) -> Loss:
     """Weigh the outliers of a class against its score.
 
     Scores of networks differ in scale: the unit here is the standard deviation of the class score over the images of the statistics. At
