@@ -169,7 +169,10 @@ def maximize(
         ),
     ] = None,
     diversity: Annotated[
-        float, typer.Option(help="Weight of the images' likeness to each other, in units of the score; 0 for none.")
+        float,
+        typer.Option(
+            help="Weight of the images' likeness to each other, 0 for none; try a tenth to a half of the score reached without it."
+        ),
     ] = default(maximize_images, "diversity"),
     diversity_layer: Annotated[
         str | None,

@@ -79,7 +79,8 @@ def maximize(
         alone and with all together. What is not given is as in the preset ``"regularised"``.
     diversity : float
         Weight, in units of the score, of the mean likeness of each image to the others (see `losses.diversity`): several different images
-        of the same unit. The images must then be of one batch.
+        of the same unit. A tenth of the score that is reached without it parts them, a half makes them as different as they get (preset
+        ``"fourier"``, SqueezeNet). The images must then be of one batch.
     diversity_layer : str, optional
         Where likeness is measured; the middle one of the network's default layers by default.
     suppress_outliers : ClassStatistics, optional
