@@ -129,7 +129,7 @@ def test_suppression_brings_images_nearer_to_the_class(model, statistics, preset
     how = {"preset": preset, "n_images": 2, "n_steps": 60, **({} if preset == "fourier" else {"l2": 0.0})}
     free = maximize(model, "dog", **how)
     held = maximize(model, "dog", suppress_outliers=statistics, **how)
-    seen = [model.activations(result.images, ["conv"]) for result in (free, held)]
+    seen = [model.activations(result.images, ["conv", "deep"]) for result in (free, held)]
     blame = [ops.convert_to_numpy(outlier_loss(statistics)(activations)) for activations in seen]
     distances = [fitted.distances(activations["conv"].mean(axis=(1, 2))) for activations in seen]
     assert np.all(distances[0] > fitted.limit)
@@ -141,8 +141,8 @@ def test_suppression_brings_images_nearer_to_the_class(model, statistics, preset
     assert free.record["statistics_hash"] is None and free.record["settings"]["outlier_weight"] is None
 
 
-def test_every_map_but_the_deepest_is_watched(statistics):
-    assert outlier_loss(statistics).layers == ("conv",)
+def test_every_map_is_watched(statistics):
+    assert outlier_loss(statistics).layers == ("conv", "deep")
     assert outlier_loss(statistics, layers=["deep"]).layers == ("deep",)
 
 

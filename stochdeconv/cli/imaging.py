@@ -180,9 +180,7 @@ def maximize(
     ] = None,
     suppress_outliers: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE.h5", help="Statistics of the class: what makes shallow layers outliers of it is decreased."
-        ),
+        typer.Option(metavar="FILE.h5", help="Statistics of the class: what makes layers outliers of it is decreased."),
     ] = None,
     outlier_weight: Annotated[
         float, typer.Option(help="Standard deviations of the class score that an outlier at twice the limit costs.")

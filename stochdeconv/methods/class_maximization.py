@@ -84,7 +84,7 @@ def maximize(
     diversity_layer : str, optional
         Where likeness is measured; the middle one of the network's default layers by default.
     suppress_outliers : ClassStatistics, optional
-        Of the class that is maximised: channels that make a shallow layer an outlier of it are decreased, see `outlier_suppression`.
+        Of the class that is maximised: channels that make a layer an outlier of it are decreased, see `outlier_suppression`.
     outlier_weight : float
         Standard deviations of the class score that an outlier at twice the limit costs, each layer.
     n_images, n_steps, batch_size, seed : int

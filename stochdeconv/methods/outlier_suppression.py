@@ -68,7 +68,7 @@ def outlier_loss(statistics: ClassStatistics, *, layers: Sequence[str] | None = 
     ----------
     statistics : ClassStatistics
     layers : sequence of str, optional
-        By default all maps but the deepest, which is nearest to the score itself.
+        By default all maps: shallow ones alone calm the colours, the deepest is where parts of too many objects show.
 
     Returns
     -------
@@ -80,7 +80,6 @@ def outlier_loss(statistics: ClassStatistics, *, layers: Sequence[str] | None = 
 
     if layers is None:
         layers = [name for name, layer in statistics.items() if name != INPUT and layer.shape[0] * layer.shape[1] > 1]
-        layers = layers[:-1] or layers
     if not layers:
         raise InputError(
             f"the statistics hold no convolutional layer ({', '.join(statistics)}) whose outliers could be told"
