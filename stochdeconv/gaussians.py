@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stochdeconv.errors import InputError
+
 # Kept components: enough for this part of the variance, never more than one for four rows (a variance needs rows to be
 # estimated from) nor more than the 120 of the prototype (which held 88 % of the variance of 760 rows).
 EXPLAINED = 0.95
@@ -16,6 +18,9 @@ TYPICAL_QUANTILE = 0.95
 # A link takes what its mean leaves open from one of this many rows that look alike in the part above: near enough to fit, and enough
 # of them that a chain does not follow a single row from end to end.
 SIMILAR_ROWS = 10
+# Folds of the cross-validation that tells how far an image of the class may be out; each leaves out few rows, so that what is fitted to
+# the others is nearly as good as what is fitted to all.
+N_FOLDS = 10
 # Ridge penalties tried, in units of the predictors' mean variance times the number of rows.
 RIDGE_PENALTIES = np.logspace(-3.0, 3.0, 13)
 
@@ -87,6 +92,57 @@ class PrincipalGaussian:
     def expand(self, scores: np.ndarray) -> np.ndarray:
         """Deviation of shape (column,) of scores of shape (component,)."""
         return scores @ self.components
+
+
+@dataclass(frozen=True, eq=False)
+class ShrunkGaussian:
+    """Tell which rows are no draws from where given rows come from, however few these are (Ledoit & Wolf 2004).
+
+    Attributes
+    ----------
+    mean : ndarray of shape (column,)
+    precision : ndarray of shape (column, column)
+        Inverse of the covariance, which is shrunk toward a multiple of the identity.
+    limit : float
+        The squared Mahalanobis distance that 95 % of rows that were not fitted stay within.
+    """
+
+    mean: np.ndarray
+    precision: np.ndarray
+    limit: float
+
+    @classmethod
+    def fit(cls, rows: np.ndarray) -> ShrunkGaussian:
+        """Fit to rows of shape (row, column), at least `N_FOLDS` + 1, not all the same.
+
+        The limit is cross-validated, mean and covariance fitted anew for each fold: a Gaussian fitted to fewer rows than columns has all
+        of its own rows near, and every other row far away.
+        """
+        from scipy.linalg import solve
+        from sklearn.covariance import ledoit_wolf  # slow to import: only where outliers are looked for
+
+        def fitted(some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            mean = some.mean(axis=0)
+            return mean, ledoit_wolf(some - mean, assume_centered=True)[0]
+
+        rows = np.asarray(rows, np.float64)
+        if len(rows) <= N_FOLDS or not np.ptp(rows, axis=0).any():
+            raise InputError(
+                f"a cross-validated Gaussian needs more than {N_FOLDS} rows that differ; got {len(rows)} of {rows.shape[1]} numbers"
+            )
+        distances = np.empty(len(rows))
+        for fold in range(N_FOLDS):
+            left_out = np.arange(len(rows)) % N_FOLDS == fold
+            mean, covariance = fitted(rows[~left_out])
+            deviations = (rows[left_out] - mean).T
+            distances[left_out] = np.sum(deviations * solve(covariance, deviations, assume_a="pos"), axis=0)
+        mean, covariance = fitted(rows)
+        return cls(mean, np.linalg.inv(covariance), float(np.quantile(distances, TYPICAL_QUANTILE)))
+
+    def distances(self, rows: np.ndarray) -> np.ndarray:
+        """Squared Mahalanobis distances, (row,), of rows (row, column)."""
+        deviations = rows - self.mean
+        return np.einsum("rc,cd,rd->r", deviations, self.precision, deviations, optimize=True)
 
 
 @dataclass(frozen=True, eq=False)

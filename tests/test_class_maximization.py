@@ -3,7 +3,9 @@ import numpy as np
 import pytest
 
 from stochdeconv.errors import ClassNotFoundError, InputError, LayerNotFoundError
-from stochdeconv.methods.class_maximization import PRESETS, _input_origin, balanced_decay, maximize, parse_unit
+from stochdeconv.methods.class_maximization import maximize
+from stochdeconv.methods.objectives import find_classes, parse_unit
+from stochdeconv.methods.presets import PRESETS, balanced_decay, input_origin
 from stochdeconv.models import load_model
 
 SIZE = (24, 24)
@@ -62,7 +64,7 @@ def test_l2_means_the_same_whatever_the_input_convention():
     network = keras.Sequential([keras.Input((*SIZE, 3)), keras.layers.Conv2D(2, 3, name="conv")])
     for preprocessing, mean, levels in [("tf", None, 127.5), ("caffe", [104, 117, 123], 1.0), ("none", None, 1.0)]:
         model = load_model(network, preprocessing=preprocessing, mean=mean)
-        color, found = _input_origin(model)
+        color, found = input_origin(model)
         assert found == pytest.approx(levels, rel=1e-4)
         origin = np.broadcast_to(color, images.shape).astype(np.float32)
         if preprocessing != "none":
@@ -140,9 +142,9 @@ def test_units_are_checked(model):
 
 
 def test_senseless_calls_are_refused(model):
-    with pytest.raises(InputError, match="either a class or"):
+    with pytest.raises(InputError, match="either a class, "):
         maximize(model)
-    with pytest.raises(InputError, match="either a class or"):
+    with pytest.raises(InputError, match="either a class, "):
         maximize(model, "dog", unit="deep:0")
     with pytest.raises(InputError, match="simonyan, regularised, fourier"):
         maximize(model, "dog", preset="simoyan")
@@ -190,3 +192,113 @@ def test_a_unit_that_never_fires_is_said_to(model):
         maximize(silent, unit="dead:1", n_images=1, n_steps=2)
     result = maximize(silent, unit="dead_linear:1", n_images=1, n_steps=4)
     assert result.history[-1]["unit:dead_linear"] < result.history[0]["unit:dead_linear"]
+
+
+def test_several_classes_are_all_raised(model):
+    start = model.logits(maximize(model, "cat", n_images=1, n_steps=1).images)[0, [0, 2]]
+    alone = model.logits(maximize(model, "cat", n_images=1, n_steps=40).images)[0, [0, 2]]
+    for words in ("cat, eel", ["cat", 2]):
+        result = maximize(model, words, n_images=1, n_steps=40)
+        both = model.logits(result.images)[0, [0, 2]]
+        assert np.all(both > start + 10)
+        assert both.sum() > alone.sum() and both[1] > alone[1] + 10
+        assert result.record["class"] is None
+        assert [found["label"] for found in result.record["settings"]["classes"]] == ["cat", "eel"]
+
+
+def test_a_class_whose_name_has_a_comma_is_one(model):
+    named = load_model(model.keras_model, preprocessing="tf", class_names=["cat, tom", "dog", "eel"], dtype="float32")
+    assert [found.index for found in find_classes(named, "cat, tom")] == [0]
+    assert [found.index for found in find_classes(named, "dog,eel")] == [1, 2]
+    with pytest.raises(ClassNotFoundError, match="dgo"):
+        find_classes(named, "eel,dgo")
+
+
+def test_several_units_are_all_raised(model):
+    start = model.activations(maximize(model, unit="deep:3", n_images=1, n_steps=1).images, ["deep", "conv"])
+    result = maximize(model, unit="deep:3,conv:1", n_images=1, n_steps=40)
+    end = model.activations(result.images, ["deep", "conv"])
+    assert end["deep"][..., 3].mean() > 1.2 * start["deep"][..., 3].mean()
+    assert end["conv"][..., 1].mean() > 1.2 * start["conv"][..., 1].mean()
+    assert result.record["settings"]["unit"] == "deep:3,conv:1"
+
+
+def test_decay_grows_with_the_scores_that_are_summed(model):
+    one, other, both = (
+        maximize(model, words, preset="simonyan", n_images=1, n_steps=1).record["settings"]["l2"]
+        for words in ("dog", "eel", "dog,eel")
+    )
+    assert both == pytest.approx(np.hypot(one, other))
+
+
+def test_a_direction_is_followed(model, tmp_path):
+    vector = np.array([1, -1, 2, 0, 0, 1, -2, 0.5])
+    np.save(tmp_path / "v.npy", vector)
+
+    def projection(result):
+        return (model.activations(result.images, ["deep"])["deep"] @ vector).mean()
+
+    start = maximize(model, direction=("deep", vector), n_images=1, n_steps=1)
+    result = maximize(model, direction=("deep", vector), n_images=1, n_steps=40)
+    assert projection(result) > projection(start) + 0.05
+    of_file = maximize(model, direction=f"deep:{tmp_path / 'v.npy'}", n_images=1, n_steps=40)
+    np.testing.assert_array_equal(result.images, of_file.images)
+    (recorded,) = result.record["settings"]["direction"]
+    assert recorded["layer"] == "deep"
+    np.testing.assert_allclose(recorded["vector"], vector / np.linalg.norm(vector), rtol=1e-6)
+
+
+@pytest.mark.parametrize("vector", [np.ones(7), np.ones((8, 1)), np.zeros(8), np.full(8, np.nan), np.array(["a"] * 8)])
+def test_what_is_no_direction_is_refused(model, vector):
+    with pytest.raises(InputError, match=r"numbers?.* for each channel"):
+        maximize(model, direction=("deep", vector), n_images=1, n_steps=1)
+
+
+def test_diversity_parts_the_images(model):
+    def likeness(result):
+        maps = model.activations(result.images, ["deep"])["deep"].reshape(3, -1, 8)
+        gram = np.einsum("ipc,ipd->icd", maps, maps).reshape(3, -1)
+        gram /= np.linalg.norm(gram, axis=1, keepdims=True)
+        return (gram @ gram.T)[np.triu_indices(3, 1)].mean()
+
+    how = {"unit": "deep:3", "n_images": 3, "n_steps": 60}
+    alike = maximize(model, **how)
+    parted = maximize(model, **how, diversity=10.0, diversity_layer="deep")
+    assert likeness(parted) < likeness(alike) - 0.05
+    assert parted.record["settings"]["diversity"] == 10 and parted.record["settings"]["diversity_layer"] == "deep"
+    chosen = maximize(model, unit="deep:3", n_images=2, n_steps=1, diversity=1.0)
+    assert chosen.record["settings"]["diversity_layer"] in model.default_layers
+
+
+def test_diversity_needs_all_images_in_one_batch(model):
+    for how in ({"n_images": 3, "batch_size": 2}, {"n_images": 1}):
+        with pytest.raises(InputError, match="images of one batch"):
+            maximize(model, "dog", **how, diversity=1.0, n_steps=1)
+    with pytest.raises(InputError, match="at least 0"):
+        maximize(model, "dog", diversity=-1.0, n_steps=1)
+    with pytest.raises(InputError, match="on a map"):
+        maximize(model, "dog", diversity=1.0, diversity_layer="logits", n_steps=1)
+    with pytest.raises(LayerNotFoundError, match="closest: 'deep'"):
+        maximize(model, "dog", diversity=1.0, diversity_layer="deeep", n_steps=1)
+
+
+def test_blur_comes_as_often_as_asked(model):
+    how = {"preset": "simonyan", "blur": 1.0, "n_images": 1, "n_steps": 12}
+    rare, often = (maximize(model, 0, blur_every=every, **how) for every in (6, 1))
+    assert np.diff(often.images, axis=1).std() < 0.8 * np.diff(rare.images, axis=1).std()
+
+
+def test_pixel_settings_are_checked(model):
+    for setting in ({"blur_every": 2}, {"contribution": 50.0}):
+        with pytest.raises(InputError, match="use 'regularised'"):
+            maximize(model, "dog", preset="fourier", **setting)
+    with pytest.raises(InputError, match="below 100"):
+        maximize(model, "dog", preset="simonyan", contribution=100.0)
+    with pytest.raises(InputError, match="at least 1; got 0"):
+        maximize(model, "dog", preset="simonyan", blur_every=0)
+
+
+def test_several_at_once_are_named_once(model):
+    for what in ({"class_name": "dog,dog"}, {"unit": "deep:1,deep:1"}, {"unit": ","}):
+        with pytest.raises(InputError, match="named once"):
+            maximize(model, **what)

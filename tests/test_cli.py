@@ -375,6 +375,32 @@ def test_saliency_leaves_a_picture_and_a_map_for_each_rule(made, here):
     assert json.loads(Path("barn/run.json").read_text())["class"]["label"] == "barn"
 
 
+def test_maximize_ablates_constraints(made, here):
+    words = ("--ablate-constraints", "--blur", 2, "--blur-every", 2, "--contribution", 70, "-n", 1, "--n-steps", 2)
+    done = succeed("maximize", "church,barn", "-m", made / "tiny.keras", "-o", "out", *words)
+    assert done.stdout == "out/contact_sheet.png\n"
+    assert len(list(Path("out").glob("image_*.png"))) == 7
+    settings = json.loads(Path("out/run.json").read_text())["settings"]
+    assert [found["label"] for found in settings["classes"]] == ["church", "barn"]
+    rows = settings["ablate_constraints"]
+    assert (rows["all"]["blur"], rows["blur"]["blur_every"], rows["contribution"]["contribution"]) == (2, 2, 70)
+
+
+def test_maximize_takes_directions_diversity_and_statistics(made, here):
+    np.save("v.npy", np.arange(8.0))
+    words = ("--diversity", 2, "--diversity-layer", "conv1", *SHORT)
+    succeed("maximize", "--direction", "conv2:v.npy", "-m", made / "tiny.keras", "-o", "along", *words)
+    record = json.loads(Path("along/run.json").read_text())
+    assert record["settings"]["direction"][0]["layer"] == "conv2"
+    assert (record["settings"]["diversity"], record["settings"]["diversity_layer"]) == (2, "conv1")
+    words = ("--suppress-outliers", made / "church.h5", "--outlier-weight", 3, *SHORT)
+    succeed("maximize", "church", "-m", made / "tiny.keras", "-o", "held", *words)
+    record = json.loads(Path("held/run.json").read_text())
+    assert record["statistics_hash"] == load_statistics(made / "church.h5").hash()
+    assert record["settings"]["outlier_weight"] == 3
+    assert any(name.startswith("outliers:") for name in record["settings"]["optimization"]["loss"])
+
+
 def test_existing_output_is_refused_before_any_work(made):
     assert "ours" in refuse("generate", "no.h5", "-o", made / "ours")
     assert "ours" in refuse("saliency", "no.png", "-m", "no.keras", "-o", made / "ours")
@@ -536,6 +562,70 @@ BAD = {
     "maximize: unknown channel": (["maximize", "--unit", "conv2:8", "-m", "tiny.keras", "-o", "out"], ["conv2", "8"]),
     "maximize: no unit": (["maximize", "--unit", "conv2", "-m", "tiny.keras", "-o", "out"], ["LAYER:CHANNEL"]),
     "maximize: existing output": (["maximize", "0", "-m", "tiny.keras", "-o", "theirs"], ["theirs", "--overwrite"]),
+    "maximize: unknown class of several": (
+        ["maximize", "church,chruch", "-m", "tiny.keras", "-o", "out"],
+        ["chruch", "church"],
+    ),
+    "maximize: missing direction": (
+        ["maximize", "--direction", "conv2:no.npy", "-m", "tiny.keras", "-o", "out"],
+        ["no.npy"],
+    ),
+    "maximize: no direction": (
+        ["maximize", "--direction", "conv2", "-m", "tiny.keras", "-o", "out"],
+        ["LAYER:FILE.npy"],
+    ),
+    "maximize: unreadable direction": (
+        ["maximize", "--direction", "conv2:text.keras", "-m", "tiny.keras", "-o", "out"],
+        ["text.keras", "numpy.save"],
+    ),
+    "maximize: direction of another length": (
+        ["maximize", "--direction", "conv2:six.npy", "-m", "tiny.keras", "-o", "out"],
+        ["six.npy", "conv2", "8 numbers", "(6,)"],
+    ),
+    "maximize: direction of an unknown layer": (
+        ["maximize", "--direction", "conv9:six.npy", "-m", "tiny.keras", "-o", "out"],
+        ["conv9", "conv2"],
+    ),
+    "maximize: diversity in batches": (
+        ["maximize", "0", "-m", "tiny.keras", "-o", "out", "--diversity", "1", "--batch-size", "4"],
+        ["--batch-size", "8 images in batches of 4"],
+    ),
+    "maximize: diversity of an unknown layer": (
+        ["maximize", "0", "-m", "tiny.keras", "-o", "out", "--diversity", "1", "--diversity-layer", "cnv2"],
+        ["cnv2", "conv2"],
+    ),
+    "maximize: blur of Fourier images": (
+        ["maximize", "0", "-m", "tiny.keras", "-o", "out", "--blur-every", "2"],
+        ["--blur-every", "regularised"],
+    ),
+    "maximize: all pixels clipped": (
+        ["maximize", "0", "-m", "tiny.keras", "-o", "out", "--preset", "simonyan", "--contribution", "100"],
+        ["contribution below 100"],
+    ),
+    "maximize: ablation of Fourier images": (
+        ["maximize", "0", "-m", "tiny.keras", "-o", "out", "--preset", "fourier", "--ablate-constraints"],
+        ["--ablate-constraints", "regularised"],
+    ),
+    "maximize: missing statistics": (
+        ["maximize", "church", "-m", "tiny.keras", "-o", "out", "--suppress-outliers", "no.h5"],
+        ["no.h5"],
+    ),
+    "maximize: statistics that are none": (
+        ["maximize", "church", "-m", "tiny.keras", "-o", "out", "--suppress-outliers", "text.keras"],
+        ["text.keras"],
+    ),
+    "maximize: statistics of another network": (
+        ["maximize", "church", "-m", "other.keras", "-o", "out", "--suppress-outliers", "church.h5"],
+        ["tiny", "other"],
+    ),
+    "maximize: statistics of another class": (
+        ["maximize", "barn", "-m", "tiny.keras", "-o", "out", "--suppress-outliers", "church.h5"],
+        ["'church'", "barn"],
+    ),
+    "compare: an ablation": (
+        ["compare", "ablation", "--real", "held", "--judge", "tiny.keras", "-o", "out"],
+        ["ablation", "--ablate-constraints"],
+    ),
     "maximize: weights of a file": (
         ["maximize", "0", "-m", "tiny.keras", "--weights", "w.h5", "-o", "out"],
         ["weights"],
@@ -593,6 +683,9 @@ def workplace(made, tmp_path_factory):
     (folder / "unreadable").mkdir()
     (folder / "unreadable/a.jpg").write_bytes(b"no picture")
     (folder / "text.keras").write_text("no network")
+    np.save(folder / "six.npy", np.arange(6.0))
+    words = ("--ablate-constraints", "-n", 1, "--n-steps", 1)
+    assert call("maximize", "church", "-m", folder / "tiny.keras", "-o", folder / "ablation", *words).exit_code == 0
     shutil.copy(made / "tiny.json", folder / "text.json")
     shutil.copy(made / "tiny.keras", folder / "bare.keras")
     content = (made / "church.h5").read_bytes()
@@ -630,6 +723,8 @@ def test_bad_input_is_one_clear_line(workplace, monkeypatch, case):
         ["saliency", "held/00.png", "church", "--unit", "conv2:1", "-m", "tiny.keras", "-o", "out"],
         ["saliency", "held/00.png", "-m", "tiny.keras", "-o", "out", "--n-samples", "0"],
         ["saliency", "held/00.png", "-m", "tiny.keras", "-o", "out", "--noise", "-1"],
+        ["maximize", "church", "--direction", "conv2:six.npy", "-m", "tiny.keras", "-o", "out"],
+        ["maximize", "church", "-m", "tiny.keras", "-o", "out", "--contribution", "some"],
         ["collect", "held", "-m", "tiny.keras", "--n-components", "0"],
         ["collect", "held", "-m", "tiny.keras", "--layout-size", "0"],
         ["generate", "church.h5", "-o", "out", "-n", "many"],

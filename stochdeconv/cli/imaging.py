@@ -13,6 +13,8 @@ from stochdeconv.errors import InputError, MissingInputError
 from stochdeconv.generate import check_shown
 from stochdeconv.generate import generate as generate_images
 from stochdeconv.methods.class_maximization import maximize as maximize_images
+from stochdeconv.methods.constraint_ablation import VALUES_OF
+from stochdeconv.methods.presets import DEFAULT_PRESET
 from stochdeconv.recipe import parse_recipe
 
 if TYPE_CHECKING:
@@ -123,12 +125,23 @@ def maximize(
     model: terminal.Model,
     output: running.Output,
     class_name: Annotated[
-        str | None, typer.Argument(metavar="[CLASS]", help="Name, wnid or index; left out when --unit is given.")
+        str | None,
+        typer.Argument(
+            metavar="[CLASS[,CLASS]]",
+            help="Name, wnid or index; left out when --unit or --direction is given. Several: the sum of their scores.",
+        ),
     ] = None,
-    n_images: terminal.NumberOfImages = default(maximize_images, "n_images"),
-    preset: Annotated[str, typer.Option(metavar="simonyan|regularised|fourier", help="Way to maximise.")] = default(
-        maximize_images, "preset"
-    ),
+    n_images: Annotated[
+        int, typer.Option("--n-images", "-n", min=1, help="How many images; with --ablate-constraints, a row.")
+    ] = default(maximize_images, "n_images"),
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="simonyan|regularised|fourier",
+            help="Way to maximise.",
+            show_default=f"{DEFAULT_PRESET}; with --ablate-constraints {VALUES_OF}",
+        ),
+    ] = None,
     l2: Annotated[
         float | None,
         typer.Option(
@@ -138,15 +151,58 @@ def maximize(
     blur: Annotated[
         float | None, typer.Option(help="Gaussian blur between steps, in pixels.", show_default="the preset's")
     ] = None,
+    blur_every: Annotated[
+        int | None, typer.Option(help="Steps from one blur to the next.", show_default="the preset's")
+    ] = None,
     jitter: Annotated[
         int | None, typer.Option(help="Largest random shift, in pixels.", show_default="the preset's")
     ] = None,
     clip: Annotated[
         float | None, typer.Option(help="Largest distance of a pixel from mid-grey.", show_default="the preset's")
     ] = None,
-    unit: Annotated[
-        str | None, typer.Option(metavar="LAYER:CHANNEL[:ROW:COLUMN]", help="A unit instead of a class.")
+    contribution: Annotated[
+        float | None,
+        typer.Option(
+            help="Percentile of the pixels, those that contribute least, that are reset to the mean colour.",
+            show_default="the preset's",
+        ),
     ] = None,
+    ablate_constraints: Annotated[
+        bool,
+        typer.Option(
+            "--ablate-constraints",
+            help="No constraint, each alone (L2, blur, jitter, clip, contribution) and all together, on one sheet.",
+        ),
+    ] = default(maximize_images, "ablate_constraints"),
+    unit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAYER:CHANNEL[:ROW:COLUMN]", help="A unit instead of a class; several, with commas: their sum."
+        ),
+    ] = None,
+    direction: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAYER:FILE.npy", help="A direction instead of a class: one number for each channel of the layer."
+        ),
+    ] = None,
+    diversity: Annotated[
+        float,
+        typer.Option(
+            help="Weight of the images' likeness to each other, 0 for none; try a tenth to a half of the score reached without it."
+        ),
+    ] = default(maximize_images, "diversity"),
+    diversity_layer: Annotated[
+        str | None,
+        typer.Option(metavar="LAYER", help="Where likeness is measured.", show_default="the middle default layer"),
+    ] = None,
+    suppress_outliers: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.h5", help="Statistics of the class: what makes layers outliers of it is decreased."),
+    ] = None,
+    outlier_weight: Annotated[
+        float, typer.Option(help="Standard deviations of the class score that an outlier at twice the limit costs.")
+    ] = default(maximize_images, "outlier_weight"),
     weights: terminal.Weights = None,
     n_steps: terminal.NumberOfSteps = default(maximize_images, "n_steps"),
     size: terminal.Size = None,
@@ -157,21 +213,34 @@ def maximize(
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv maximize``."""
-    if (class_name is None) == (unit is None):
-        raise typer.BadParameter("give either CLASS or --unit LAYER:CHANNEL[:ROW:COLUMN], one of the two")
+    from stochdeconv.statistics_file import load_statistics
+
+    if sum(given is not None for given in (class_name, unit, direction)) != 1:
+        raise typer.BadParameter(
+            "give either CLASS, --unit LAYER:CHANNEL[:ROW:COLUMN] or --direction LAYER:FILE.npy, one of the three"
+        )
     running.check_output(output, overwrite=overwrite)
+    known = None if suppress_outliers is None else load_statistics(suppress_outliers)
     network = terminal.load_model(model, weights=weights, dtype=dtype)
-    with ProgressBar(class_name or unit, quiet=quiet) as bar:
+    with ProgressBar(class_name or unit or direction, quiet=quiet) as bar:
         saved = running.save_what_comes(
             lambda: maximize_images(
                 network,
                 class_name,
                 unit=unit,
+                direction=direction,
                 preset=preset,
                 l2=l2,
                 blur=blur,
+                blur_every=blur_every,
                 jitter=jitter,
                 clip=clip,
+                contribution=contribution,
+                ablate_constraints=ablate_constraints,
+                diversity=diversity,
+                diversity_layer=diversity_layer,
+                suppress_outliers=known,
+                outlier_weight=outlier_weight,
                 n_images=n_images,
                 n_steps=n_steps,
                 size=size,

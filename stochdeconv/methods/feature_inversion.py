@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stochdeconv.errors import InputError
-from stochdeconv.methods.class_maximization import _input_origin
+from stochdeconv.methods.presets import input_origin
 
 if TYPE_CHECKING:
     from stochdeconv.models import ImageModel
@@ -115,7 +115,7 @@ def invert(
     silent = [name for name in layers if not np.any(wanted[name])]
     if silent:
         raise InputError(f"the photograph activates nothing in {', '.join(silent)}: there is nothing to match")
-    start = picture if init == "photo" else np.broadcast_to(_input_origin(model)[0], (*image_size, 3))
+    start = picture if init == "photo" else np.broadcast_to(input_origin(model)[0], (*image_size, 3))
     deviation = _START_NOISE if init == "noise" else 0.0
 
     def run(index: int, _: int, on_step: Callable[[Step], None]):

@@ -14,7 +14,8 @@ import numpy as np
 
 from stochdeconv import map_pictures
 from stochdeconv.errors import InputError, ModelError, closest
-from stochdeconv.methods.class_maximization import _input_origin, parse_unit
+from stochdeconv.methods.objectives import parse_unit
+from stochdeconv.methods.presets import input_origin
 
 if TYPE_CHECKING:
     from stochdeconv.class_names import ClassName
@@ -162,7 +163,7 @@ def saliency(
     found = _class_of(model, class_name, image) if unit is None else None
     term = losses.unit(*(parse_unit(model, unit) if found is None else (model.score_layer, found.index)))
     rules, layer = _what_fits(model, term, rules, layer, leave_out=rule == "all")
-    baseline = np.broadcast_to(_input_origin(model)[0], image.shape)
+    baseline = np.broadcast_to(input_origin(model)[0], image.shape)
     explained = _Explained(model, term, image, baseline, layer, n_samples, noise, batch_size, seed)
     maps: dict[str, np.ndarray] = {}
 

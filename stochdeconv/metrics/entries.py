@@ -61,8 +61,10 @@ class Contestant:
 
     @property
     def role(self) -> str:
-        """``"ours"`` (made by generate), ``"baseline"`` (made by maximize) or ``"other"``."""
+        """``"ours"`` (made by generate), ``"baseline"`` (made by maximize, without statistics of the class) or ``"other"``."""
         commands = {run.record.get("command") for run in self.runs}
+        if "maximize" in commands and any(run.record.get("statistics_hash") for run in self.runs):
+            return "other"
         return {("generate",): "ours", ("maximize",): "baseline"}.get(tuple(map(str, commands)), "other")
 
 
@@ -131,6 +133,12 @@ def _read_run(folder: Path) -> Run:
             f"no such run folder: '{folder}'; expected one made by stochdeconv generate or maximize"
         )
     record = read_record(folder)
+    settings = record.get("settings")
+    if isinstance(settings, Mapping) and settings.get("ablate_constraints"):
+        raise InputError(
+            f"'{folder}' holds images of several settings (maximize --ablate-constraints); a contestant is made in one way: "
+            "make a run of the setting that you want to compare"
+        )
     images = tuple(sorted(folder.glob("image_[0-9]*.png")))
     if not images:
         raise InputError(f"'{folder}' holds a run.json but no image_000.png; make the run again")

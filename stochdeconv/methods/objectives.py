@@ -1,0 +1,164 @@
+"""What maximize raises: a class, a unit or a direction, or several of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stochdeconv.errors import ClassNotFoundError, InputError, LayerNotFoundError, MissingInputError
+
+if TYPE_CHECKING:
+    from stochdeconv.class_names import ClassName
+    from stochdeconv.losses import Loss
+    from stochdeconv.models import ImageModel
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """Minus a sum of scores, and what it is called.
+
+    Attributes
+    ----------
+    loss : Loss
+        A term for each score.
+    titles : tuple of str
+        One for each term.
+    classes : tuple of ClassName
+        Those that are raised.
+    """
+
+    loss: Loss
+    titles: tuple[str, ...]
+    classes: tuple[ClassName, ...] = ()
+
+
+def find_objective(
+    model: ImageModel,
+    class_name: str | int | Sequence[str | int] | None,
+    unit: str | Sequence[str] | None,
+    direction: str | tuple[str, Any] | None,
+) -> Objective:
+    """Find what is to be raised; arguments as in `class_maximization.maximize`, exactly one of them not None.
+
+    Raises
+    ------
+    InputError, LayerNotFoundError, ClassNotFoundError
+    """
+    from stochdeconv import losses
+
+    if sum(given is not None for given in (class_name, unit, direction)) != 1:
+        raise InputError(
+            "give either a class, --unit LAYER:CHANNEL[:ROW:COLUMN] or --direction LAYER:FILE.npy, one of the three"
+        )
+    if class_name is not None:
+        classes = find_classes(model, class_name)
+        terms = [losses.unit(model.score_layer, found.index) for found in classes]
+        titles = tuple(found.label for found in classes)
+    elif unit is not None:
+        classes, titles = (), tuple(split_list(unit))
+        terms = [losses.unit(*parse_unit(model, one)) for one in titles]
+    else:
+        layer, vector = read_direction(model, direction)
+        classes, titles, terms = (), (f"a direction of {layer}",), [losses.direction(layer, vector)]
+    if len(set(titles)) < len(titles) or not titles:
+        raise InputError(f"several at once are each named once; got {', '.join(titles) or 'none'}")
+    return Objective(sum(terms, losses.Loss()), titles, classes)
+
+
+def split_list(words: Any) -> list[Any]:
+    """Split a comma-separated text; a sequence is one already, anything else a list of one."""
+    if isinstance(words, str):
+        return [part.strip() for part in words.split(",") if part.strip()]
+    return list(words) if isinstance(words, Sequence) else [words]
+
+
+def find_classes(model: ImageModel, class_name: str | int | Sequence[str | int]) -> tuple[ClassName, ...]:
+    """Find one class, or several of a sequence or a comma-separated text; a name that has a comma itself is one."""
+    try:
+        return (model.find_class(class_name),) if isinstance(class_name, str) else _each_class(model, class_name)
+    except ClassNotFoundError:
+        if not isinstance(class_name, str) or "," not in class_name:
+            raise
+        return _each_class(model, class_name)
+
+
+def _each_class(model: ImageModel, words: Any) -> tuple[ClassName, ...]:
+    return tuple(model.find_class(word) for word in split_list(words))
+
+
+def read_direction(model: ImageModel, direction: str | tuple[str, Any]) -> tuple[str, np.ndarray]:
+    """Read ``LAYER:FILE.npy``, or a layer and a vector, and check it against the network.
+
+    Returns
+    -------
+    layer : str
+    vector : ndarray of shape (channel,)
+
+    Raises
+    ------
+    InputError, MissingInputError, LayerNotFoundError
+    """
+    if isinstance(direction, str):
+        layer, colon, file = direction.partition(":")
+        if not (layer and colon and file):
+            raise InputError(f"direction '{direction}' is not of the form LAYER:FILE.npy")
+        n_channels = model.layer_shape(layer)[-1]
+        vector, where = _read_vector(file), f"'{file}'"
+    else:
+        layer, vector = direction
+        n_channels = model.layer_shape(layer)[-1]
+        vector, where = np.asarray(vector), "the vector"
+    if vector.shape != (n_channels,) or vector.dtype.kind not in "biuf":
+        raise InputError(
+            f"a direction of '{layer}' is {n_channels} numbers, one for each channel; "
+            f"{where} holds {vector.dtype} of shape {vector.shape}"
+        )
+    return layer, vector
+
+
+def _read_vector(file: str) -> np.ndarray:
+    if not Path(file).is_file():
+        raise MissingInputError(f"no such file: '{file}'; expected one vector, written by numpy.save")
+    try:
+        found = np.load(file, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(f"'{file}' cannot be read ({error}); expected one vector, written by numpy.save") from error
+    if not isinstance(found, np.ndarray):
+        raise InputError(f"'{file}' holds several arrays; expected one vector, written by numpy.save")
+    return found
+
+
+def parse_unit(model: ImageModel, unit: str) -> tuple[str, int, tuple[int, int] | None]:
+    """Read ``LAYER:CHANNEL[:ROW:COLUMN]`` and check it against the network.
+
+    Returns
+    -------
+    layer : str
+    channel : int
+    position : (row, column) or None
+
+    Raises
+    ------
+    InputError, LayerNotFoundError
+    """
+    layer, *numbers = unit.split(":")
+    if len(numbers) not in (1, 3) or not all(number.strip().isdigit() for number in numbers):
+        raise InputError(f"unit '{unit}' is not of the form LAYER:CHANNEL or LAYER:CHANNEL:ROW:COLUMN")
+    channel, *position = (int(number) for number in numbers)
+    shape = model.layer_shape(layer)
+    if channel >= shape[-1]:
+        raise LayerNotFoundError(f"layer '{layer}' has channels 0 to {shape[-1] - 1}; got {channel}")
+    if not position:
+        return layer, channel, None
+    if len(shape) != 3:
+        raise InputError(f"layer '{layer}' has no positions (shape {shape}); use '{layer}:{channel}'")
+    row, column = position
+    if row >= shape[0] or column >= shape[1]:
+        raise LayerNotFoundError(
+            f"layer '{layer}' has rows 0 to {shape[0] - 1} and columns 0 to {shape[1] - 1}; got {row}, {column}"
+        )
+    return layer, channel, (row, column)

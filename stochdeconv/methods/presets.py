@@ -1,0 +1,203 @@
+"""Ways to maximise: presets, the constraints on pixels they are made of, and how strong the decay of a network has to be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stochdeconv.errors import InputError
+
+if TYPE_CHECKING:
+    from stochdeconv.losses import Loss
+    from stochdeconv.models import ImageModel
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings of one way to maximise; `l2`, `blur`, `blur_every`, `jitter`, `clip` and `contribution` can be overridden one by one.
+
+    Networks differ a hundredfold in how steeply their scores rise, so no one weight of L2 decay suits them all (Simonyan et al. leave it
+    open): a preset says instead how far pixels may go before the decay holds them.
+
+    Attributes
+    ----------
+    parameterization : {"pixels", "fourier"}
+    optimizer : {"adam", "normalized"}
+    learning_rate : float
+        In units of the variables; pixels are in [0, 1].
+    amplitude : float
+        Distance from the training mean, in 8-bit pixel values, at which L2 decay is as strong as what the layer's scores ask for at the
+        start, see `balanced_decay`; 0 for no decay.
+    l2 : float or None
+        Weight of the summed squared network input, counted in 8-bit pixel values about the training mean; None: from `amplitude`.
+    blur : float
+        Standard deviation, in pixels, of a Gaussian blur applied every few steps; 0 for none.
+    blur_every : int
+        Steps from one blur to the next.
+    jitter : int
+        Largest random shift, in pixels.
+    clip : float
+        Keep pixels within this distance of mid-grey, in [0, 1] units (0.5: valid images); 0 for no clipping.
+    contribution : float
+        Percentile of the pixels, those that contribute least to the score, that are reset to the training mean after each step; 0 for none.
+    scale, rotate : float
+        Largest random change of size (fraction) and rotation (degrees).
+    """
+
+    parameterization: str
+    optimizer: str
+    learning_rate: float
+    amplitude: float = 0.0
+    l2: float | None = None
+    blur: float = 0.0
+    blur_every: int = 4
+    jitter: int = 0
+    clip: float = 0.0
+    contribution: float = 0.0
+    scale: float = 0.0
+    rotate: float = 0.0
+
+
+#: simonyan: Simonyan, Vedaldi & Zisserman 2014. regularised: Yosinski et al. 2015. fourier: Olah, Mordvintsev & Schubert 2017.
+#: The amplitudes give SqueezeNet the weights of 3e-6 and 1e-6 that were chosen for it, see docs/results.
+PRESETS = {
+    "simonyan": Preset("pixels", "normalized", learning_rate=0.01, amplitude=40),
+    "regularised": Preset("pixels", "normalized", learning_rate=0.03, amplitude=120, blur=1.0, jitter=8, clip=0.5),
+    "fourier": Preset("fourier", "adam", learning_rate=0.05, jitter=16, scale=0.1, rotate=5.0),
+}
+
+DEFAULT_PRESET = "fourier"
+# Standard deviation of the starting noise of pixels, in [0, 1] units: enough that seeds part, too little to see.
+START_NOISE = 0.01
+# Settings that have no meaning for Fourier coefficients.
+_OF_PIXELS = ("blur", "blur_every", "clip", "contribution")
+# Images that tell how steeply a network's scores rise.
+_N_PROBES = 8
+
+
+def find_preset(name: str, overrides: Mapping[str, float | None]) -> Preset:
+    """Find a preset, with those of its settings replaced that are not None.
+
+    Raises
+    ------
+    InputError
+        There is no such preset, a setting is out of range, or the preset has no place for it.
+    """
+    if name not in PRESETS:
+        raise InputError(f"preset '{name}' is unknown; there are {', '.join(PRESETS)}")
+    given = {key: value for key, value in overrides.items() if value is not None}
+    if any(value < 0 for value in given.values()) or given.get("contribution", 0) >= 100:
+        raise InputError(f"{', '.join(overrides)} must be at least 0, contribution below 100; got {given}")
+    if given.get("blur_every") == 0:
+        raise InputError("blur_every is the number of steps from one blur to the next, at least 1; got 0")
+    if PRESETS[name].parameterization == "fourier" and any(given.get(key) for key in _OF_PIXELS):
+        *others, last = (f"--{key.replace('_', '-')}" for key in _OF_PIXELS)
+        raise InputError(
+            f"{', '.join(others)} and {last} act on pixels; the preset '{name}' is bounded by its sigmoid: use 'regularised'"
+        )
+    return replace(PRESETS[name], **given, **({"amplitude": 0.0} if "l2" in given else {}))
+
+
+def with_decay(how: Preset, model: ImageModel, scores: Loss, size: tuple[int, int]) -> Preset:
+    """Return the preset with the weight of its L2 decay found from the network, where it is left open.
+
+    Parameters
+    ----------
+    how : Preset
+    model : ImageModel
+    scores : Loss
+        Of units and directions. Gradients of several scores are taken to be independent: their squares add up.
+    size : (height, width)
+        Of the images.
+    """
+    if how.l2 is not None:
+        return how
+    terms = [weighted.term for weighted in scores.terms] if how.amplitude else []
+    found = [balanced_decay(model, t.layer, t.position, amplitude=how.amplitude, size=size) for t in terms]
+    return replace(how, l2=math.hypot(*found))
+
+
+def constraints_of(how: Preset, origin: np.ndarray) -> list:
+    """List the constraints on pixels between steps, in the order in which they act; `origin` (3,) is the mean colour."""
+    from stochdeconv.parameterizations import Clip, ClipSmallContributions, GaussianBlur
+
+    constraints = []
+    if how.contribution:
+        constraints.append(ClipSmallContributions(how.contribution, origin))
+    if how.blur:
+        constraints.append(GaussianBlur(how.blur, every=how.blur_every))
+    if how.clip:
+        constraints.append(Clip(0.5 - how.clip, 0.5 + how.clip))
+    return constraints
+
+
+def balanced_decay(
+    model: ImageModel, layer: str, position: tuple[int, int] | None, *, amplitude: float, size: tuple[int, int]
+) -> float:
+    """Find the weight of L2 decay that lets pixels move about `amplitude` 8-bit values from the training mean.
+
+    Decay pulls a pixel at distance x back with 2 · weight · x; the scores pull with their gradient g. Both are equal at the amplitude
+    for weight = g / (2 · amplitude), where g is the root mean square over some starting images, the layer's channels and the pixels that
+    move them.
+
+    Parameters
+    ----------
+    model : ImageModel
+    layer : str
+        Where the score is.
+    position : (row, column), optional
+        Scores are the channels' values there; by default their means over positions.
+    amplitude : float
+        8-bit pixel values.
+    size : (height, width)
+        Of the images.
+
+    Returns
+    -------
+    float
+        0 where nothing moves the scores.
+    """
+    from keras import ops
+
+    from stochdeconv import backend
+
+    forward = model.forward([layer], dtype="auto")
+    rng = np.random.default_rng(0)
+    color, _ = input_origin(model)
+    n_channels = model.layer_shape(layer)[-1]
+
+    def signed_sum(x, signs):
+        values = forward(x)[layer]
+        if position is not None:
+            values = values[:, position[0], position[1]]
+        return ops.sum(ops.mean(ops.reshape(values, (-1, n_channels)), axis=0) * signs), ops.zeros(())
+
+    squares, n_moving = 0.0, 0
+    for _ in range(_N_PROBES):
+        image = color + START_NOISE * rng.standard_normal((1, *size, 3))
+        # The squared gradient of a sum with random signs is, on average, the sum of the squared gradients.
+        signs = ops.convert_to_tensor(rng.choice([-1.0, 1.0], n_channels).astype(np.float32))
+        start = ops.convert_to_tensor(image.astype(np.float32))
+        _, gradient = backend.value_and_gradient(lambda x, signs=signs: signed_sum(x, signs))(start)
+        per_grey_level = ops.convert_to_numpy(gradient).astype(np.float64) / 255
+        squares += float((per_grey_level**2).sum())
+        n_moving += int(np.count_nonzero(per_grey_level))
+    return float(np.sqrt(squares / max(n_moving, 1) / n_channels)) / (2 * amplitude)
+
+
+def input_origin(model: ImageModel) -> tuple[np.ndarray, float]:
+    """Find the colour (3,) in [0, 1] that the network's input convention maps to zero, and the grey levels of 256 in one unit of input.
+
+    Zero input is the mean of the training images; mid-grey for a network that takes plain 0..255 and centres inside.
+    """
+    probes = np.concatenate([np.zeros((1, 3)), np.eye(3)]).astype(np.float32)[:, None, None]
+    black, *primaries = np.asarray(model.preprocess(probes), np.float64)[:, 0, 0]
+    slopes = np.stack([primary - black for primary in primaries], axis=1)
+    color = np.linalg.solve(slopes, -black)
+    if not np.all((color > 0.05) & (color < 0.95)):
+        color = np.full(3, 0.5)
+    return color.astype(np.float32), float(255.0 / np.abs(slopes).sum(axis=0).mean())
