@@ -12,7 +12,7 @@ from keras import layers
 from stochdeconv import images as image_files
 from stochdeconv.compare import compare
 from stochdeconv.errors import ExistingOutputError, FileFormatError, InputError, MissingInputError
-from stochdeconv.metrics.entries import ClassKey
+from stochdeconv.metrics.entries import ClassKey, read_contestants
 from stochdeconv.metrics.figures import FIGURE_KEYS
 from stochdeconv.metrics.judge import Judge
 from stochdeconv.metrics.measurements import measure
@@ -523,3 +523,14 @@ def test_a_run_without_images_is_one_clear_error(judge, data, tmp_path):
     (run / "image_000.png").unlink()
     with pytest.raises(InputError, match=r"no image_000\.png"):
         compare({"x": run}, real=data / "real", judge=judge, output=tmp_path / "out")
+
+
+def test_a_baseline_knows_no_statistics(tmp_path):
+    """What maximize makes with the statistics of a class is measured like everything else, and sets no mark for ours."""
+    images = np.full((2, 8, 8, 3), 0.5)
+    for command, statistics_hash in (("maximize", None), ("maximize", "ab12"), ("generate", "ab12")):
+        folder = tmp_path / f"{command}_{statistics_hash}"
+        write_run(folder, images, command=command, statistics_hash=statistics_hash)
+    contestants = read_contestants({path.name: [path] for path in tmp_path.iterdir()})
+    roles = {contestant.name: contestant.role for contestant in contestants}
+    assert roles == {"maximize_None": "baseline", "maximize_ab12": "other", "generate_ab12": "ours"}

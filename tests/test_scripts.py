@@ -99,6 +99,26 @@ def test_distance_of_samples(made, tmp_path, monkeypatch, capsys):
     assert 0 < found["bootstrap"] < found["joint"]
 
 
+def test_outlier_suppression(made, tmp_path, monkeypatch, capsys):
+    words = (made / "photos", "-m", made / "tiny.keras", "-o", tmp_path, "--n-components", 4)
+    run(monkeypatch, capsys, "collect_class_statistics.py", *words)
+    words = (tmp_path / "church.h5", tmp_path / "barn.h5", "--real", made / "photos", "--judge", made / "tiny.keras")
+    words += ("-o", tmp_path / "out", "-n", 1, "--n-steps", 2, "--presets", "fourier")
+    printed = run(monkeypatch, capsys, "outlier_suppression.py", *words)
+    assert len([line for line in printed if line.endswith("contact_sheet.png")]) == 4
+    names = ["fourier", "fourier_without_outliers_10"]
+    rows = [line.split() for line in printed[-5:-2]]
+    assert [row[0] for row in rows] == [*names, "real"] and all(len(row) > 3 for row in rows)
+    assert printed[-2].startswith("cam_peaks of church: fourier ") and printed[-1].startswith("cam_peaks of barn: ")
+    record = json.loads((tmp_path / "out" / names[1] / "church" / "run.json").read_text())
+    assert record["statistics_hash"] == sd.load_statistics(tmp_path / "church.h5").hash()
+    # What is finished is not made again; what another weight made is.
+    again = run(monkeypatch, capsys, "outlier_suppression.py", *words)
+    assert not [line for line in again if line.endswith("contact_sheet.png")]
+    run(monkeypatch, capsys, "outlier_suppression.py", *words, "--weights", 5)
+    assert (tmp_path / "out" / "fourier_without_outliers_5" / "barn" / "run.json").is_file()
+
+
 @pytest.mark.filterwarnings("ignore:56 images cannot give 64 layout components")
 def test_compare_with_simonyan(made, tmp_path, monkeypatch, capsys):
     network = made / "tiny.keras"
