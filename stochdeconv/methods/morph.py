@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from stochdeconv.optimize import OptimizationResult, Step
     from stochdeconv.run_folder import RunResult
 
-# Weight of the cross-entropy against the score.
-_CLASS_TERM = 3.0
+# Weight of the cross-entropy against the score. It vanishes once the class is seen; a larger one has filled Adam's second moment by
+# then, and the score hardly moves any more.
+_CLASS_TERM = 0.3
 # Frames the sheet shows.
 _SHEET_FRAMES = 8
 
