@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from stochdeconv.errors import InputError, LayerNotFoundError, MissingInputError
+from stochdeconv.errors import InputError, LayerNotFoundError, MissingInputError, ModelError
 from stochdeconv.images import save_png
 from stochdeconv.methods.deepdream import Amplified, dream, parse_layers
 from stochdeconv.models import load_model
@@ -158,6 +158,8 @@ def test_senseless_calls_are_refused(model, photo, tmp_path):
     for how in ({"octaves": 0}, {"octave_scale": 1.0}, {"step_size": 0.0}):
         with pytest.raises(InputError, match="octaves must be at least 1"):
             dream(model, photo, "deep", **how)
+    with pytest.raises(ModelError, match="fewer --octaves"):
+        dream(model, photo, "deep", octaves=8)
     with pytest.raises(InputError, match="zoom in"):
         dream(model, photo, "deep", zoom=1.0)
     with pytest.raises(InputError, match="at least 1"):

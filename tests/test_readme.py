@@ -33,7 +33,7 @@ def here(tmp_path, monkeypatch):
         for number in range(66):
             pixels = (rng.random((4, 4, 3)) * 255).astype(np.uint8)
             Image.fromarray(pixels).resize((32, 32)).save(f"{folder}/{number:02d}.png")
-    Path("photo.png").symlink_to("photos/held_out/00.png")
+    Image.fromarray((rng.random((4, 4, 3)) * 255).astype(np.uint8)).resize((120, 112)).save("photo.png")
     inputs = x = keras.Input((32, 32, 3))
     for number in (1, 2):
         x = keras.layers.Conv2D(6, 3, strides=number, activation="relu", name=f"conv{number}")(x)

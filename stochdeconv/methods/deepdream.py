@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stochdeconv.errors import InputError, LayerNotFoundError
+from stochdeconv.errors import InputError, LayerNotFoundError, ModelError
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Loss
@@ -270,6 +270,8 @@ class _Octaves:
                     descent=Descent("normalized", tile_size=self.tile_size),
                     callback=in_stage(callback, octave, self.octaves),
                 )
+            except ModelError as error:
+                raise ModelError(f"{error}; use fewer --octaves, or a larger --size") from error
             except OptimizationInterrupted as interrupt:
                 detail = interrupt.result.images[0] - base
                 rows = _counted(interrupt.result.history, octave=octave)
