@@ -56,7 +56,8 @@ class OptimizationResult:
         Images (image, height, width, channel), or the inputs of a network that takes something else.
         As the parameterization gives them; only bounded ones stay in [0, 1].
     history : list of dict
-        Per step, the loss of each term averaged over the images.
+        Per step, the loss of each term averaged over the images: as it was before the step was made, where the gradient was taken; of
+        L-BFGS, after it.
     settings : dict
         What the run depended on.
     """
@@ -167,7 +168,7 @@ def optimize(
     def evaluate(variable: Any, step: int) -> Evaluation:
         def weighted_by(row: np.ndarray) -> Evaluation:
             numbers = [ops.convert_to_tensor(part) for part in (views[step], row, shares[step])]
-            return program.evaluate(variable, arrays, numbers, grid=(parameterization.seed, step))
+            return program.evaluate(variable, arrays, numbers, grid=(parameterization.seed, parameterization.first_index, step))
 
         found = weighted_by(weights[step])
         if not found.is_finite:
@@ -195,7 +196,8 @@ def optimize(
     except Exception as error:
         if backend.is_out_of_memory(error):
             raise InputError(
-                f"the device has not enough memory for {parameterization.n_images} images at a time; use a smaller --batch-size"
+                f"the device has not enough memory for {parameterization.n_images} images at a time; make fewer at a time (--batch-size), "
+                "smaller ones (--size), or, in a dream, smaller tiles (--tile-size)"
             ) from error
         raise
     return OptimizationResult(program.images(variable), history, settings)

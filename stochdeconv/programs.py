@@ -57,7 +57,7 @@ class Program:
         return np.asarray(ops.convert_to_numpy(self.decode(variable)), np.float32)
 
     def evaluate(
-        self, variable: Tensor, arrays: Sequence[dict[str, Tensor]], numbers: Sequence[Tensor], *, grid: tuple[int, int]
+        self, variable: Tensor, arrays: Sequence[dict[str, Tensor]], numbers: Sequence[Tensor], *, grid: tuple[int, int, int]
     ) -> Evaluation:
         """Evaluate the loss and its gradient, whole or tile by tile.
 
@@ -68,7 +68,7 @@ class Program:
             What each term reads.
         numbers : (views, weights, guided share)
             Of this step.
-        grid : (seed, step)
+        grid : (seed, first index, step)
             Where tiles lie depends on these.
         """
         if self.tile_size is None or max(variable.shape[1:3]) <= self.tile_size:

@@ -141,7 +141,8 @@ def _rows(images: Tensor, y: Tensor, x: Tensor) -> Tensor:
     """Pixels (image, position, channel) at whole-numbered places, reflected into the image (edge pixel not repeated)."""
     _, height, width, channels = images.shape
     n_images = ops.shape(images)[0]
-    index = ops.cast(_reflect(y, height) * width + _reflect(x, width), "int32")
+    # Whole numbers before they are multiplied: float32 counts no further than 2^24 pixels.
+    index = ops.cast(_reflect(y, height), "int32") * width + ops.cast(_reflect(x, width), "int32")
     index = index + ops.expand_dims(ops.arange(n_images, dtype="int32"), 1) * (height * width)
     pixels = ops.take(ops.reshape(images, (-1, channels)), ops.reshape(index, (-1,)), axis=0)
     return ops.reshape(pixels, (n_images, height * width, channels))

@@ -10,6 +10,7 @@ import typer
 from stochdeconv.cli import running, terminal
 from stochdeconv.cli.terminal import ProgressBar, default
 from stochdeconv.methods.feature_inversion import invert as invert_photo
+from stochdeconv.methods.morph import is_photograph
 from stochdeconv.methods.morph import morph as morph_image
 from stochdeconv.methods.refine import refine as refine_photo
 
@@ -94,7 +95,7 @@ def morph(
 ) -> None:
     """Run ``stochdeconv morph``."""
     running.check_output(output, overwrite=overwrite)
-    running.check_picture(start if Path(start).exists() else None)
+    running.check_picture(start if is_photograph(start) else None)
     network = terminal.load_model(model, weights=weights, dtype=dtype)
     with ProgressBar(f"{Path(start).stem} to {class_name}", quiet=quiet) as bar:
         saved = running.save_what_comes(

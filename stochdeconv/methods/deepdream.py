@@ -13,14 +13,14 @@ import numpy as np
 from stochdeconv.errors import InputError, LayerNotFoundError, ModelError
 
 if TYPE_CHECKING:
-    from stochdeconv.losses import Loss
+    from stochdeconv.losses import Loss, Term
     from stochdeconv.models import ImageModel
     from stochdeconv.optimize import OptimizationResult, Step
     from stochdeconv.run_folder import RunResult
 
 # Noise to dream in: about mid-grey, strong enough that layers see something in it.
 _NOISE_DEVIATION = 0.1
-# Side of the tiles a larger picture is taken through the network by, in pixels: of 8 VGG16 layers some 2 GB at a time.
+# Side of the tiles a larger picture is taken through the network by, in pixels. 4000 x 3000 with SqueezeNet then takes 3 GB in all.
 _TILE_SIZE = 512
 # Longest side of a picture on the contact sheet, and how many frames of a stream it shows.
 _SHEET_SIDE, _SHEET_FRAMES = 768, 8
@@ -100,7 +100,7 @@ def dream(
         Of any size: what is larger than `tile_size` goes through the network in tiles.
     layer : str
         ``LAYER[:CHANNEL][=WEIGHT],…``: layers, or single channels, and how much of each. Norms are relative to those of the picture
-        itself, so that equal weights mean equal shares.
+        (its middle, at the network's size), so that equal weights mean about equal shares.
     octaves : int
         Sizes it is dreamt at, the last of them the picture's own.
     octave_scale : float
@@ -144,6 +144,8 @@ def dream(
     from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult, in_stage
     from stochdeconv.run_folder import recorded_run, source_of
 
+    if seed < 0:
+        raise InputError(f"seed is a whole number of at least 0; got {seed}")
     how = _Octaves(octaves, octave_scale, jitter, step_size, n_steps, tile_size, seed)
     if zoom_frames < 0 or not 0 <= zoom < 1:
         raise InputError(f"zoom_frames must be at least 0 and zoom in [0, 1); got {zoom_frames} and {zoom}")
@@ -249,7 +251,8 @@ class _Octaves:
         detail = np.zeros_like(picture)
         history: list[dict[str, float]] = []
         for octave, size in enumerate(self.sizes(full)):
-            base = stretch(picture, size)
+            # The filter overshoots; what is clipped away must not count as dreamt.
+            base = np.clip(stretch(picture, size), 0, 1)
 
             start = np.clip(base + stretch(detail, size), 0, 1)
             variables = pixels(
@@ -309,21 +312,24 @@ def _loss(model: ImageModel, amplified: list[Amplified], picture: np.ndarray, gu
     from stochdeconv.images import open_image, resize
 
     names = [one.layer for one in amplified]
-    start = model.activations(resize(picture, model.input_size)[None], names)
+    start = model.activations(resize(picture, model.input_size)[None], names, batch_size=1)
     features: Mapping[str, np.ndarray] = {}
     if guide is not None:
         if any(one.channel is not None for one in amplified):
             raise InputError(
                 "a guide picture tells what to amplify among all channels of a layer: give --layer without a channel"
             )
-        features = model.activations(open_image(guide, model.input_size)[None], names)
+        features = model.activations(open_image(guide, model.input_size)[None], names, batch_size=1)
     loss = losses.Loss()
     for one in amplified:
-        followed = losses.guide(one.layer, features[one.layer][0]) if guide is not None else None
-        term = followed or losses.activation_norm(one.layer, one.channel)
-        strength = -float(np.asarray(term(start))[0])
-        unit = np.float32(strength) if strength > 0 else np.float32(1)
-        loss = loss + one.weight * replace(term, arrays={**term.arrays, "unit": unit})
+
+        def term(unit: float, one: Amplified = one) -> Term:
+            if guide is not None:
+                return losses.guide(one.layer, features[one.layer][0], unit=unit)
+            return losses.activation_norm(one.layer, one.channel, unit=unit)
+
+        strength = -float(np.asarray(term(1.0)(start))[0])
+        loss = loss + one.weight * term(strength if strength > 0 else 1.0)
     return loss
 
 
@@ -333,7 +339,8 @@ def _moved(picture: np.ndarray, *, zoom: float, rotate: float) -> np.ndarray:
 
     from stochdeconv.transforms import view
 
-    angle, factor = np.deg2rad(rotate), 1.0 - zoom
+    # The matrix leads from the view to the picture, rows down: a minus for each.
+    angle, factor = -np.deg2rad(rotate), 1.0 - zoom
     cosine, sine = factor * np.cos(angle), factor * np.sin(angle)
     matrix = np.array([[[cosine, -sine, 0], [sine, cosine, 0]]], np.float32)
     return np.asarray(ops.convert_to_numpy(view(ops.convert_to_tensor(picture[None]), matrix, shifts_only=False)))[0]

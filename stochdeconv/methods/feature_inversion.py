@@ -111,7 +111,7 @@ def invert(
     image_size = model.input_size if size is None else (size, size)
     picture = open_image(photo, image_size)
     shown = picture if target is None else open_image(target, image_size)
-    wanted = {name: enhance * values for name, values in model.activations(shown[None], layers).items()}
+    wanted = {name: enhance * values for name, values in model.activations(shown[None], layers, batch_size=1).items()}
     silent = [name for name in layers if not np.any(wanted[name])]
     if silent:
         raise InputError(f"the photograph activates nothing in {', '.join(silent)}: there is nothing to match")
@@ -131,7 +131,7 @@ def invert(
     def finish(result: RunResult) -> RunResult:
         table = []
         for name, image in zip(layers, result.images, strict=False):
-            found = model.activations(image[None], [name])
+            found = model.activations(image[None], [name], batch_size=1)
             table.append({"layer": name, "distance": float(np.asarray(losses.match({name: wanted[name]})(found))[0])})
         captions = ["photograph", *(f"{row['layer']}\n{row['distance']:.2g} left" for row in table)]
         shown_all = [picture, *result.images]

@@ -49,7 +49,7 @@ def morph(
     ----------
     model : ImageModel
     start : path, ndarray of shape (height, width, 3) in [0, 1], or class
-        A path that exists is a photograph; anything else is the name, wnid or index of a class.
+        A file that exists is a photograph; any other text is the name, wnid or index of a class.
     class_name : str or int
         What it turns into.
     n_frames : int
@@ -98,7 +98,7 @@ def morph(
         raise InputError(f"size is the side of the image in pixels, at least 1; got {size}")
     image_size = model.input_size if size is None else (size, size)
     target = model.find_class(class_name)
-    is_photo = isinstance(start, np.ndarray | Path) or (isinstance(start, str) and Path(start).exists())
+    is_photo = is_photograph(start)
     if is_photo:
         picture = open_image(start, image_size)
         source = model.class_names[int(recognise(model, [picture])[0].argmax())]
@@ -177,6 +177,11 @@ def morph(
         seed=seed,
         finish=finish,
     )
+
+
+def is_photograph(start: str | int | Path | np.ndarray) -> bool:
+    """Tell whether a morph starts from a photograph, or else from a class: folders are often named after one."""
+    return isinstance(start, np.ndarray | Path) or (isinstance(start, str) and Path(start).is_file())
 
 
 def _rows(stage: str, result: OptimizationResult) -> list[dict[str, object]]:

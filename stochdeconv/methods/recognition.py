@@ -10,6 +10,9 @@ import numpy as np
 if TYPE_CHECKING:
     from stochdeconv.models import ImageModel
 
+# Pictures at a time, at most.
+_BATCH = 32
+
 
 def recognise(model: ImageModel, pictures: Iterable[np.ndarray]) -> np.ndarray:
     """Ask a network what it sees.
@@ -33,7 +36,8 @@ def recognise(model: ImageModel, pictures: Iterable[np.ndarray]) -> np.ndarray:
     from stochdeconv.images import resize
     from stochdeconv.metrics.judge import probabilities
 
-    return probabilities(model.logits(np.stack([resize(picture, model.input_size) for picture in pictures])))
+    resized = np.stack([resize(picture, model.input_size) for picture in pictures])
+    return probabilities(model.logits(resized, batch_size=min(len(resized), _BATCH)))
 
 
 def top_classes(model: ImageModel, probabilities: np.ndarray, *, k: int = 5) -> list[tuple[str, float]]:
