@@ -243,7 +243,7 @@ def test_a_direction_is_followed(model, tmp_path):
     assert projection(result) > projection(start) + 0.05
     of_file = maximize(model, direction=f"deep:{tmp_path / 'v.npy'}", n_images=1, n_steps=40)
     np.testing.assert_array_equal(result.images, of_file.images)
-    (recorded,) = result.record["settings"]["direction"]
+    recorded = result.record["settings"]["direction"]
     assert recorded["layer"] == "deep"
     np.testing.assert_allclose(recorded["vector"], vector / np.linalg.norm(vector), rtol=1e-6)
 

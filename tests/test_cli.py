@@ -391,7 +391,7 @@ def test_maximize_takes_directions_diversity_and_statistics(made, here):
     words = ("--diversity", 2, "--diversity-layer", "conv1", *SHORT)
     succeed("maximize", "--direction", "conv2:v.npy", "-m", made / "tiny.keras", "-o", "along", *words)
     record = json.loads(Path("along/run.json").read_text())
-    assert record["settings"]["direction"][0]["layer"] == "conv2"
+    assert record["settings"]["direction"]["layer"] == "conv2"
     assert (record["settings"]["diversity"], record["settings"]["diversity_layer"]) == (2, "conv1")
     words = ("--suppress-outliers", made / "church.h5", "--outlier-weight", 3, *SHORT)
     succeed("maximize", "church", "-m", made / "tiny.keras", "-o", "held", *words)

@@ -109,7 +109,8 @@ def maximize(
     RunInterrupted
         On Ctrl-C, with the images as far as they came.
     """
-    from stochdeconv import regularizers
+    from stochdeconv import losses, regularizers
+    from stochdeconv.methods.outlier_suppression import suppression
     from stochdeconv.optimize import optimize_in_batches
     from stochdeconv.run_folder import Sampled, recorded_run
 
@@ -130,12 +131,14 @@ def maximize(
     image_size = model.input_size if size is None else (size, size)
 
     objective = find_objective(model, class_name, unit, direction)
-    extra, record = _extra_terms(
-        model,
-        objective,
-        diversity=(diversity, diversity_layer, n_images, batch_size),
-        outliers=(suppress_outliers, outlier_weight),
-    )
+    extra, likeness_layer = losses.Loss(), None
+    if not diversity >= 0:
+        raise InputError(f"diversity is a weight of at least 0; got {diversity}")
+    if diversity:
+        likeness_layer = _likeness_layer(model, diversity_layer, n_images=n_images, batch_size=batch_size)
+        extra = extra + diversity * losses.diversity(likeness_layer)
+    if suppress_outliers is not None:
+        extra = extra + suppression(model, suppress_outliers, objective.classes, weight=outlier_weight)
     mean_color, grey_levels = input_origin(model)
     origin = np.asarray(model.preprocess(mean_color[None, None, None]), np.float32)[0, 0, 0]
     how = all_constraints(how, overrides) if ablate_constraints else how
@@ -161,9 +164,13 @@ def maximize(
         found_class=objective.classes[0] if len(objective.classes) == 1 else None,
         settings={
             "preset": preset,
+            "classes": [vars(found) for found in objective.classes],
             "unit": ",".join(objective.titles) if unit is not None else None,
-            **record,
+            "direction": objective.direction,
             **vars(how),
+            "diversity": diversity,
+            "diversity_layer": likeness_layer,
+            "outlier_weight": None if suppress_outliers is None else outlier_weight,
             "ablate_constraints": {name: vars(row) for name, row in rows.items()} if ablate_constraints else None,
             "n_steps": n_steps,
             "batch_size": batch_size,
@@ -176,40 +183,19 @@ def maximize(
     return result
 
 
-def _extra_terms(
-    model: ImageModel,
-    objective: Objective,
-    *,
-    diversity: tuple[float, str | None, int, int],
-    outliers: tuple[ClassStatistics | None, float],
-) -> tuple[Loss, dict[str, Any]]:
-    """Build what is asked beside the scores, and what the record says of it and of them."""
-    from stochdeconv import losses
-    from stochdeconv.methods.outlier_suppression import suppression
-
-    loss, record = losses.Loss(), {"classes": [vars(found) for found in objective.classes]}
-    directions = [term for term in (weighted.term for weighted in objective.loss.terms) if "direction" in term.arrays]
-    record["direction"] = [{"layer": term.layer, "vector": term.arrays["direction"].tolist()} for term in directions]
-    weight, layer, n_images, batch_size = diversity
-    if not weight >= 0:
-        raise InputError(f"diversity is a weight of at least 0; got {weight}")
-    if weight:
-        if not 2 <= n_images <= batch_size:
-            raise InputError(
-                f"diversity is between the images of one batch: it takes at least 2 images and a --batch-size of as many; "
-                f"got {n_images} images in batches of {batch_size}"
-            )
-        layer = layer or model.default_layers[len(model.default_layers) // 2]
-        if len(model.layer_shape(layer)) != 3:
-            raise InputError(
-                f"the likeness of images is measured on a map; layer '{layer}' has shape {model.layer_shape(layer)}"
-            )
-        loss = loss + weight * losses.diversity(layer)
-    record |= {"diversity": weight, "diversity_layer": layer if weight else None}
-    statistics, weight = outliers
-    if statistics is not None:
-        loss = loss + suppression(model, statistics, objective.classes, weight=weight)
-    return loss, record | {"outlier_weight": None if statistics is None else weight}
+def _likeness_layer(model: ImageModel, layer: str | None, *, n_images: int, batch_size: int) -> str:
+    """Find where the likeness of images is measured; raise where they are not all in one batch."""
+    if not 2 <= n_images <= batch_size:
+        raise InputError(
+            f"diversity is between the images of one batch: it takes at least 2 images and a --batch-size of as many; "
+            f"got {n_images} images in batches of {batch_size}"
+        )
+    layer = layer or model.default_layers[len(model.default_layers) // 2]
+    if len(model.layer_shape(layer)) != 3:
+        raise InputError(
+            f"the likeness of images is measured on a map; layer '{layer}' has shape {model.layer_shape(layer)}"
+        )
+    return layer
 
 
 def _run_of(

@@ -29,11 +29,14 @@ class Objective:
         One for each term.
     classes : tuple of ClassName
         Those that are raised.
+    direction : dict or None
+        What is recorded of a direction: its layer and the vector, of length one.
     """
 
     loss: Loss
     titles: tuple[str, ...]
     classes: tuple[ClassName, ...] = ()
+    direction: dict[str, Any] | None = None
 
 
 def find_objective(
@@ -54,19 +57,21 @@ def find_objective(
         raise InputError(
             "give either a class, --unit LAYER:CHANNEL[:ROW:COLUMN] or --direction LAYER:FILE.npy, one of the three"
         )
+    classes, recorded = (), None
     if class_name is not None:
         classes = find_classes(model, class_name)
         terms = [losses.unit(model.score_layer, found.index) for found in classes]
         titles = tuple(found.label for found in classes)
     elif unit is not None:
-        classes, titles = (), tuple(split_list(unit))
+        titles = tuple(split_list(unit))
         terms = [losses.unit(*parse_unit(model, one)) for one in titles]
     else:
         layer, vector = read_direction(model, direction)
-        classes, titles, terms = (), (f"a direction of {layer}",), [losses.direction(layer, vector)]
+        titles, terms = (f"a direction of {layer}",), [losses.direction(layer, vector)]
+        recorded = {"layer": layer, "vector": terms[0].arrays["direction"].tolist()}
     if len(set(titles)) < len(titles) or not titles:
         raise InputError(f"several at once are each named once; got {', '.join(titles) or 'none'}")
-    return Objective(sum(terms, losses.Loss()), titles, classes)
+    return Objective(sum(terms, losses.Loss()), titles, classes, recorded)
 
 
 def split_list(words: Any) -> list[Any]:

@@ -68,7 +68,7 @@ def outlier_loss(statistics: ClassStatistics, *, layers: Sequence[str] | None = 
     ----------
     statistics : ClassStatistics
     layers : sequence of str, optional
-        By default all maps: shallow ones alone calm the colours, the deepest is where parts of too many objects show.
+        By default all maps: the more of them, the nearer to photographs (docs/outlier_suppression.md).
 
     Returns
     -------
