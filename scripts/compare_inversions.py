@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 import stochdeconv as sd
-from stochdeconv.images import contact_sheet, load_image, save_png
+from stochdeconv.images import load_image, save_png
+from stochdeconv.sheets import contact_sheet
 
 
 def main() -> None:

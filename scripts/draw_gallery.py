@@ -69,11 +69,11 @@ SECTIONS = (
                 "mini-vgg16, golf ball",
             ),
             Shown(
-                f"stochdeconv maximize {SQUEEZENET} --unit fire8_concat:20 -n 4 -o unit",
-                "A channel, four starts: SqueezeNet, fire8_concat:20",
+                f"stochdeconv maximize {SQUEEZENET} --unit fire6_concat:20 -n 4 -o unit",
+                "A channel, four starts: SqueezeNet, fire6_concat:20",
             ),
             Shown(
-                f"stochdeconv maximize {SQUEEZENET} --unit fire8_concat:20 -n 4 --diversity 20 -o diversity",
+                f"stochdeconv maximize {SQUEEZENET} --unit fire6_concat:20 -n 4 --diversity 300 -o diversity",
                 "The same channel, the four asked to differ",
             ),
             Shown(f'stochdeconv maximize "goldfish,church" {SQUEEZENET} -n 4 -o several', "Two classes at once"),
@@ -81,7 +81,7 @@ SECTIONS = (
     ),
     Section(
         "maximize --suppress-outliers: what the class's own activations forbid",
-        "The class score is raised; where shallow activations become an outlier of the class's distribution, the channels that make "
+        "The class score is raised; where activations become an outlier of the class's distribution, the channels that make "
         "them so are lowered. [What it does and what it does not](../outlier_suppression.md).",
         (
             Shown(f"stochdeconv maximize church {SQUEEZENET} -n 4 -o church", "SqueezeNet, church, without"),
@@ -188,7 +188,7 @@ SECTIONS = (
                 "SqueezeNet, church, the first component of fire9",
             ),
             Shown(
-                "stochdeconv generate mini-vgg16/english_springer.h5 --component block4_conv3:0 -o component_mini",
+                "stochdeconv generate mini-vgg16/English_springer.h5 --component block4_conv3:0 -o component_mini",
                 "mini-vgg16, English springer, the first component of block4",
             ),
             Shown(

@@ -12,7 +12,8 @@ import numpy as np
 
 import stochdeconv as sd
 from stochdeconv.class_names import file_stem
-from stochdeconv.images import contact_sheet, load_image, save_png
+from stochdeconv.images import load_image, save_png
+from stochdeconv.sheets import contact_sheet
 from stochdeconv.shipped import NETWORK, shipped_file
 
 

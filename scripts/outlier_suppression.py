@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 import stochdeconv as sd
-from stochdeconv.images import contact_sheet, load_image, resize, save_png
+from stochdeconv.images import load_image, resize, save_png
 from stochdeconv.methods.class_maximization import PRESETS
 from stochdeconv.run_folder import RECORD, read_record
+from stochdeconv.sheets import contact_sheet
 
 FIGURES = ("cam_peaks", "judge_top1", "judge_top5", "kid", "pairwise_distance")
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from stochdeconv.errors import InputError
-from stochdeconv.images import contact_sheet
+from stochdeconv.sheets import contact_sheet
 
 #: Frames a second. GIF counts in hundredths of a second, so not every rate can be had exactly.
 FRAME_RATE = 12.5
@@ -131,8 +131,8 @@ def mp4_bytes(frames: np.ndarray, *, frame_rate: float = FRAME_RATE) -> bytes:
         raise InputError(f"an MP4 needs frames of at least 2x2 pixels; got {frames.shape[1]}x{frames.shape[2]}")
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as movie:
-        # One thread: the bytes do not depend on how many cores there are.
-        options = {"crf": str(_CONSTANT_RATE_FACTOR), "threads": "1"}
+        # One thread, and no rate control by macroblock trees: with either the bytes are not the same every time.
+        options = {"crf": str(_CONSTANT_RATE_FACTOR), "threads": "1", "x264-params": "mbtree=0"}
         stream = movie.add_stream("libx264", rate=Fraction(frame_rate), options=options)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         for frame in frames:

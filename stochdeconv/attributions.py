@@ -43,17 +43,15 @@ def score_gradients(model: ImageModel, term: Term, *, gradient_rule: str = "true
     """
     # Two units of a layer are one program with another channel, so a second one is not compiled anew.
     key = ("score_gradients", term, gradient_rule)
-    if key not in model.programs:
-        forward = model.forward(term.layers, gradient_rule=gradient_rule)
+    forward = model.forward(term.layers, gradient_rule=gradient_rule)
 
-        def gradient(images, arrays):
-            def score(images):
-                return ops.sum(-term.evaluate(forward(images), arrays)), ()
+    def gradient(images, arrays):
+        def score(images):
+            return ops.sum(-term.evaluate(forward(images), arrays)), ()
 
-            return backend.value_and_gradient(score)(images)[1]
+        return backend.value_and_gradient(score)(images)[1]
 
-        model.programs[key] = backend.compile(gradient)
-    compiled = model.programs[key]
+    compiled = model.program(key, lambda: backend.compile(gradient))
     arrays = {name: ops.convert_to_tensor(array) for name, array in term.arrays.items()}
     return lambda images: ops.convert_to_numpy(compiled(ops.convert_to_tensor(images, dtype="float32"), arrays))
 

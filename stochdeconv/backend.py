@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import logging
 import os
 import platform
 from collections.abc import Callable
@@ -55,16 +54,10 @@ def compile(function: Function) -> Function:
     Pass numbers that change between calls as arrays: a Python number is part of the program and compiles it anew.
     """
     if name() == "tensorflow":
-        # A program for each network, loss and size is meant; TensorFlow counts them by the line they are made in, and warns.
-        logging.getLogger("tensorflow").addFilter(_is_not_about_retracing)
         return _library().function(function, autograph=False)
     if name() == "jax":
         return _library().jit(function)
     return function
-
-
-def _is_not_about_retracing(record: logging.LogRecord) -> bool:
-    return "triggered tf.function retracing" not in record.getMessage()
 
 
 def value_and_gradient(function: Function) -> Function:

@@ -111,7 +111,7 @@ def generate(
     from stochdeconv.animations import Film, as_frames
     from stochdeconv.descent import Descent
     from stochdeconv.images import load_image
-    from stochdeconv.optimize import optimize, optimize_in_batches
+    from stochdeconv.optimize import OptimizationInterrupted, optimize, optimize_in_batches
     from stochdeconv.paths import component_targets, spaced_deviations, walk_targets
     from stochdeconv.run_folder import Sampled, recorded_run
     from stochdeconv.samplers import sample_targets
@@ -141,8 +141,7 @@ def generate(
     series = component is not None or walk is not None
     film = Film(n_steps) if gif else None
     score_layer = model.score_layer if recipe.class_score else None
-    moves = recipe.jitter or recipe.scale or recipe.rotate
-    views = [Transform(recipe.jitter, recipe.scale, recipe.rotate)] if moves else []
+    views = [Transform(recipe.jitter, recipe.scale, recipe.rotate)]
     descent = Descent(gradient_rule=gradient_rule, decay=recipe.decay)
 
     def optimized(shown: Targets, start: np.ndarray | None, *, first_index: int = 0, **how: Any) -> OptimizationResult:
@@ -156,11 +155,27 @@ def generate(
             **how,
         )
 
+    n_opening = math.ceil(_OPENING * n_steps) if walk is not None else 0
+
+    def counted(before: int) -> Callable[[Step], None]:
+        """Count the opening of a walk in."""
+        n_all = n_opening + n_steps * (targets.n_images if series else math.ceil(targets.n_images / batch_size))
+
+        def watched(step: Step) -> None:
+            if callback is not None:
+                callback(replace(step, step=before + step.step, n_steps=n_all))
+
+        return watched
+
     def run() -> OptimizationResult:
         start = photo
         if walk is not None:
             middle = targets.take(slice(targets.n_images // 2, targets.n_images // 2 + 1))
-            start = optimized(middle, photo, n_steps=math.ceil(_OPENING * n_steps)).images[0]
+            try:
+                start = optimized(middle, photo, n_steps=n_opening, callback=counted(0)).images[0]
+            except OptimizationInterrupted as interrupt:
+                # What there is belongs to no frame.
+                raise KeyboardInterrupt from interrupt
 
         def batch(first: int, n: int, on_step: Callable[[Step], None]) -> OptimizationResult:
             def watched(step: Step) -> None:
@@ -171,7 +186,9 @@ def generate(
             shown = targets.take(slice(first, first + n))
             return optimized(shown, start, first_index=0 if series else first, n_steps=n_steps, callback=watched)
 
-        return optimize_in_batches(batch, targets.n_images, batch_size=1 if series else batch_size, callback=callback)
+        return optimize_in_batches(
+            batch, targets.n_images, batch_size=1 if series else batch_size, callback=counted(n_opening)
+        )
 
     def finish(done: RunResult) -> RunResult:
         if component is not None:
@@ -214,8 +231,8 @@ def _with_deviations(
     done: RunResult, model: ImageModel, statistics: ClassStatistics, component: str, asked: np.ndarray
 ) -> RunResult:
     """Say below each image how far along the component it was to go, and how far it came."""
-    from stochdeconv.images import contact_sheet
     from stochdeconv.paths import component_deviations
+    from stochdeconv.sheets import contact_sheet
 
     reached = component_deviations(model, statistics, component, done.images)
     table, captions = [], []

@@ -187,6 +187,18 @@ class ImageModel(Network):
             return (images - mean) / std
         return images * 255.0
 
+    def image_size(self, size: int | None = None) -> tuple[int, int]:
+        """Return (height, width) of images with sides of `size` pixels; by default the network's own.
+
+        Raises
+        ------
+        InputError
+            The size is below 1.
+        """
+        if size is not None and size < 1:
+            raise InputError(f"size is the side of the images in pixels, at least 1; got {size}")
+        return self.input_size if size is None else (size, size)
+
     def default_parameterization(self) -> Parameterization:
         """Return one Fourier image of the network's size."""
         return fourier(self.input_size)

@@ -22,6 +22,8 @@ from stochdeconv.parameterizations import Parameterization
 Tensor = Any
 
 _DTYPES = ("float32", "bfloat16")
+# Programs a network keeps; more would hold more memory than compiling anew is worth.
+_MAX_PROGRAMS = 16
 _SPECIAL_LAYERS = ("input", "network_input", "logits")
 
 
@@ -84,7 +86,7 @@ class Network:
         self._forwards: dict[tuple, Callable] = {}
         self._compiled: dict[tuple, Callable] = {}
         # Kept by `optimize`: they live and die with the network they run.
-        self.programs: dict[tuple, Any] = {}
+        self._programs: dict[tuple, Any] = {}
 
     def __repr__(self) -> str:
         return f"Network('{self.name}', {len(self.layer_names)} layers, input {self.input_shape})"
@@ -94,6 +96,17 @@ class Network:
     def preprocess(self, inputs: Tensor) -> Tensor:
         """Turn inputs into what the network takes: here they are that."""
         return inputs
+
+    def program(self, key: tuple, make: Callable[[], Any]) -> Any:
+        """Return what was compiled for this network under a key, or make it; those not used for the longest time are forgotten.
+
+        Programs live and die with the network they run.
+        """
+        if key not in self._programs and len(self._programs) >= _MAX_PROGRAMS:
+            del self._programs[next(iter(self._programs))]
+        # Put back at the end: the first is then the one not used for the longest time.
+        self._programs[key] = self._programs.pop(key) if key in self._programs else make()
+        return self._programs[key]
 
     def default_parameterization(self) -> Parameterization:
         """Return what `optimize` optimises if it is not told."""

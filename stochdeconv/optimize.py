@@ -121,6 +121,7 @@ def optimize(
     """
     loss = Loss.of(loss)
     descent = descent or Descent()
+    transforms = [transform for transform in transforms if transform.moves]
     parameterization = parameterization or model.default_parameterization()
     if n_steps < 1:
         raise InputError(f"n_steps must be at least 1; got {n_steps}")
@@ -162,13 +163,21 @@ def optimize(
         },
     }
     variable = ops.convert_to_tensor(parameterization.start())
+    if descent.tile_size is not None and max(variable.shape[1:3]) > descent.tile_size:
+        tied = [name for name, weighted in zip(loss.names, loss.terms, strict=True) if weighted.term.is_tied_to_places]
+        if tied:
+            raise InputError(
+                f"{', '.join(tied)} mean places of the whole image and cannot be asked of a tile: leave tile_size out"
+            )
     program = program_of(model, loss, parameterization, views=views_kind, descent=descent, dtype=dtype)
     history: list[dict[str, float]] = []
 
     def evaluate(variable: Any, step: int) -> Evaluation:
         def weighted_by(row: np.ndarray) -> Evaluation:
             numbers = [ops.convert_to_tensor(part) for part in (views[step], row, shares[step])]
-            return program.evaluate(variable, arrays, numbers, grid=(parameterization.seed, parameterization.first_index, step))
+            return program.evaluate(
+                variable, arrays, numbers, grid=(parameterization.seed, parameterization.first_index, step)
+            )
 
         found = weighted_by(weights[step])
         if not found.is_finite:

@@ -21,8 +21,6 @@ from stochdeconv.transforms import view
 
 Tensor = Any
 
-# Programs a network keeps; more would hold more memory than compiling anew is worth.
-_MAX_PROGRAMS = 16
 # Keeps the stream that places tiles apart from others that are seeded with the same number.
 _TILE_STREAM = 0x711E
 
@@ -57,7 +55,12 @@ class Program:
         return np.asarray(ops.convert_to_numpy(self.decode(variable)), np.float32)
 
     def evaluate(
-        self, variable: Tensor, arrays: Sequence[dict[str, Tensor]], numbers: Sequence[Tensor], *, grid: tuple[int, int, int]
+        self,
+        variable: Tensor,
+        arrays: Sequence[dict[str, Tensor]],
+        numbers: Sequence[Tensor],
+        *,
+        grid: tuple[int, int, int],
     ) -> Evaluation:
         """Evaluate the loss and its gradient, whole or tile by tile.
 
@@ -129,12 +132,7 @@ def program_of(
     identities = tuple(term if term.is_described_by_fields else id(term) for term in terms)
     how = (descent.optimizer, descent.gradient_rule, descent.tile_size)
     key = (identities, parameterization.key(), parameterization.n_images, views, *how, dtype)
-    known = model.programs
-    if key not in known:
-        if len(known) >= _MAX_PROGRAMS:
-            del known[next(iter(known))]
-        known[key] = _compiled(model, terms, loss, parameterization, views, descent, dtype)
-    return known[key]
+    return model.program(key, lambda: _compiled(model, terms, loss, parameterization, views, descent, dtype))
 
 
 def _compiled(

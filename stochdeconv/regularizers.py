@@ -130,6 +130,11 @@ def edge_sharpness(mean: np.ndarray, std: np.ndarray) -> EdgeSharpness:
 class AmplitudeSpectrum(Term):
     """Distance of the log amplitude per band of frequencies to the class's. See `amplitude_spectrum`."""
 
+    @property
+    def is_tied_to_places(self):
+        """Yes: its targets lie at places of the whole image."""
+        return True
+
     def of_values(self, values, arrays):
         """Return the loss per image."""
         planes = ops.transpose(values, (0, 3, 1, 2))

@@ -21,6 +21,7 @@ from stochdeconv.class_names import ClassName
 from stochdeconv.errors import ExistingOutputError, InputError, MissingInputError
 from stochdeconv.models import ImageModel
 from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult
+from stochdeconv.sheets import contact_sheet
 
 RECORD = "run.json"
 TABLES = ("deviations", "probabilities", "distances", "cells", "rates")
@@ -112,7 +113,7 @@ class RunResult:
     def _write(self, folder: Path) -> None:
         for i, image in enumerate(self.images):
             image_files.save_png(folder / f"image_{i:03d}.png", image)
-        sheet = image_files.contact_sheet(self.images) if self.sheet is None else self.sheet
+        sheet = contact_sheet(self.images) if self.sheet is None else self.sheet
         image_files.save_png(folder / "contact_sheet.png", sheet)
         image_files.write_atomically(folder / "history.csv", _csv(self.history).encode())
         if self.arrays:

@@ -37,6 +37,11 @@ class Transform:
             raise InputError(f"transform {self}: jitter and rotate must be at least 0, scale in [0, 1)")
 
     @property
+    def moves(self) -> bool:
+        """Whether it changes anything at all."""
+        return bool(self.jitter or self.scale or self.rotate)
+
+    @property
     def shifts_only(self) -> bool:
         """Whether every view is a whole-pixel shift, which needs no interpolation."""
         return self.scale == 0 and self.rotate == 0

@@ -7,7 +7,7 @@ from PIL import Image
 
 from stochdeconv.animations import Film, as_frames, gif_bytes, mp4_bytes
 from stochdeconv.errors import InputError
-from stochdeconv.images import contact_sheet
+from stochdeconv.sheets import contact_sheet
 
 
 @pytest.fixture
@@ -31,7 +31,8 @@ def test_a_gif_holds_every_frame_and_loops(frames):
 
 def test_an_mp4_holds_every_frame_and_can_be_played_anywhere(frames):
     encoded = mp4_bytes(frames, frame_rate=10)
-    assert encoded == mp4_bytes(frames, frame_rate=10)
+    # Some settings of the encoder give one of two results by chance.
+    assert {encoded} == {mp4_bytes(frames, frame_rate=10) for _ in range(40)}
     with av.open(io.BytesIO(encoded)) as movie:
         stream = movie.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt, stream.average_rate) == ("h264", "yuv420p", 10)

@@ -43,14 +43,14 @@ LEVELS = [
     {"backend"},
     {"distributions"},
     {"animations"},
-    {"images", "map_pictures"},
+    {"images", "map_pictures", "sheets"},
     {"class_names"},
     {"errors", "shipped"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 SOLE_IMPORTERS = {
     "h5py": {"statistics_file"},
-    "PIL": {"animations", "images"},
+    "PIL": {"animations", "images", "sheets"},
     "av": {"animations"},
     "tensorflow": {"backend"},
     "jax": {"backend"},
@@ -71,7 +71,7 @@ FREE_OF_KERAS = [
     ),
 ]
 # What knows that an input is a picture: nothing the loop needs.
-IMAGE_ROOMS = {"animations", "class_names", "images", "models", "pretrained", "regularizers", "shipped"}
+IMAGE_ROOMS = {"animations", "class_names", "images", "models", "pretrained", "regularizers", "sheets", "shipped"}
 
 
 def module_name(path):

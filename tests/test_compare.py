@@ -18,6 +18,7 @@ from stochdeconv.metrics.judge import Judge
 from stochdeconv.metrics.measurements import measure
 from stochdeconv.metrics.photographs import MeasuredPhotographs, load_photographs
 from stochdeconv.models import load_model
+from stochdeconv.sheets import contact_sheet
 
 SIZE = 24
 WNIDS = {"cat": "n00000001", "dog": "n00000002"}
@@ -49,7 +50,7 @@ def write_photographs(folder, seeds, *, label="cat"):
 def write_run(folder, images, *, named=CAT, command="generate", **record):
     for index, image in enumerate(images):
         image_files.save_png(folder / f"image_{index:03d}.png", image)
-    image_files.save_png(folder / "contact_sheet.png", image_files.contact_sheet(np.stack(images)))
+    image_files.save_png(folder / "contact_sheet.png", contact_sheet(np.stack(images)))
     content = {
         "command": command,
         "class": named,

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from stochdeconv import losses, parameterizations, regularizers, transforms
+from stochdeconv import losses, parameterizations, programs, regularizers, transforms
 from stochdeconv.descent import Descent, tiles
 from stochdeconv.errors import DivergenceError, InputError
 from stochdeconv.models import load_model
@@ -141,6 +141,33 @@ def test_the_network_sees_no_more_than_a_tile(model, monkeypatch):
         descent=Descent("normalized", tile_size=32),
     )
     assert set(sizes) == {(32, 32)}
+
+
+def test_tiles_lie_elsewhere_at_every_step_and_for_every_image(model, monkeypatch):
+    offsets = []
+    monkeypatch.setattr(
+        programs, "tiles", lambda size, side, offset: offsets.append(offset) or tiles(size, side, offset)
+    )
+    for first_index in (0, 1):
+        optimize(
+            model,
+            losses.activation_norm("deep"),
+            parameterization=pixels((40, 40), first_index=first_index),
+            n_steps=4,
+            descent=Descent("normalized", tile_size=32),
+        )
+    assert len(set(offsets)) == 8
+
+
+def test_what_means_certain_places_is_not_asked_of_tiles(model, toward_photo):
+    how = {"parameterization": pixels((40, 40)), "n_steps": 1, "descent": Descent(tile_size=16)}
+    with pytest.raises(InputError, match="match:conv mean places of the whole image"):
+        optimize(model, toward_photo, **how)
+    with pytest.raises(InputError, match="unit:deep"):
+        optimize(model, losses.unit("deep", 0, (3, 4)), **how)
+    optimize(model, losses.unit("deep", 0), **how)
+    # An image that is one tile is whole.
+    optimize(model, toward_photo, **{**how, "parameterization": pixels(), "descent": Descent(tile_size=16)})
 
 
 def test_tiles_are_parts_of_pixels(model):

@@ -10,13 +10,14 @@ from PIL import Image
 from stochdeconv.collect import collect
 from stochdeconv.errors import InputError, LayerNotFoundError, MissingInputError, ModelError
 from stochdeconv.generate import generate, target_loss
-from stochdeconv.images import contact_sheet, load_image, save_png
+from stochdeconv.images import load_image, save_png
 from stochdeconv.models import load_model
 from stochdeconv.paths import component_deviations
 from stochdeconv.pooling import pooled_map
 from stochdeconv.recipe import Recipe, parse_recipe
 from stochdeconv.run_folder import RunInterrupted
 from stochdeconv.samplers import sample_targets
+from stochdeconv.sheets import contact_sheet
 
 SIZE = 48
 
@@ -263,7 +264,18 @@ def test_ctrl_c_on_the_way_keeps_the_images_so_far(model, statistics):
     np.testing.assert_allclose(result.frames[-1] / 255.0, contact_sheet(result.images), atol=0.003)
     with pytest.raises(RunInterrupted) as caught:
         generate(model, statistics, walk=4, **run)
-    assert len(caught.value.result.frames) == 3
+    # Two steps for the opening, three a frame.
+    assert len(caught.value.result.frames) == 2
+    seen = []
+
+    def at_once(step):
+        seen.append((step.step, step.n_steps))
+        raise KeyboardInterrupt
+
+    # What there is before the first frame belongs to none.
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        generate(model, statistics, walk=4, n_steps=3, callback=at_once)
+    assert not isinstance(stopped.value, RunInterrupted) and seen == [(1, 14)]
 
 
 def test_a_series_that_contradicts_itself_is_refused(model, statistics):
@@ -350,10 +362,10 @@ def test_a_layer_that_is_the_same_in_every_image_is_left_out(model, statistics):
 
 def test_two_classes_share_a_compiled_step(model, statistics):
     generate(model, statistics, n_images=2, n_steps=2)
-    known = len(model.programs)
+    known = len(model._programs)
     other = dataclasses.replace(statistics, class_index=2, class_name="eel", layers=dict(statistics.layers))
     result = generate(model, other, n_images=2, n_steps=2)
-    assert len(model.programs) == known and result.record["class"]["label"] == "eel"
+    assert len(model._programs) == known and result.record["class"]["label"] == "eel"
 
 
 def test_a_default_of_the_sampler_is_the_same_wherever_it_is_called_from():

@@ -50,6 +50,12 @@ def test_what_it_starts_from_is_a_file_where_there_is_one(model, tmp_path, monke
     np.testing.assert_allclose(result.frames[0] / 255, resize(picture(), SIZE), atol=0.01)
 
 
+def test_a_folder_named_after_a_class_is_no_photograph(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cat").mkdir()
+    assert morph(model, "cat", "dog", n_frames=2, n_steps=1).record["settings"]["from_class"]["label"] == "cat"
+
+
 def test_steps_are_counted_through_both_stages(model):
     seen = []
     morph(model, "cat", "dog", n_frames=2, n_steps=3, callback=lambda step: seen.append((step.step, step.n_steps)))

@@ -197,3 +197,11 @@ def test_what_is_for_images_alone_is_told():
         sd.optimize(network, unit("logits", 0), parameterization=start, transforms=[sd.transforms.jitter(1)])
     with pytest.raises(InputError, match=r"position \(1, 1\) has 2 numbers; expected one for each of the 3 axes"):
         sd.optimize(network, unit("first", 0, (1, 1)), parameterization=start, n_steps=1)
+
+
+def test_programs_that_are_used_are_kept_longest():
+    network = sd.Network(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]))
+    made = []
+    for key in [*range(16), 0, 16, 0, 1]:
+        network.program((key,), lambda key=key: made.append(key))
+    assert made == [*range(16), 16, 1]

@@ -222,7 +222,7 @@ def test_batches_change_nothing_but_the_rounding(model):
 
 
 def test_new_targets_do_not_compile_anew(model):
-    known = lambda: len(model.programs)  # noqa: E731
+    known = lambda: len(model._programs)  # noqa: E731
     activations = model.activations(np.random.default_rng(0).uniform(size=(2, *SIZE, 3)), ["conv"])
     optimize(model, losses.match(activations), parameterization=fourier(), n_steps=2)
     before = known()

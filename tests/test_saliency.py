@@ -236,7 +236,7 @@ def test_a_single_unit_looks_at_its_own_field(model, photo):
 
 
 def test_guided_backprop_survives_random_upper_layers_and_the_gradient_does_not():
-    """Sanity check of Adebayo et al. 2018, in numbers that docs/saliency.md quotes."""
+    """Sanity check of Adebayo et al. 2018, the finding of docs/saliency.md, here by plain correlation."""
     model = load_model("mini-vgg16")
     pixels = np.asarray(Image.fromarray(load_sample_image("china.jpg")).resize((168, 112)), np.float32)[:, 28:140] / 255
     index = model.class_index("church")
@@ -285,7 +285,7 @@ def test_the_networks_own_top_class_is_explained(model, photo, tmp_path):
 def test_captions_say_what_is_explained(model, photo, monkeypatch):
     told = []
     monkeypatch.setattr(
-        "stochdeconv.images.contact_sheet", lambda images, captions: told.append((len(images), captions)) or images[0]
+        "stochdeconv.sheets.contact_sheet", lambda images, captions: told.append((len(images), captions)) or images[0]
     )
     saliency(model, photo, rule="grad_cam,integrated_gradients", n_samples=2)
     saliency(model, photo, "dog", rule="gradient")
@@ -409,12 +409,12 @@ def test_senseless_calls_are_refused(model, photo, tmp_path):
         saliency(model, photo, "dgo")
     with pytest.raises(MissingInputError, match="no such image"):
         saliency(model, tmp_path / "no.png")
-    with pytest.raises(InputError, match=r"RGB in \[0, 1\]"):
+    with pytest.raises(InputError, match=r"values in \[0, 1\]"):
         saliency(model, photo * 255)
     with pytest.raises(InputError, match=r"\(height, width, 3\)"):
         saliency(model, photo[..., 0])
-    with pytest.raises(InputError, match="keeps it"):
-        saliency(model, photo, size=32)
+    with pytest.raises(InputError, match="at least 1; got 0"):
+        saliency(model, photo, size=0)
     for wrong in ({"n_samples": 0}, {"noise": -1.0}, {"batch_size": 0}):
         with pytest.raises(InputError, match="at least"):
             saliency(model, photo, **wrong)

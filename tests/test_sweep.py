@@ -72,6 +72,9 @@ def test_rates_over_a_folder_count_the_class_it_is_named_after(model, folder, tm
         for row, images in zip(rows, (pictures, result.images[::2], result.images[1::2]), strict=True):
             assert row["top1"] == pytest.approx(np.mean(recognise(who, images).argmax(axis=1) == 1))
             assert row["top5"] == 1.0
+    # A recogniser that is no network is asked the same.
+    named = sweep(model, folder, "deep", judge=lambda image: [("dog", 1.0)], **HOW)
+    assert [(row["asked"], row["top1"]) for row in named.tables["rates"][3:]] == [("dog", 1.0)] * 3
     result.save(tmp_path / "out")
     with open(tmp_path / "out" / "rates.csv") as file:
         assert len(list(csv.DictReader(file))) == 6
@@ -84,6 +87,7 @@ def test_without_a_class_a_recogniser_is_asked_for_what_it_saw_before(model, fol
     paths = sorted(folder.iterdir())
     result = sweep(model, paths, "deep", judge=brightness, **HOW)
     rates = {(row["recogniser"], row["n_steps"]): row["top1"] for row in result.tables["rates"]}
+    assert {row["asked"] for row in result.tables["rates"]} == {"what it saw first before"}
     pictures = [load_image(path, SIZE) for path in paths]
     was = recognise(model, pictures).argmax(axis=1)
     assert rates["network", 0] == 1.0
@@ -121,3 +125,10 @@ def test_senseless_calls_are_refused(model, tmp_path):
         sweep(model, tmp_path / "none", "deep")
     with pytest.raises(InputError, match="holds no image"):
         sweep(model, tmp_path, "deep")
+
+
+def test_layers_of_many_photographs_are_compiled_once_each(model, folder):
+    """Three photographs, two layers of two octaves: four programs."""
+    fresh = network(3)
+    sweep(fresh, folder, "conv,deep", **HOW)
+    assert len(fresh._programs) == 4

@@ -77,3 +77,12 @@ def test_the_gradient_of_a_shift_is_its_adjoint(images):
 def test_senseless_settings_are_refused(bad):
     with pytest.raises(InputError, match="at least 0"):
         transforms.Transform(**bad)
+
+
+def test_pictures_of_more_pixels_than_float32_can_count():
+    """Their last pixel has a number that float32 rounds up, to one that is not there."""
+    image = np.zeros((1, 4100, 4100, 1), np.float32)
+    image[0, -1, -2] = 1.0
+    identity = np.array([[[1, 0, 0], [0, 1, 0]]], np.float32)
+    seen = ops.convert_to_numpy(transforms.view(ops.convert_to_tensor(image), identity, shifts_only=True))
+    assert seen[0, -1, -2] == 1 and seen.sum() == 1

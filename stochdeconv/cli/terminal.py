@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import inspect
+import logging
 import os
 import sys
 import tempfile
@@ -104,6 +105,11 @@ def load_model(word: str, **options: Any) -> ImageModel:
     return load(word, **{name: value for name, value in options.items() if value is not None})
 
 
+def _is_not_about_retracing(record: logging.LogRecord) -> bool:
+    # A program for each layer and size is meant; TensorFlow counts them by the line they are made in.
+    return "triggered tf.function retracing" not in record.getMessage()
+
+
 def fail(message: str, *, code: int = EXIT_FAILURE) -> None:
     """End the command with one line on stderr."""
     typer.echo(f"{'stopped' if code == EXIT_INTERRUPTED else 'error'}: {' '.join(message.split())}", err=True)
@@ -139,6 +145,7 @@ def plain_warnings() -> Iterator[None]:
         warnings.simplefilter("ignore")
         warnings.filterwarnings("always", category=UserWarning, module=r"stochdeconv\b")
         warnings.showwarning = show
+        logging.getLogger("tensorflow").addFilter(_is_not_about_retracing)
         yield
 
 

@@ -44,6 +44,11 @@ class Unit(Term):
 
     position: tuple[int, ...] | None = None
 
+    @property
+    def is_tied_to_places(self):
+        """Whether it is about one position."""
+        return self.position is not None
+
     def of_values(self, values, arrays):
         """Return the loss per image."""
         if self.position is not None:
@@ -75,6 +80,11 @@ class Direction(Term):
     """Minus the projection of a layer's values on a direction. See `direction`."""
 
     position: tuple[int, ...] | None = None
+
+    @property
+    def is_tied_to_places(self):
+        """Whether it is about one position."""
+        return self.position is not None
 
     def of_values(self, values, arrays):
         """Return the loss per image."""

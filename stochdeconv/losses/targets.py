@@ -80,6 +80,11 @@ class LayoutScores(Term):
 
     layout_shape: tuple[int, int]
 
+    @property
+    def is_tied_to_places(self):
+        """Yes: its targets lie at places of the whole image."""
+        return True
+
     def of_values(self, values, arrays):
         """Return the loss per image."""
         pooled = pooled_map(values, self.layout_shape)
@@ -136,6 +141,11 @@ class FacetMoments(Term):
         """The layer whose means are compared, and the one that tells places apart."""
         return (self.layer, self.key_layer)
 
+    @property
+    def is_tied_to_places(self):
+        """Yes: its targets lie at places of the whole image."""
+        return True
+
     def evaluate(self, activations, arrays):
         """Return the loss per image."""
         places = _as_map(pooled_map(activations[self.key_layer], self.layout_shape))
@@ -191,6 +201,11 @@ def facet_moments(
 @dataclass(frozen=True)
 class Match(Term):
     """Relative squared distance to given activations. See `match`."""
+
+    @property
+    def is_tied_to_places(self):
+        """Yes: its targets lie at places of the whole image."""
+        return True
 
     def of_values(self, values, arrays):
         """Return the loss per image."""

@@ -48,6 +48,11 @@ class Term:
         """Whether `==` tells its program from others: a subclass with constants of its own must be a frozen dataclass for that."""
         return "__dataclass_params__" in vars(type(self))
 
+    @property
+    def is_tied_to_places(self) -> bool:
+        """Whether it means certain places of the image, so that it cannot be asked of one tile at a time."""
+        return False
+
     def evaluate(self, activations: Activations, arrays: Mapping[str, Tensor]) -> Tensor:
         """Return the loss per image, (image,), from activations (image, ...) and the arrays."""
         return self.of_values(activations[self.layer], arrays)

@@ -126,9 +126,7 @@ def maximize(
     how = find_preset(preset, overrides)
     if ablate_constraints and how.parameterization != "pixels":
         raise InputError(f"--ablate-constraints acts on pixels; the preset '{preset}' has none: use '{VALUES_OF}'")
-    if size is not None and size < 1:
-        raise InputError(f"size is the side of the images in pixels, at least 1; got {size}")
-    image_size = model.input_size if size is None else (size, size)
+    image_size = model.image_size(size)
 
     objective = find_objective(model, class_name, unit, direction)
     extra, likeness_layer = losses.Loss(), None
@@ -207,7 +205,7 @@ def _run_of(
     from stochdeconv.optimize import optimize
 
     mean_color, _ = input_origin(model)
-    views = [transforms.Transform(how.jitter, how.scale, how.rotate)] if how.jitter or how.scale or how.rotate else []
+    views = [transforms.Transform(how.jitter, how.scale, how.rotate)]
 
     def run(first: int, n: int, on_step: Callable[[Step], None]) -> OptimizationResult:
         seeds = {"n_images": n, "seed": seed, "first_index": first, "learning_rate": how.learning_rate}

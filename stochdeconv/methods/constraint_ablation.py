@@ -77,7 +77,7 @@ def run_rows(
 
 def with_sheet(result: RunResult, rows: dict[str, Preset], n_images: int) -> RunResult:
     """Put the images on one sheet, a row a setting, with what it is below each."""
-    from stochdeconv.images import contact_sheet
+    from stochdeconv.sheets import contact_sheet
 
     captions = [describe(name, how) for name, how in rows.items() for _ in range(n_images)]
     return replace(

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 # Noise to dream in: about mid-grey, strong enough that layers see something in it.
 _NOISE_DEVIATION = 0.1
-# Side of the tiles a larger picture is taken through the network by, in pixels. 4000 x 3000 with SqueezeNet then takes 3 GB in all.
-_TILE_SIZE = 512
 # Longest side of a picture on the contact sheet, and how many frames of a stream it shows.
 _SHEET_SIDE, _SHEET_FRAMES = 768, 8
 
@@ -69,22 +67,112 @@ def parse_layers(model: ImageModel, text: str) -> list[Amplified]:
     return found
 
 
+@dataclass(frozen=True)
+class Octaves:
+    """One dream: a picture through all its sizes.
+
+    Attributes
+    ----------
+    octaves, octave_scale, jitter, step_size, n_steps, tile_size, seed
+        See `dream`. Octaves, scale, jitter, steps and their size are those of the original program. 4000 x 3000 with SqueezeNet takes
+        3 GB in all in tiles of 512.
+    """
+
+    octaves: int = 4
+    octave_scale: float = 1.4
+    jitter: int = 32
+    step_size: float = 2.0
+    n_steps: int = 10
+    tile_size: int = 512
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.octaves < 1 or self.octave_scale <= 1 or self.step_size <= 0:
+            raise InputError(
+                f"octaves must be at least 1, octave_scale above 1 and step_size above 0; got {self.octaves}, "
+                f"{self.octave_scale} and {self.step_size}"
+            )
+
+    def sizes(self, full: tuple[int, int]) -> list[tuple[int, int]]:
+        """Sizes in pixels, the smallest first."""
+        scales = [self.octave_scale**-octave for octave in reversed(range(self.octaves))]
+        return [tuple(max(round(side * scale), 1) for side in full) for scale in scales]
+
+    def run(
+        self,
+        model: ImageModel,
+        loss: Loss,
+        picture: np.ndarray,
+        *,
+        first_index: int,
+        callback: Callable[[Step], None] | None,
+    ) -> OptimizationResult:
+        """Dream a picture (height, width, 3); the result is of its size, whatever octave an interruption came in."""
+        from stochdeconv.descent import Descent
+        from stochdeconv.images import stretch
+        from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult, in_stage, optimize
+        from stochdeconv.parameterizations import Clip, pixels
+        from stochdeconv.transforms import Transform
+
+        full = picture.shape[:2]
+        detail = np.zeros_like(picture)
+        history: list[dict[str, float]] = []
+        for octave, size in enumerate(self.sizes(full)):
+            # The filter overshoots; what is clipped away must not count as dreamt.
+            base = np.clip(stretch(picture, size), 0, 1)
+
+            start = np.clip(base + stretch(detail, size), 0, 1)
+            variables = pixels(
+                start,
+                noise=0.0,
+                constraints=[Clip()],
+                seed=self.seed,
+                first_index=first_index * self.octaves + octave,
+                learning_rate=self.step_size / 255,
+            )
+            try:
+                found = optimize(
+                    model,
+                    loss,
+                    parameterization=variables,
+                    n_steps=self.n_steps,
+                    transforms=[Transform(self.jitter)],
+                    descent=Descent("normalized", tile_size=self.tile_size),
+                    callback=in_stage(callback, octave, self.octaves),
+                )
+            except ModelError as error:
+                raise ModelError(f"{error}; use fewer --octaves, or a larger --size") from error
+            except OptimizationInterrupted as interrupt:
+                detail = interrupt.result.images[0] - base
+                rows = _counted(interrupt.result.history, octave=octave)
+                image = np.clip(picture + stretch(detail, full), 0, 1)
+                stopped = OptimizationResult(image[None], [*history, *rows], interrupt.result.settings)
+                raise OptimizationInterrupted(stopped) from interrupt
+            detail = found.images[0] - base
+            history += _counted(found.history, octave=octave)
+        return OptimizationResult(found.images, history, found.settings)
+
+
+def _counted(history: list[dict[str, float]], **numbers: int) -> list[dict[str, float]]:
+    return [{**numbers, "step": step + 1, **losses} for step, losses in enumerate(history)]
+
+
 def dream(
     model: ImageModel,
     photo: str | Path | np.ndarray,
     layer: str,
     *,
-    octaves: int = 4,
-    octave_scale: float = 1.4,
-    jitter: int = 32,
-    step_size: float = 2.0,
+    octaves: int = Octaves.octaves,
+    octave_scale: float = Octaves.octave_scale,
+    jitter: int = Octaves.jitter,
+    step_size: float = Octaves.step_size,
     guide: str | Path | np.ndarray | None = None,
     zoom_frames: int = 0,
     zoom: float = 0.05,
     rotate: float = 0.0,
-    n_steps: int = 10,
+    n_steps: int = Octaves.n_steps,
     size: int | None = None,
-    tile_size: int = _TILE_SIZE,
+    tile_size: int = Octaves.tile_size,
     seed: int = 0,
     callback: Callable[[Step], None] | None = None,
 ) -> RunResult:
@@ -140,13 +228,14 @@ def dream(
         On Ctrl-C, with the picture as it is.
     """
     from stochdeconv.animations import as_frames
-    from stochdeconv.images import contact_sheet, stretch
+    from stochdeconv.images import stretch
     from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult, in_stage
     from stochdeconv.run_folder import recorded_run, source_of
+    from stochdeconv.sheets import contact_sheet
 
     if seed < 0:
         raise InputError(f"seed is a whole number of at least 0; got {seed}")
-    how = _Octaves(octaves, octave_scale, jitter, step_size, n_steps, tile_size, seed)
+    how = Octaves(octaves, octave_scale, jitter, step_size, n_steps, tile_size, seed)
     if zoom_frames < 0 or not 0 <= zoom < 1:
         raise InputError(f"zoom_frames must be at least 0 and zoom in [0, 1); got {zoom_frames} and {zoom}")
     amplified = parse_layers(model, layer)
@@ -205,89 +294,6 @@ def dream(
     if all(value == 0 for name, value in result.history[-1].items() if ":" in name):
         warnings.warn(f"{layer} did not fire in any place, so there was no gradient to follow", stacklevel=2)
     return result
-
-
-@dataclass(frozen=True)
-class _Octaves:
-    """One dream: a picture through all its sizes."""
-
-    octaves: int
-    octave_scale: float
-    jitter: int
-    step_size: float
-    n_steps: int
-    tile_size: int
-    seed: int
-
-    def __post_init__(self):
-        if self.octaves < 1 or self.octave_scale <= 1 or self.step_size <= 0:
-            raise InputError(
-                f"octaves must be at least 1, octave_scale above 1 and step_size above 0; got {self.octaves}, "
-                f"{self.octave_scale} and {self.step_size}"
-            )
-
-    def sizes(self, full: tuple[int, int]) -> list[tuple[int, int]]:
-        """Sizes in pixels, the smallest first."""
-        scales = [self.octave_scale**-octave for octave in reversed(range(self.octaves))]
-        return [tuple(max(round(side * scale), 1) for side in full) for scale in scales]
-
-    def run(
-        self,
-        model: ImageModel,
-        loss: Loss,
-        picture: np.ndarray,
-        *,
-        first_index: int,
-        callback: Callable[[Step], None] | None,
-    ) -> OptimizationResult:
-        """Dream a picture (height, width, 3); the result is of its size, whatever octave an interruption came in."""
-        from stochdeconv.descent import Descent
-        from stochdeconv.images import stretch
-        from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult, in_stage, optimize
-        from stochdeconv.parameterizations import Clip, pixels
-        from stochdeconv.transforms import Transform
-
-        full = picture.shape[:2]
-        detail = np.zeros_like(picture)
-        history: list[dict[str, float]] = []
-        for octave, size in enumerate(self.sizes(full)):
-            # The filter overshoots; what is clipped away must not count as dreamt.
-            base = np.clip(stretch(picture, size), 0, 1)
-
-            start = np.clip(base + stretch(detail, size), 0, 1)
-            variables = pixels(
-                start,
-                noise=0.0,
-                constraints=[Clip()],
-                seed=self.seed,
-                first_index=first_index * self.octaves + octave,
-                learning_rate=self.step_size / 255,
-            )
-            try:
-                found = optimize(
-                    model,
-                    loss,
-                    parameterization=variables,
-                    n_steps=self.n_steps,
-                    transforms=[Transform(self.jitter)] if self.jitter else [],
-                    descent=Descent("normalized", tile_size=self.tile_size),
-                    callback=in_stage(callback, octave, self.octaves),
-                )
-            except ModelError as error:
-                raise ModelError(f"{error}; use fewer --octaves, or a larger --size") from error
-            except OptimizationInterrupted as interrupt:
-                detail = interrupt.result.images[0] - base
-                rows = _counted(interrupt.result.history, octave=octave)
-                image = np.clip(picture + stretch(detail, full), 0, 1)
-                stopped = OptimizationResult(image[None], [*history, *rows], interrupt.result.settings)
-                raise OptimizationInterrupted(stopped) from interrupt
-            detail = found.images[0] - base
-            history += _counted(found.history, octave=octave)
-        return OptimizationResult(found.images, history, found.settings)
-
-
-def _counted(history: list[dict[str, float]], **numbers: int) -> list[dict[str, float]]:
-    return [{**numbers, "step": step + 1, **losses} for step, losses in enumerate(history)]
 
 
 def _picture(model: ImageModel, photo: str | Path | np.ndarray, size: int | None, seed: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stochdeconv.errors import InputError
+from stochdeconv.methods.approach import Approach
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Loss
@@ -31,10 +32,10 @@ def morph(
     *,
     n_frames: int = 48,
     strength: float = 6.0,
-    tv: float = 20.0,
-    jitter: int = 8,
-    scale: float = 0.05,
-    rotate: float = 3.0,
+    tv: float = Approach.tv,
+    jitter: int = Approach.jitter,
+    scale: float = Approach.scale,
+    rotate: float = Approach.rotate,
     n_steps: int = 256,
     size: int | None = None,
     seed: int = 0,
@@ -54,14 +55,8 @@ def morph(
         What it turns into.
     n_frames : int
         Frames of the animation, the start and the end included.
-    strength : float
-        How far the Fourier coefficients may go: the learning rate times the number of steps.
-    tv : float
-        Weight of the total variation.
-    jitter : int
-        Largest random shift of the view, pixels.
-    scale, rotate : float
-        Largest random change of the view's size (fraction) and rotation (degrees).
+    strength, tv, jitter, scale, rotate
+        See `approach.Approach`.
     n_steps : int
     size : int, optional
         Side of the image in pixels; the network's own by default.
@@ -81,22 +76,19 @@ def morph(
     RunInterrupted
         On Ctrl-C, with the frames as far as they came.
     """
-    from stochdeconv import losses, regularizers
+    from stochdeconv import losses
     from stochdeconv.animations import as_frames
-    from stochdeconv.images import contact_sheet, open_image
+    from stochdeconv.images import open_image
     from stochdeconv.methods.recognition import recognise
     from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult, in_stage, optimize
     from stochdeconv.parameterizations import fourier
     from stochdeconv.run_folder import recorded_run, source_of
-    from stochdeconv.transforms import Transform
+    from stochdeconv.sheets import contact_sheet
 
     if n_frames < 2 or n_frames > n_steps + 1:
         raise InputError(f"n_frames must be from 2 to n_steps + 1 = {n_steps + 1}; got {n_frames}")
-    if strength <= 0 or tv < 0:
-        raise InputError(f"strength must be above 0 and tv at least 0; got {strength} and {tv}")
-    if size is not None and size < 1:
-        raise InputError(f"size is the side of the image in pixels, at least 1; got {size}")
-    image_size = model.input_size if size is None else (size, size)
+    how = Approach(strength, tv, jitter, scale, rotate)
+    image_size = model.image_size(size)
     target = model.find_class(class_name)
     is_photo = is_photograph(start)
     if is_photo:
@@ -106,19 +98,15 @@ def morph(
         picture, source = None, model.find_class(start)
         if source == target:
             raise InputError(f"both classes are {target.label}: there is nothing to turn")
-    views = [Transform(jitter, scale, rotate)] if jitter or scale or rotate else []
     frames: list[np.ndarray] = []
     history: list[dict[str, float]] = []
     kept_at = np.unique(np.linspace(0, n_steps, n_frames).round().astype(int))
 
-    def raised(index: int) -> Loss:
-        return losses.unit(model.score_layer, index) + tv * regularizers.total_variation()
-
-    def stage(name: str, loss: Loss, on_step: Callable[[Step], None], **how: object) -> np.ndarray:
-        variables = fourier(image_size, seed=seed, learning_rate=strength / n_steps, **how)
+    def stage(name: str, loss: Loss, on_step: Callable[[Step], None], **start: object) -> np.ndarray:
+        variables = fourier(image_size, seed=seed, learning_rate=strength / n_steps, **start)
         try:
             result = optimize(
-                model, loss, parameterization=variables, n_steps=n_steps, transforms=views, callback=on_step
+                model, loss, parameterization=variables, n_steps=n_steps, transforms=how.views(), callback=on_step
             )
         except OptimizationInterrupted as interrupt:
             rows = [*history, *_rows(name, interrupt.result)]
@@ -137,11 +125,11 @@ def morph(
     watched = in_stage(callback, 0, 1) if is_photo else in_stage(callback, 1, 2)
 
     def run() -> OptimizationResult:
-        begin = picture[None] if is_photo else stage("start", raised(source.index), in_stage(callback, 0, 2))
+        begin = picture[None] if is_photo else stage("start", how.loss(model, source.index), in_stage(callback, 0, 2))
         frames.append(begin[0])
         # Cross-entropy lowers what is seen instead, but no further than it takes; lowered without end, the score of what it was draws
         # a third class (goldfish to church: dogs).
-        loss = raised(target.index) + _CLASS_TERM * losses.cross_entropy(target.index)
+        loss = how.loss(model, target.index) + _CLASS_TERM * losses.cross_entropy(target.index)
         end = stage("morph", loss, keep, initial_images=begin, deviation=0.0)
         return OptimizationResult(end, history, settings)
 
@@ -166,11 +154,7 @@ def morph(
             "start": source_of(start) if is_photo else source.label,
             "from_class": vars(source),
             "n_frames": n_frames,
-            "strength": strength,
-            "tv": tv,
-            "jitter": jitter,
-            "scale": scale,
-            "rotate": rotate,
+            **vars(how),
             "n_steps": n_steps,
             "size": list(image_size),
         },

@@ -151,7 +151,7 @@ def parse_unit(model: ImageModel, unit: str) -> tuple[str, int, tuple[int, int] 
     InputError, LayerNotFoundError
     """
     layer, *numbers = unit.split(":")
-    if len(numbers) not in (1, 3) or not all(number.strip().isdigit() for number in numbers):
+    if len(numbers) not in (1, 3) or not all(number.isascii() and number.strip().isdigit() for number in numbers):
         raise InputError(f"unit '{unit}' is not of the form LAYER:CHANNEL or LAYER:CHANNEL:ROW:COLUMN")
     channel, *position = (int(number) for number in numbers)
     shape = model.layer_shape(layer)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stochdeconv.errors import InputError
+from stochdeconv.methods.approach import Approach
 
 if TYPE_CHECKING:
     from stochdeconv.models import ImageModel
@@ -24,10 +25,10 @@ def refine(
     *,
     checkpoints: Sequence[int] = (100, 500, 1000, 5000),
     strength: float = 5.0,
-    tv: float = 20.0,
-    jitter: int = 8,
-    scale: float = 0.05,
-    rotate: float = 3.0,
+    tv: float = Approach.tv,
+    jitter: int = Approach.jitter,
+    scale: float = Approach.scale,
+    rotate: float = Approach.rotate,
     n_steps: int | None = None,
     size: int | None = None,
     seed: int = 0,
@@ -46,15 +47,8 @@ def refine(
         Name, wnid or index; what the photograph shows, or anything else.
     checkpoints : sequence of int
         Numbers of steps after which the picture is kept.
-    strength : float
-        How far the Fourier coefficients may go in all, in units of the noise-free start's scale: the learning rate times the number of
-        steps.
-    tv : float
-        Weight of the total variation.
-    jitter : int
-        Largest random shift of the view, pixels.
-    scale, rotate : float
-        Largest random change of the view's size (fraction) and rotation (degrees).
+    strength, tv, jitter, scale, rotate
+        See `approach.Approach`.
     n_steps : int, optional
         The last checkpoint by default.
     size : int, optional
@@ -75,13 +69,12 @@ def refine(
     RunInterrupted
         On Ctrl-C, with the pictures as far as they came.
     """
-    from stochdeconv import losses, regularizers
-    from stochdeconv.images import contact_sheet, open_image
+    from stochdeconv.images import open_image
     from stochdeconv.methods.recognition import recognise
     from stochdeconv.optimize import OptimizationInterrupted, optimize
     from stochdeconv.parameterizations import fourier
     from stochdeconv.run_folder import recorded_run, source_of
-    from stochdeconv.transforms import Transform
+    from stochdeconv.sheets import contact_sheet
 
     checkpoints = sorted(set(checkpoints))
     if not checkpoints or checkpoints[0] < 1:
@@ -89,13 +82,10 @@ def refine(
     n_steps = checkpoints[-1] if n_steps is None else n_steps
     if n_steps < checkpoints[-1]:
         raise InputError(f"the last checkpoint, {checkpoints[-1]}, comes after the last step, {n_steps}")
-    if strength <= 0 or tv < 0:
-        raise InputError(f"strength must be above 0 and tv at least 0; got {strength} and {tv}")
-    if size is not None and size < 1:
-        raise InputError(f"size is the side of the picture in pixels, at least 1; got {size}")
-    image_size = model.input_size if size is None else (size, size)
+    how = Approach(strength, tv, jitter, scale, rotate)
+    image_size = model.image_size(size)
     picture, found = open_image(photo, image_size), model.find_class(class_name)
-    loss = losses.unit(model.score_layer, found.index) + tv * regularizers.total_variation()
+    loss = how.loss(model, found.index)
     kept: dict[int, np.ndarray] = {}
 
     def on_step(step: Step) -> None:
@@ -108,10 +98,9 @@ def refine(
         variables = fourier(
             image_size, initial_images=picture[None], deviation=0.0, seed=seed, learning_rate=strength / n_steps
         )
-        views = [Transform(jitter, scale, rotate)] if jitter or scale or rotate else []
         try:
             result = optimize(
-                model, loss, parameterization=variables, n_steps=n_steps, transforms=views, callback=on_step
+                model, loss, parameterization=variables, n_steps=n_steps, transforms=how.views(), callback=on_step
             )
         except OptimizationInterrupted as interrupt:
             raise OptimizationInterrupted(with_checkpoints(interrupt.result)) from interrupt
@@ -141,11 +130,7 @@ def refine(
         settings={
             "photo": source_of(photo),
             "checkpoints": checkpoints,
-            "strength": strength,
-            "tv": tv,
-            "jitter": jitter,
-            "scale": scale,
-            "rotate": rotate,
+            **vars(how),
             "n_steps": n_steps,
             "size": list(image_size),
         },

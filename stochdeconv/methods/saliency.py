@@ -99,7 +99,7 @@ def saliency(
     ----------
     model : ImageModel
     photo : path or ndarray of shape (height, width, 3)
-        A file is resized and cropped to the network's input; an array is RGB in [0, 1] and taken as it is.
+        A file is resized and cropped to the network's input; so is an array, RGB in [0, 1].
     class_name : str or int, optional
         Name, wnid or index. Without it and without `unit`: the network's own top class.
     unit : str, optional
@@ -147,8 +147,9 @@ def saliency(
     2018): they do not show what a class depends on. See docs/saliency.md.
     """
     from stochdeconv import losses
+    from stochdeconv.images import open_image
     from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult
-    from stochdeconv.run_folder import recorded_run
+    from stochdeconv.run_folder import recorded_run, source_of
 
     rules = parse_rules(rule)
     if class_name is not None and unit is not None:
@@ -159,7 +160,7 @@ def saliency(
         )
     if layer is not None and "grad_cam" not in rules:
         raise InputError(f"--layer says where grad_cam looks; it means nothing to {', '.join(rules)}")
-    image = _load(photo, model, size)
+    image = open_image(photo, model.image_size(size))
     found = _class_of(model, class_name, image) if unit is None else None
     term = losses.unit(*(parse_unit(model, unit) if found is None else (model.score_layer, found.index)))
     rules, layer = _what_fits(model, term, rules, layer, leave_out=rule == "all")
@@ -194,7 +195,7 @@ def saliency(
         model=model,
         found_class=found,
         settings={
-            "photo": "an array" if isinstance(photo, np.ndarray) else str(photo),
+            "photo": source_of(photo),
             "class_name": class_name,
             "unit": unit,
             "rules": list(rules),
@@ -323,22 +324,6 @@ def parse_rules(rule: str) -> tuple[str, ...]:
     return names
 
 
-def _load(photo: str | PathLike | np.ndarray, model: ImageModel, size: int | None) -> np.ndarray:
-    from stochdeconv.images import load_image
-
-    if size is not None and size < 1:
-        raise InputError(f"size is the side of the image in pixels, at least 1; got {size}")
-    if not isinstance(photo, np.ndarray):
-        return load_image(photo, model.input_size if size is None else (size, size))
-    if photo.ndim != 3 or photo.shape[-1] != 3 or size not in (None, *photo.shape[:1]):
-        raise InputError(
-            f"a photo given as an array has shape (height, width, 3) and keeps it; got {photo.shape}, size {size}"
-        )
-    if not (photo.min() >= 0 and photo.max() <= 1):
-        raise InputError(f"a photo is RGB in [0, 1]; got values from {photo.min():g} to {photo.max():g}")
-    return photo.astype(np.float32)
-
-
 def _class_of(model: ImageModel, class_name: str | int | None, image: np.ndarray) -> ClassName:
     if class_name is not None:
         return model.find_class(class_name)
@@ -397,7 +382,7 @@ def _caption(
 
 
 def _sheet(pictures: np.ndarray, captions: list[str]) -> np.ndarray:
-    from stochdeconv.images import contact_sheet
+    from stochdeconv.sheets import contact_sheet
 
     factor = math.ceil(_SHEET_WIDTH / pictures.shape[2])
     return contact_sheet(pictures.repeat(factor, axis=1).repeat(factor, axis=2), captions=captions)

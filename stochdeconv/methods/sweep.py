@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stochdeconv.errors import ClassNotFoundError, InputError
+from stochdeconv.methods.deepdream import Octaves, dream, parse_layers
+from stochdeconv.methods.objectives import split_list
 
 if TYPE_CHECKING:
     from stochdeconv.class_names import ClassName
@@ -22,6 +24,8 @@ Seen = Sequence[tuple[str, float]]
 Recogniser = Callable[[np.ndarray], Seen]
 
 _N_NAMED = 5
+# What a recogniser is asked for in the table of rates where no class is known.
+_ANY = "what it saw first before"
 
 
 def sweep(
@@ -30,10 +34,10 @@ def sweep(
     layers: str | Sequence[str],
     *,
     judge: ImageModel | Recogniser | None = None,
-    octaves: int = 4,
-    octave_scale: float = 1.4,
-    jitter: int = 32,
-    step_size: float = 2.0,
+    octaves: int = Octaves.octaves,
+    octave_scale: float = Octaves.octave_scale,
+    jitter: int = Octaves.jitter,
+    step_size: float = Octaves.step_size,
     n_steps: Sequence[int] = (10, 50),
     size: int | None = None,
     seed: int = 0,
@@ -68,8 +72,8 @@ def sweep(
     RunResult
         Every dream, photograph by photograph, layer by layer. `tables`: ``cells``, the five surest names before and after each dream;
         ``rates``, for every layer and number of steps the part of the photographs in which a recogniser sees first (``top1``), or
-        among its first five (``top5``), what it is asked for: the class a folder is named after, else what it saw first before
-        the dream.
+        among its first five (``top5``), what it is asked for: the class a folder is named after, where the network knows it, else
+        what the recogniser saw first before the dream (``asked`` says which). All of it is kept in memory until it is saved.
 
     Raises
     ------
@@ -79,27 +83,24 @@ def sweep(
         On Ctrl-C, with the dreams that were finished.
     """
     from stochdeconv.images import open_image
-    from stochdeconv.methods.deepdream import dream, parse_layers
     from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult
     from stochdeconv.run_folder import RunInterrupted, recorded_run, source_of
 
-    layers = [name.strip() for name in layers.split(",") if name.strip()] if isinstance(layers, str) else list(layers)
+    layers = split_list(layers)
     for layer in layers:
         parse_layers(model, layer)
     if not layers or not n_steps or min(n_steps) < 1:
         raise InputError(
             f"a sweep needs a layer and numbers of steps, each at least 1; got {layers} and {list(n_steps)}"
         )
-    if size is not None and size < 1:
-        raise InputError(f"size is the side of the pictures in pixels, at least 1; got {size}")
-    image_size = model.input_size if size is None else (size, size)
+    image_size = model.image_size(size)
     names, sources = _photographs(photos)
     pictures = [open_image(source, image_size) for source in sources]
     recognisers = _recognisers(model, judge, class_word=_folder_name(photos))
     before = [{who.name: who.see(picture) for who in recognisers} for picture in pictures]
     cells = [_Cell(photo, layer, steps) for photo in range(len(pictures)) for layer in layers for steps in n_steps]
     n_all = octaves * sum(cell.n_steps for cell in cells)
-    dreams: list[np.ndarray] = []
+    dreams: dict[_Cell, np.ndarray] = {}
 
     def run() -> OptimizationResult:
         history: list[dict[str, Any]] = []
@@ -110,7 +111,8 @@ def sweep(
             if callback is not None:
                 callback(replace(step, step=n_done + step.step, n_steps=n_all))
 
-        for cell in cells:
+        # Layer by layer: what is compiled for one serves all photographs.
+        for cell in sorted(cells, key=lambda cell: layers.index(cell.layer)):
             try:
                 found = dream(
                     model,
@@ -126,18 +128,18 @@ def sweep(
                 )
             except RunInterrupted as interrupt:
                 # A dream that was cut off belongs in no cell; without any, what there is of the first is shown.
-                images = np.stack(dreams) if dreams else interrupt.result.images
+                images = np.stack(_in_order(cells, dreams)) if dreams else interrupt.result.images
                 raise OptimizationInterrupted(OptimizationResult(images, history, settings)) from interrupt
-            dreams.append(found.images[0])
+            dreams[cell] = found.images[0]
             settings = found.record["settings"]["optimization"]
             label = {"photo": names[cell.photo], "layer": cell.layer, "n_steps": cell.n_steps}
             history += [{**label, **{k: v for k, v in row.items() if k != "frame"}} for row in found.history]
             n_done += octaves * cell.n_steps
-        return OptimizationResult(np.stack(dreams), history, settings)
+        return OptimizationResult(np.stack(_in_order(cells, dreams)), history, settings)
 
     def finish(result: RunResult) -> RunResult:
-        done = cells[: len(dreams)]
-        after = [{who.name: who.see(image) for who in recognisers} for image in result.images[: len(dreams)]]
+        done = [cell for cell in cells if cell in dreams]
+        after = [{who.name: who.see(dreams[cell]) for who in recognisers} for cell in done]
         tables = {
             "cells": _cell_rows(done, names, before, after, recognisers),
             "rates": _rate_rows(done, before, after, recognisers),
@@ -156,7 +158,7 @@ def sweep(
             if isinstance(photos, str | Path | np.ndarray)
             else [str(path) for path in photos],
             "layers": layers,
-            "judge": getattr(judge, "source", None) or (None if judge is None else repr(judge)),
+            "judge": getattr(judge, "source", None) or getattr(judge, "__qualname__", None),
             "octaves": octaves,
             "octave_scale": octave_scale,
             "jitter": jitter,
@@ -187,6 +189,10 @@ class _Named:
     wanted: str | None
 
 
+def _in_order(cells: list[_Cell], dreams: dict[_Cell, np.ndarray]) -> list[np.ndarray]:
+    return [dreams[cell] for cell in cells if cell in dreams]
+
+
 def _recognisers(model: ImageModel, judge: ImageModel | Recogniser | None, *, class_word: str | None) -> list[_Named]:
     from stochdeconv.methods.recognition import recognise, top_classes
     from stochdeconv.models import ImageModel
@@ -206,7 +212,7 @@ def _recognisers(model: ImageModel, judge: ImageModel | Recogniser | None, *, cl
     if isinstance(judge, ImageModel):
         found.append(of_network("judge", judge))
     elif judge is not None:
-        found.append(_Named("judge", judge, None))
+        found.append(_Named("judge", judge, asked.label if asked else None))
     return found
 
 
@@ -267,7 +273,8 @@ def _rate_rows(
                 f"top{k}": float(np.mean([_wanted(who, was) in [name for name, _ in now[:k]] for was, now in pairs]))
                 for k in (1, _N_NAMED)
             }
-            rows.append({"recogniser": who.name, "layer": layer, "n_steps": steps, "n_photos": len(pairs), **rates})
+            row = {"recogniser": who.name, "asked": who.wanted or _ANY, "layer": layer, "n_steps": steps}
+            rows.append({**row, "n_photos": len(pairs), **rates})
     return rows
 
 
@@ -275,7 +282,7 @@ def _sheet(
     picture: np.ndarray, cells: list[_Cell], before: list[dict], after: list[dict], images: np.ndarray, n_columns: int
 ) -> np.ndarray:
     """Draw the grid of the first photograph: a row a layer, the photograph first, below each what is seen first."""
-    from stochdeconv.images import contact_sheet
+    from stochdeconv.sheets import contact_sheet
 
     def said(title: str, seen: dict[str, Seen]) -> str:
         return "\n".join(

@@ -1,0 +1,52 @@
+"""How a picture is drawn to a class in small steps: what refining and morphing share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stochdeconv.errors import InputError
+
+if TYPE_CHECKING:
+    from stochdeconv.losses import Loss
+    from stochdeconv.models import ImageModel
+    from stochdeconv.transforms import Transform
+
+
+@dataclass(frozen=True)
+class Approach:
+    """The way a picture is changed toward a class.
+
+    Attributes
+    ----------
+    strength : float
+        How far the Fourier coefficients may go in all: the learning rate times the number of steps, so that more steps are finer ones.
+    tv : float
+        Weight of the total variation.
+    jitter : int
+        Largest random shift of the view, pixels.
+    scale, rotate : float
+        Largest random change of the view's size (fraction) and rotation (degrees).
+    """
+
+    strength: float
+    tv: float = 20.0
+    jitter: int = 8
+    scale: float = 0.05
+    rotate: float = 3.0
+
+    def __post_init__(self):
+        if not (self.strength > 0 and self.tv >= 0):
+            raise InputError(f"strength must be above 0 and tv at least 0; got {self.strength} and {self.tv}")
+
+    def loss(self, model: ImageModel, class_index: int) -> Loss:
+        """Raise the class score, smoothly."""
+        from stochdeconv import losses, regularizers
+
+        return losses.unit(model.score_layer, class_index) + self.tv * regularizers.total_variation()
+
+    def views(self) -> list[Transform]:
+        """Return the random views the picture has to hold in."""
+        from stochdeconv.transforms import Transform
+
+        return [Transform(self.jitter, self.scale, self.rotate)]
