@@ -75,6 +75,10 @@ def test_rates_over_a_folder_count_the_class_it_is_named_after(model, folder, tm
     # A recogniser that is no network is asked the same.
     named = sweep(model, folder, "deep", judge=lambda image: [("dog", 1.0)], **HOW)
     assert [(row["asked"], row["top1"]) for row in named.tables["rates"][3:]] == [("dog", 1.0)] * 3
+    # After a dream it is asked about the dream.
+    is_photo = lambda image: [("dog" if any(np.array_equal(image, one) for one in pictures) else "cat", 1.0)]  # noqa: E731
+    fooled = sweep(model, folder, "deep", judge=is_photo, **HOW)
+    assert [row["top1"] for row in fooled.tables["rates"][3:]] == [1.0, 0.0, 0.0]
     result.save(tmp_path / "out")
     with open(tmp_path / "out" / "rates.csv") as file:
         assert len(list(csv.DictReader(file))) == 6
