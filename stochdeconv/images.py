@@ -179,6 +179,8 @@ def open_image(photo: str | os.PathLike | np.ndarray, size: tuple[int, int] | No
         No such file, no image, or an array of another shape or range.
     """
     if not isinstance(photo, np.ndarray):
+        if not isinstance(photo, str | os.PathLike):
+            raise InputError(f"a photograph is a path or an array in [0, 1]; got {type(photo).__name__}")
         return load_image(photo, size)
     if photo.ndim != 3 or photo.shape[-1] != 3 or not (photo.min() >= 0 and photo.max() <= 1):
         raise InputError(

@@ -153,6 +153,8 @@ def test_senseless_calls_are_refused(model):
     with pytest.raises(InputError, match="use 'regularised'"):
         maximize(model, "dog", preset="fourier", blur=1.0)
     with pytest.raises(InputError, match="at least 0"):
+        maximize(model, "dog", preset="regularised", blur=float("nan"))
+    with pytest.raises(InputError, match="at least 0"):
         maximize(model, "dog", l2=-1.0)
 
 

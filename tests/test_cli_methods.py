@@ -117,7 +117,7 @@ def test_sweep(made, tool, tmp_path):
     succeed(*tool("sweep", made / "photos/00.png"), "--layers", "conv1", *short, "--overwrite")
     assert len(rows_of(tmp_path / "out/rates.csv")) == 3
     for words, message in (
-        (("sweep", "none", "--layers", "conv1"), "no such image"),
+        (("sweep", "none", "--layers", "conv1"), "no such photograph or folder"),
         (("sweep", ".", "--layers", "conv3"), "closest"),
         (("sweep", made / "photos", "--layers", "conv1", "--n-steps", "0"), "at least 1"),
         (("sweep", made / "photos", "--layers", "conv1", "--judge", "none.keras"), "none.keras"),

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from photographs import SIZE, network, picture
 
-from stochdeconv.errors import ClassNotFoundError, InputError
+from stochdeconv.errors import ClassNotFoundError, InputError, MissingInputError
 from stochdeconv.images import resize, save_png
 from stochdeconv.methods.morph import morph
 from stochdeconv.methods.recognition import recognise
@@ -25,7 +25,7 @@ def test_a_photograph_turns_into_a_class(model):
     rows = result.tables["probabilities"]
     source, target = (model.class_names[i].label for i in (saw, wanted))
     assert rows[0][source] > 0.5 > rows[0][target] and rows[-1][target] > 0.9
-    assert [row["step"] for row in rows] == [0, 10, 20, 30, 40]
+    assert [row["step"] for row in rows] == [0, 2, 10, 22, 40]
     # Another network's morph leaves this one's opinion nearer to where it was.
     other = morph(network(2), picture(), wanted, n_frames=2, n_steps=40, jitter=2)
     ours, theirs = model.logits(np.stack([result.images[0], other.images[0]]))[:, wanted]
@@ -82,5 +82,7 @@ def test_senseless_calls_are_refused(model):
         morph(model, "cat", "dog", n_frames=30, n_steps=10)
     with pytest.raises(InputError, match="strength must be above 0"):
         morph(model, "cat", "dog", strength=-1)
-    with pytest.raises(ClassNotFoundError, match=r"no class 'photo\.png'"):
+    with pytest.raises(MissingInputError, match=r"no such image: 'photo\.png'"):
         morph(model, "photo.png", "dog")
+    with pytest.raises(ClassNotFoundError, match="no class 'cta'"):
+        morph(model, "cta", "dog")

@@ -48,8 +48,8 @@ def refine(
 ) -> None:
     """Run ``stochdeconv refine``."""
     steps = terminal.parse_numbers(checkpoints, "--checkpoints")
-    running.check_output(output, overwrite=overwrite)
     running.check_picture(photo)
+    running.check_output(output, overwrite=overwrite)
     network = terminal.load_model(model, weights=weights, dtype=dtype)
     with ProgressBar(class_name, quiet=quiet) as bar:
         saved = running.save_what_comes(
@@ -94,8 +94,8 @@ def morph(
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv morph``."""
-    running.check_output(output, overwrite=overwrite)
     running.check_picture(start if is_photograph(start) else None)
+    running.check_output(output, overwrite=overwrite)
     network = terminal.load_model(model, weights=weights, dtype=dtype)
     with ProgressBar(f"{Path(start).stem} to {class_name}", quiet=quiet) as bar:
         saved = running.save_what_comes(
@@ -156,8 +156,8 @@ def invert(
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv invert``."""
-    running.check_output(output, overwrite=overwrite)
     running.check_picture(photo, target)
+    running.check_output(output, overwrite=overwrite)
     network = terminal.load_model(model, weights=weights, dtype=dtype)
     with ProgressBar(layer, quiet=quiet) as bar:
         saved = running.save_what_comes(

@@ -9,6 +9,7 @@ import typer
 
 from stochdeconv.cli import running, terminal
 from stochdeconv.cli.terminal import ProgressBar, default
+from stochdeconv.errors import MissingInputError
 from stochdeconv.methods.deepdream import dream as dream_image
 from stochdeconv.methods.sweep import sweep as sweep_photos
 
@@ -61,8 +62,8 @@ def dream(
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv dream``."""
-    running.check_output(output, overwrite=overwrite)
     running.check_picture(photo, guide)
+    running.check_output(output, overwrite=overwrite)
     network = terminal.load_model(model, weights=weights, dtype=dtype)
     with ProgressBar(layer, quiet=quiet) as bar:
         saved = running.save_what_comes(
@@ -114,9 +115,11 @@ def sweep(
 ) -> None:
     """Run ``stochdeconv sweep``."""
     steps = terminal.parse_numbers(n_steps, "--n-steps")
-    running.check_output(output, overwrite=overwrite)
+    if not Path(photos).exists():
+        raise MissingInputError(f"no such photograph or folder: '{photos}'")
     if not Path(photos).is_dir():
         running.check_picture(photos)
+    running.check_output(output, overwrite=overwrite)
     network = terminal.load_model(model, weights=weights, dtype=dtype)
     second = None if judge is None else terminal.load_model(judge, dtype=dtype)
     with ProgressBar(layers, quiet=quiet) as bar:

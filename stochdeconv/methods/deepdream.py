@@ -57,12 +57,14 @@ def parse_layers(model: ImageModel, text: str) -> list[Amplified]:
         try:
             amplified = Amplified(layer, int(channel) if colon else None, float(weight) if equals else 1.0)
         except ValueError:
-            raise InputError(f"'{part}' is not of the form LAYER, LAYER:CHANNEL or LAYER:CHANNEL=WEIGHT") from None
+            raise InputError(
+                f"'{part}' is not of the form LAYER, LAYER:CHANNEL, LAYER=WEIGHT or LAYER:CHANNEL=WEIGHT"
+            ) from None
         n_channels = model.layer_shape(layer)[-1]
         if amplified.channel is not None and not 0 <= amplified.channel < n_channels:
             raise LayerNotFoundError(f"layer '{layer}' has channels 0 to {n_channels - 1}; got {amplified.channel}")
         found.append(amplified)
-    if not found:
+    if not any(one.weight for one in found):
         raise InputError("a dream needs a layer to amplify: --layer LAYER[:CHANNEL][=WEIGHT],…")
     return found
 
@@ -141,7 +143,7 @@ class Octaves:
                     callback=in_stage(callback, octave, self.octaves),
                 )
             except ModelError as error:
-                raise ModelError(f"{error}; use fewer --octaves, or a larger --size") from error
+                raise ModelError(f"{error}; fewer --octaves, another --size or a shallower layer may do") from error
             except OptimizationInterrupted as interrupt:
                 detail = interrupt.result.images[0] - base
                 rows = _counted(interrupt.result.history, octave=octave)

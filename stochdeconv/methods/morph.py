@@ -50,11 +50,11 @@ def morph(
     ----------
     model : ImageModel
     start : path, ndarray of shape (height, width, 3) in [0, 1], or class
-        A file that exists is a photograph; any other text is the name, wnid or index of a class.
+        A file that exists, or that is named like one, is a photograph; any other text is the name, wnid or index of a class.
     class_name : str or int
         What it turns into.
     n_frames : int
-        Frames of the animation, the start and the end included.
+        Frames of the animation, the start and the end included; dense at the start, where the picture changes fastest.
     strength, tv, jitter, scale, rotate
         See `approach.Approach`.
     n_steps : int
@@ -100,7 +100,9 @@ def morph(
             raise InputError(f"both classes are {target.label}: there is nothing to turn")
     frames: list[np.ndarray] = []
     history: list[dict[str, float]] = []
-    kept_at = np.unique(np.linspace(0, n_steps, n_frames).round().astype(int))
+    # The first steps change the most: a square law gives them most of the frames.
+    wanted_at = n_steps * np.linspace(0, 1, n_frames) ** 2
+    kept_at = np.maximum(wanted_at.round().astype(int), np.arange(n_frames))
 
     def stage(name: str, loss: Loss, on_step: Callable[[Step], None], **start: object) -> np.ndarray:
         variables = fourier(image_size, seed=seed, learning_rate=strength / n_steps, **start)
@@ -164,8 +166,12 @@ def morph(
 
 
 def is_photograph(start: str | int | Path | np.ndarray) -> bool:
-    """Tell whether a morph starts from a photograph, or else from a class: folders are often named after one."""
-    return isinstance(start, np.ndarray | Path) or (isinstance(start, str) and Path(start).is_file())
+    """Tell whether a morph starts from a photograph (there or not), or else from a class: folders are often named after one."""
+    from stochdeconv.images import IMAGE_SUFFIXES
+
+    if not isinstance(start, str):
+        return isinstance(start, np.ndarray | Path)
+    return Path(start).is_file() or Path(start).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _rows(stage: str, result: OptimizationResult) -> list[dict[str, object]]:

@@ -90,7 +90,7 @@ def find_preset(name: str, overrides: Mapping[str, float | None]) -> Preset:
     if name not in PRESETS:
         raise InputError(f"preset '{name}' is unknown; there are {', '.join(PRESETS)}")
     given = {key: value for key, value in overrides.items() if value is not None}
-    if any(value < 0 for value in given.values()) or given.get("contribution", 0) >= 100:
+    if not all(0 <= value < np.inf for value in given.values()) or given.get("contribution", 0) >= 100:
         raise InputError(f"{', '.join(overrides)} must be at least 0, contribution below 100; got {given}")
     if given.get("blur_every") == 0:
         raise InputError("blur_every is the number of steps from one blur to the next, at least 1; got 0")

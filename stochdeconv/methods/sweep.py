@@ -38,7 +38,7 @@ def sweep(
     octave_scale: float = Octaves.octave_scale,
     jitter: int = Octaves.jitter,
     step_size: float = Octaves.step_size,
-    n_steps: Sequence[int] = (10, 50),
+    n_steps: int | Sequence[int] = (10, 50),
     size: int | None = None,
     seed: int = 0,
     callback: Callable[[Step], None] | None = None,
@@ -59,7 +59,7 @@ def sweep(
         face detector for instance.
     octaves, octave_scale, jitter, step_size
         See `deepdream.dream`.
-    n_steps : sequence of int
+    n_steps : int or sequence of int
         Steps at each octave, one column of the grid for each number.
     size : int, optional
         Side of the pictures in pixels; the network's own by default.
@@ -86,7 +86,7 @@ def sweep(
     from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult
     from stochdeconv.run_folder import RunInterrupted, recorded_run, source_of
 
-    layers = split_list(layers)
+    layers, n_steps = split_list(layers), split_list(n_steps)
     for layer in layers:
         parse_layers(model, layer)
     if not layers or not n_steps or min(n_steps) < 1:
@@ -297,7 +297,7 @@ def _sheet(
             break
         if i % n_columns == 0:
             shown.append(picture)
-            captions.append(said("photograph", before[0]))
+            captions.append(said("photograph" if len(before) == 1 else f"photograph 1 of {len(before)}", before[0]))
         shown.append(images[i])
         captions.append(said(f"{cell.layer}, {cell.n_steps} steps", after[i]))
     return contact_sheet(np.stack(shown), columns=n_columns + 1, captions=captions)
