@@ -285,9 +285,10 @@ def _sheet(
     from stochdeconv.sheets import contact_sheet
 
     def said(title: str, seen: dict[str, Seen]) -> str:
-        return "\n".join(
-            [title, *(f"{named[0][0]} {named[0][1]:.0%}" if named else "nothing" for named in seen.values())]
+        firsts = (
+            f"{who}: {named[0][0]} {named[0][1]:.0%}" if named else f"{who}: nothing" for who, named in seen.items()
         )
+        return "\n".join([title, *firsts])
 
     if not cells:
         return contact_sheet(images)
