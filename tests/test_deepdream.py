@@ -93,6 +93,7 @@ def test_a_guide_draws_toward_its_features(model, photo):
 
     guided, free = dream(model, photo, "deep", guide=stripes, **HOW), dream(model, photo, "deep", **HOW)
     assert match(guided.images[0]) > match(free.images[0]) > 0
+    assert guided.sheet.shape[1] > 1.4 * free.sheet.shape[1]  # the guide stands between the two
     with pytest.raises(InputError, match="without a channel"):
         dream(model, photo, "deep:1", guide=stripes, **HOW)
 

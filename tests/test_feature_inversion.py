@@ -28,6 +28,8 @@ def distance(model, image, other, layer="deep", enhance=1.0):
 def test_activations_come_back_from_noise(model, photo, optimizer, n_steps):
     result = invert(model, picture(), "conv,deep", optimizer=optimizer, tv=0.1, n_steps=n_steps)
     assert result.images.shape == (2, *SIZE, 3)
+    asked = {layer: set(how["loss"]) for layer, how in result.record["settings"]["optimization"].items()}
+    assert all(f"match:{layer}" in asked[layer] for layer in ("conv", "deep"))
     rows = result.tables["distances"]
     for image, row in zip(result.images, rows, strict=True):
         assert distance(model, image, photo, row["layer"]) == pytest.approx(row["distance"], rel=1e-3)

@@ -51,6 +51,9 @@ def test_every_cell_is_a_dream_and_what_is_seen_in_it(model):
             assert [ours[f"{when}_{rank}"] for rank in (1, 2, 3)] == [name for name, _ in named]
             assert ours[f"{when}_1_score"] == pytest.approx(named[0][1])
             assert judged[f"{when}_1"] == ("light" if image.mean() > 0.5 else "")
+    assert list(result.record["settings"]["optimization"]) == [
+        f"{layer}, {n} steps" for layer in ("conv", "deep") for n in (1, 4)
+    ]
     assert ours["before_4"] == "" and result.images.shape == (4, *SIZE, 3)
     # A dream of another network changes other things.
     other = sweep(network(2), picture(), "deep", **HOW)

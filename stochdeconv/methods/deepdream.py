@@ -230,7 +230,7 @@ def dream(
         On Ctrl-C, with the picture as it is.
     """
     from stochdeconv.animations import as_frames
-    from stochdeconv.images import stretch
+    from stochdeconv.images import open_image, resize, stretch
     from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult, in_stage
     from stochdeconv.run_folder import recorded_run, source_of
     from stochdeconv.sheets import contact_sheet
@@ -266,11 +266,14 @@ def dream(
     def finish(result: RunResult) -> RunResult:
         shown = [picture, result.images[0]]
         captions = ["noise" if isinstance(photo, str) and photo == "noise" else "photograph", layer]
+        if guide is not None:
+            shown.insert(1, resize(open_image(guide), picture.shape[:2]))
+            captions.insert(1, "guide")
         if len(frames) > 1:
             picked = np.unique(np.linspace(0, len(frames) - 1, _SHEET_FRAMES).round().astype(int))
-            shown = [picture, *(frames[i] / np.float32(255) for i in picked)]
-            captions = [captions[0], *(f"frame {i}" for i in picked)]
-        shrink = min(1.0, _SHEET_SIDE / max(picture.shape[:2]) * (1 if len(shown) == 2 else 0.5))
+            shown = [*shown[:-1], *(frames[i] / np.float32(255) for i in picked)]
+            captions = [*captions[:-1], *(f"frame {i}" for i in picked)]
+        shrink = min(1.0, _SHEET_SIDE / max(picture.shape[:2]) * (1 if len(shown) <= 3 else 0.5))
         small = tuple(max(round(side * shrink), 1) for side in picture.shape[:2])
         sheet = contact_sheet(np.stack([stretch(one, small) for one in shown]), captions=captions)
         return replace(result, sheet=sheet, frames=np.stack(frames) if frames else None)

@@ -119,6 +119,8 @@ def invert(
     start = picture if init == "photo" else np.broadcast_to(input_origin(model)[0], (*image_size, 3))
     deviation = _START_NOISE if init == "noise" else 0.0
 
+    optimizations: dict[str, dict] = {}
+
     def run(index: int, _: int, on_step: Callable[[Step], None]):
         loss = losses.match({layers[index]: wanted[layers[index]]})
         if tv:
@@ -127,7 +129,9 @@ def invert(
             loss = loss + alpha_norm * regularizers.alpha_norm()
         # All layers start from the same noise: what differs is what the layers keep.
         variables = parameterizations.fourier(image_size, initial_images=start[None], deviation=deviation, seed=seed)
-        return optimize(model, loss, parameterization=variables, n_steps=n_steps, descent=descent, callback=on_step)
+        result = optimize(model, loss, parameterization=variables, n_steps=n_steps, descent=descent, callback=on_step)
+        optimizations[layers[index]] = result.settings
+        return result
 
     def finish(result: RunResult) -> RunResult:
         table = []
@@ -139,7 +143,13 @@ def invert(
         if target is not None:
             captions.insert(1, "target")
             shown_all.insert(1, shown)
-        return replace(result, sheet=contact_sheet(np.stack(shown_all), captions=captions), tables={"distances": table})
+        settings = {**result.record["settings"], "optimization": optimizations}
+        return replace(
+            result,
+            sheet=contact_sheet(np.stack(shown_all), captions=captions),
+            tables={"distances": table},
+            record={**result.record, "settings": settings},
+        )
 
     result = recorded_run(
         "invert",

@@ -131,7 +131,7 @@ def sweep(
                 images = np.stack(_in_order(cells, dreams)) if dreams else interrupt.result.images
                 raise OptimizationInterrupted(OptimizationResult(images, history, settings)) from interrupt
             dreams[cell] = found.images[0]
-            settings = found.record["settings"]["optimization"]
+            settings[f"{cell.layer}, {cell.n_steps} steps"] = found.record["settings"]["optimization"]
             label = {"photo": names[cell.photo], "layer": cell.layer, "n_steps": cell.n_steps}
             history += [{**label, **{k: v for k, v in row.items() if k != "frame"}} for row in found.history]
             n_done += octaves * cell.n_steps
