@@ -45,6 +45,8 @@ def test_units_and_channels(model):
     assert values[5, 6] > 3 * values[15, 15]
     assert result.record["class"] is None and result.record["settings"]["unit"] == "deep:3:5:6"
     mean = maximize(model, unit="deep:3", n_images=1, n_steps=30)
+    # A class names its folder; what else is shown is said on the sheet.
+    assert mean.sheet.shape[0] > SIZE[0] + 8 and maximize(model, "dog", n_images=1, n_steps=1).sheet is None
     assert model.activations(mean.images, ["deep"])["deep"][0, :, :, 3].mean() > values.mean()
 
 

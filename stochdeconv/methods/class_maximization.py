@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -154,7 +155,8 @@ def maximize(
     if ablate_constraints:
         run, finish = lambda: run_rows(runs, n_images, **batches), lambda result: with_sheet(result, rows, n_images)
     else:
-        run, finish = lambda: optimize_in_batches(runs["all"], n_images, **batches), None
+        run = lambda: optimize_in_batches(runs["all"], n_images, **batches)  # noqa: E731
+        finish = None if len(objective.classes) == 1 else lambda result: _titled(result, objective)
     result = recorded_run(
         "maximize",
         run,
@@ -226,6 +228,14 @@ def _run_of(
         )
 
     return run
+
+
+def _titled(result: RunResult, objective: Objective) -> RunResult:
+    """Say on the sheet what is shown, where no one class gives the run its name."""
+    from stochdeconv.sheets import contact_sheet
+
+    captions = [" + ".join(objective.titles)] * len(result.images)
+    return replace(result, sheet=contact_sheet(result.images, captions=captions))
 
 
 def _warn_of_silence(objective: Objective, result: RunResult) -> None:
