@@ -181,7 +181,7 @@ class Network:
     # Computing
 
     def forward(
-        self, layers: Iterable[str], *, gradient_rule: str = "true", dtype: str = "float32"
+        self, layers: Iterable[str], *, gradient_rule: str = "true", dtype: str = "float32", as_computed: bool = False
     ) -> Callable[..., dict[str, Tensor]]:
         """Make the function from inputs to activations, for use inside a compiled function.
 
@@ -193,6 +193,8 @@ class Network:
             Backward rule of every ReLU, see `gradients.rectify`.
         dtype : {"float32", "bfloat16", "auto"}
             Of the network; ``"auto"`` is this model's `dtype`.
+        as_computed : bool
+            Leave the layers' activations in that dtype.
 
         Returns
         -------
@@ -211,12 +213,12 @@ class Network:
         """
         layers = tuple(dict.fromkeys(layers))
         dtype = self._checked_dtype(self.dtype if dtype == "auto" else dtype)
-        key = (layers, gradient_rule, dtype)
+        key = (layers, gradient_rule, dtype, dtype if as_computed else "float32")
         if key not in self._forwards:
             self._forwards[key] = self._make_forward(*key)
         return self._forwards[key]
 
-    def _make_forward(self, layers: tuple[str, ...], gradient_rule: str, dtype: str) -> Callable:
+    def _make_forward(self, layers: tuple[str, ...], gradient_rule: str, dtype: str, dtype_given: str) -> Callable:
         rules = [rule for rule in GRADIENT_RULES if rule != "mix"]
         if gradient_rule not in rules:
             raise InputError(
@@ -244,7 +246,7 @@ class Network:
                 if misfit is None:
                     raise
                 raise ModelError(f"model '{self.name}' cannot compute {', '.join(layers)} for {misfit}") from error
-            activations = {layer: ops.cast(values[id(symbol)], "float32") for layer, symbol in symbols.items()}
+            activations = {layer: ops.cast(values[id(symbol)], dtype_given) for layer, symbol in symbols.items()}
             return {"input": inputs, "network_input": network_input, **activations}
 
         return forward

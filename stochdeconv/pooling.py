@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from keras import ops
+from keras import backend, ops
 
 Tensor = Any
 
@@ -19,14 +19,17 @@ def pooling_matrix(size: int, pooled_size: int) -> np.ndarray:
 
 
 def pooled_map(values: Tensor, layout_shape: tuple[int, int]) -> Tensor:
-    """Average a map (image, height, width, channel) into cells, (image, *layout_shape, channel); rank 2 counts as 1 x 1."""
+    """Average a map (image, height, width, channel) into cells, (image, *layout_shape, channel), float32; rank 2 counts as 1 x 1."""
     if len(values.shape) == 2:
-        return ops.reshape(values, (-1, 1, 1, values.shape[-1]))
+        return ops.cast(ops.reshape(values, (-1, 1, 1, values.shape[-1])), "float32")
     _, height, width, channels = values.shape
     rows, columns = layout_shape
-    # Products over one axis at a time, without a transpose: up to 20 times as fast as an einsum with its gradient.
+    # Products over one axis at a time, without a transpose: up to 20 times as fast as an einsum with its gradient. The first, which
+    # is nearly all of the work, is in the dtype of the map.
     if rows != height:
-        values = ops.matmul(pooling_matrix(height, rows), ops.reshape(values, (-1, height, width * channels)))
+        weights = ops.cast(pooling_matrix(height, rows), backend.standardize_dtype(values.dtype))
+        values = ops.matmul(weights, ops.reshape(values, (-1, height, width * channels)))
+    values = ops.cast(values, "float32")
     if columns != width:
         values = ops.matmul(pooling_matrix(width, columns), ops.reshape(values, (-1, width, channels)))
     return ops.reshape(values, (-1, rows, columns, channels))

@@ -146,7 +146,8 @@ def _compiled(
 ) -> Program:
     rule = descent.gradient_rule
     rules = ("true",) if rule == "true" else ("true", "guided" if rule == "mix" else rule)
-    forwards = {name: model.forward(loss.layers, gradient_rule=name, dtype=dtype) for name in rules}
+    how = {"dtype": dtype, "as_computed": True}
+    forwards = {name: model.forward(loss.layers, gradient_rule=name, **how) for name in rules}
     to_images = parameterization.images
 
     def gradient(variable, arrays, matrices, weights, guided_share):
@@ -159,7 +160,11 @@ def _compiled(
             return activations
 
         def total(activations):
-            rows = [term.evaluate(activations, array) for term, array in zip(terms, arrays, strict=True)]
+            exact = {layer: ops.cast(values, "float32") for layer, values in activations.items()}
+            rows = [
+                term.evaluate(activations if term.reads_network_dtype else exact, array)
+                for term, array in zip(terms, arrays, strict=True)
+            ]
             per_term = ops.stack(rows)
             return ops.sum(per_term * weights[:, None]), per_term
 

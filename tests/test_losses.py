@@ -1,8 +1,9 @@
+import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from stochdeconv import losses, regularizers
+from stochdeconv import backend, losses, regularizers
 from stochdeconv.errors import InputError
 
 
@@ -73,6 +74,53 @@ def test_channel_moments_are_met_by_an_image_that_has_them(maps):
     covariance = np.cov(one, rowvar=False, ddof=0)
     term = losses.channel_moments("x", mean=one.mean(0)[None], std=one.std(0)[None], covariance=covariance)
     assert value(term, x=maps[:1])[0] < 1e-10 < value(term, x=maps[1:2])[0]
+
+
+def random_moments(n_images=3):
+    rng = np.random.default_rng(1)
+    root = rng.normal(size=(6, 6))
+    return {
+        "mean": rng.normal(size=(n_images, 6)),
+        "std": rng.uniform(0.5, 2, size=(n_images, 6)),
+        "covariance": root @ root.T,
+    }
+
+
+def gradient(term, values):
+    def total(x):
+        return ops.sum(term({"x": x})), ()
+
+    return ops.convert_to_numpy(backend.value_and_gradient(total)(ops.convert_to_tensor(values))[1])
+
+
+def test_the_gradient_of_channel_moments_is_that_of_the_loss(maps):
+    term = losses.channel_moments("x", **random_moments())
+    direction = np.random.default_rng(3).normal(size=maps.shape).astype(np.float32)
+    step = 1e-2
+    ahead, behind = (value(term, x=maps + sign * step * direction).sum(dtype=np.float64) for sign in (1, -1))
+    assert np.sum(gradient(term, maps) * direction) == pytest.approx((ahead - behind) / (2 * step), rel=1e-3)
+
+
+@pytest.mark.parametrize("far", [0.0, 10.0])
+def test_targets_are_pursued_in_bfloat16_nearly_as_in_float32(maps, far):
+    # Half of the positions are silent, as after a ReLU; a channel may lie far from zero and vary little.
+    maps = np.maximum(maps, 0) + far * (np.arange(6) == 2)
+    rng = np.random.default_rng(4)
+    moments = {**random_moments(), "mean": maps.mean(axis=(1, 2)) * rng.uniform(0.9, 1.1, size=(3, 6))}
+    layout = {
+        "scores": rng.normal(size=(3, 3)),
+        "components": np.linalg.qr(rng.normal(size=(24, 3)))[0].T,
+        "explained_variance": np.array([3.0, 2.0, 0.5]),
+        "layout_mean": maps.mean(axis=(0, 1, 2)) * np.ones((2, 2, 1)),
+    }
+    for term in (losses.channel_moments("x", **moments), losses.layout_scores("x", **layout)):
+        assert term.reads_network_dtype
+        rough = ops.cast(ops.convert_to_tensor(maps), "bfloat16")
+        found = term({"x": rough})
+        assert keras.backend.standardize_dtype(found.dtype) == "float32"
+        np.testing.assert_allclose(ops.convert_to_numpy(found), value(term, x=maps), rtol=0.05)
+        exact, coarse = gradient(term, maps).ravel(), gradient(term, rough).astype(np.float32).ravel()
+        assert exact @ coarse / np.linalg.norm(exact) / np.linalg.norm(coarse) > 0.995
 
 
 def test_layout_scores_against_numpy(maps):

@@ -190,6 +190,8 @@ def test_bfloat16_is_near_float32_and_comes_out_as_float32(network):
         a, b = ops.convert_to_numpy(exact[layer]), ops.convert_to_numpy(rough[layer])
         assert b.dtype == np.float32
         assert 0 < np.abs(a - b).mean() / np.abs(a).mean() < 0.03
+    raw = network.forward(layers_asked, dtype="bfloat16", as_computed=True)(batch)
+    assert {keras.backend.standardize_dtype(raw[layer].dtype) for layer in layers_asked} == {"bfloat16"}
     copies = network._copies["bfloat16"]._copies
     assert all(weight.dtype == "bfloat16" for layer, _ in copies.values() for weight in layer.weights)
 

@@ -25,24 +25,43 @@ def _as_map(values: Tensor) -> Tensor:
     return ops.reshape(values, (ops.shape(values)[0], -1, values.shape[-1]))
 
 
-def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Spatial mean (image, channel) and centred values (image, position, channel)."""
+def _moments(values: Tensor, about: Tensor) -> tuple[Tensor, Tensor]:
+    """Deviations of the spatial means from `about`, both (image, channel), and covariances (image, channel, channel).
+
+    They are float32, from products in the dtype of the values, which are most of what a step costs beside the network. Whoever
+    differentiates the covariances does so symmetrically.
+    """
     values = _as_map(values)
-    mean = ops.mean(values, axis=1)
-    return mean, values - mean[:, None]
+    # Taken about the mean or near it, a product of few digits loses none of them to the mean.
+    near = ops.cast(about, values.dtype)
+    values = values - near[:, None]
+    n_positions = values.shape[1]
+
+    def product(left: Tensor) -> Tensor:
+        return ops.cast(ops.matmul(left, values), "float32") / n_positions
+
+    mean = product(ops.ones((1, 1, n_positions), values.dtype))[:, 0]
+    deviation = mean + (ops.cast(near, "float32") - about)
+    # Both sides of the product are the same and receive the same gradient: that of one, doubled, costs half.
+    squared = product(ops.stop_gradient(ops.swapaxes(values, 1, 2)))
+    squared = 2.0 * squared - ops.stop_gradient(squared)
+    return deviation, squared - mean[:, :, None] * mean[:, None, :]
 
 
 @dataclass(frozen=True)
 class ChannelMoments(Term):
     """Texture of a layer: ``|m - m*|^2 / tr W + |S - S*|^2_F / |S*|^2_F``. See `channel_moments`."""
 
+    @property
+    def reads_network_dtype(self):
+        """Yes: its products are."""
+        return True
+
     def of_values(self, values, arrays):
         """Return the loss per image."""
-        mean, centred = _moments(values)
-        n_positions = centred.shape[1]
-        covariance = ops.matmul(ops.swapaxes(centred, 1, 2), centred) / n_positions
+        deviation, covariance = _moments(values, arrays["mean"])
         target = arrays["correlation"] * arrays["std"][:, :, None] * arrays["std"][:, None, :]
-        of_mean = ops.sum((mean - arrays["mean"]) ** 2, axis=-1) / arrays["variance"]
+        of_mean = ops.sum(deviation**2, axis=-1) / arrays["variance"]
         energy = ops.sum(target**2, axis=(1, 2)) + _VARIANCE_FLOOR
         return of_mean + ops.sum((covariance - target) ** 2, axis=(1, 2)) / energy
 
@@ -83,6 +102,11 @@ class LayoutScores(Term):
     @property
     def is_tied_to_places(self):
         """Yes: its targets lie at places of the whole image."""
+        return True
+
+    @property
+    def reads_network_dtype(self):
+        """Yes: maps are pooled in it."""
         return True
 
     def of_values(self, values, arrays):
@@ -144,6 +168,11 @@ class FacetMoments(Term):
     @property
     def is_tied_to_places(self):
         """Yes: its targets lie at places of the whole image."""
+        return True
+
+    @property
+    def reads_network_dtype(self):
+        """Yes: maps are pooled in it."""
         return True
 
     def evaluate(self, activations, arrays):

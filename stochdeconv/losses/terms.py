@@ -53,8 +53,13 @@ class Term:
         """Whether it means certain places of the image, so that it cannot be asked of one tile at a time."""
         return False
 
+    @property
+    def reads_network_dtype(self) -> bool:
+        """Whether activations come as the network computed them, in bfloat16 maybe; in float32 otherwise."""
+        return False
+
     def evaluate(self, activations: Activations, arrays: Mapping[str, Tensor]) -> Tensor:
-        """Return the loss per image, (image,), from activations (image, ...) and the arrays."""
+        """Return the loss per image, (image,), float32, from activations (image, ...) and the arrays."""
         return self.of_values(activations[self.layer], arrays)
 
     def of_values(self, values: Tensor, arrays: Mapping[str, Tensor]) -> Tensor:
