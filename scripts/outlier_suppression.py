@@ -1,5 +1,9 @@
 """Does suppressing outliers bring activation maximization nearer to photographs? Every preset without and with it, and the real ones.
 
+Objects are counted twice. ``cam_peaks`` are places at which the judge sees the class half as strongly as in photographs, so that what
+it does not recognise holds no object. ``own_peaks`` are places at which it sees the class half as strongly as anywhere in the same
+picture: how often the picture repeats what it shows, recognised or not.
+
 The statistics name the classes and the network; photographs are a folder a class (or an .npz of measure_photographs.py) that the
 statistics have not seen. Images use the seeds 0, 1, 2, …; nothing is picked. What is finished is not made again, so the run can be
 stopped and continued.
@@ -8,17 +12,27 @@ stopped and continued.
 """
 
 import argparse
+import json
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 import stochdeconv as sd
-from stochdeconv.images import load_image, resize, save_png
+from stochdeconv.cli.terminal import format_table
+from stochdeconv.images import find_class_folders, find_images, load_image, resize, save_png, write_atomically
 from stochdeconv.methods.class_maximization import PRESETS
+from stochdeconv.metrics.entries import ClassKey
+from stochdeconv.metrics.judge import Judge
+from stochdeconv.metrics.measurements import measure
+from stochdeconv.metrics.objects import PEAK_FRACTION, count_peaks
+from stochdeconv.metrics.photographs import SUFFIX, load_photographs
 from stochdeconv.run_folder import RECORD, read_record
 from stochdeconv.sheets import contact_sheet
+from stochdeconv.statistics import INPUT, ClassStatistics
 
-FIGURES = ("cam_peaks", "judge_top1", "judge_top5", "kid", "pairwise_distance")
+FIGURES = ("cam_peaks", "own_peaks", "judge_top1", "judge_top5", "kid", "pairwise_distance")
 
 
 def main() -> None:
@@ -33,6 +47,13 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--presets", nargs="+", choices=PRESETS, default=list(PRESETS))
     parser.add_argument("--weights", type=float, nargs="+", default=[10.0], help="outlier weights, each a contestant")
+    parser.add_argument(
+        "--n-layers",
+        type=int,
+        nargs="+",
+        default=[0],
+        help="only so many of the first maps, each a contestant; 0: all of them",
+    )
     parser.add_argument("-n", "--n-images", type=int, default=8)
     parser.add_argument("--n-steps", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
@@ -40,35 +61,80 @@ def main() -> None:
     how = {"n_images": arguments.n_images, "n_steps": arguments.n_steps, "seed": arguments.seed}
     known = [sd.load_statistics(path) for path in arguments.statistics]
     model = sd.load_model(arguments.model or known[0].model_source)
+    judge = sd.load_model(arguments.judge)
 
     runs: dict[str, list[Path]] = {}
     for preset in arguments.presets:
-        for weight in (0.0, *arguments.weights):
-            name = f"{preset}_without_outliers_{weight:g}" if weight else preset
+        for weight, n_layers in [(0.0, 0), *product(arguments.weights, arguments.n_layers)]:
+            name = preset + f"_without_outliers_{weight:g}" * bool(weight) + f"_of_{n_layers}" * bool(n_layers)
             for statistics in known:
                 run = arguments.output / name / (statistics.wnid or statistics.class_name)
                 runs.setdefault(name, []).append(run)
-                if not is_made(run, model, statistics, weight, how):
-                    given = {"suppress_outliers": statistics, "outlier_weight": weight} if weight else {}
+                some = first_layers(statistics, n_layers) if n_layers else statistics
+                if not is_made(run, model, some, weight, how):
+                    given = {"suppress_outliers": some, "outlier_weight": weight} if weight else {}
                     result = sd.maximize(model, statistics.class_index, preset=preset, **given, **how)
                     print(result.save(run, overwrite=True) / "contact_sheet.png", flush=True)
     for number, statistics in enumerate(known):
         save_sheet(arguments.output / f"{statistics.class_name}.png", [found[number] for found in runs.values()])
 
-    metrics = sd.compare(
-        runs,
-        real=arguments.real,
-        judge=sd.load_model(arguments.judge),
-        output=arguments.output / "report",
-        overwrite=True,
-    )
-    width = max(map(len, runs))
-    print("".join(f"{word:<20}" for word in (" " * width, *FIGURES)).rstrip())
-    for name, figures in {**metrics["contestants"], "real": metrics["real"]}.items():
-        print(name.ljust(max(width, 20)), *(told(figures[key]).ljust(19) for key in FIGURES))
+    report = arguments.output / "report"
+    metrics = sd.compare(runs, real=arguments.real, judge=judge, output=report, overwrite=True)
+    add_own_peaks(metrics, runs, known, arguments.real, Judge(judge), model.input_size)
+    write_atomically(report / "metrics.json", json.dumps(metrics, indent=1).encode())
+    everybody = {**metrics["contestants"], "real": metrics["real"]}
+    rows = [["", *FIGURES], *([name, *(told(of[key]) for key in FIGURES)] for name, of in everybody.items())]
+    print(format_table(rows))
+    rows = [["cam_peaks, own_peaks", *everybody]]
     for statistics, of_class in zip(known, metrics["classes"].values(), strict=True):
-        entrants = {**of_class["contestants"], "real": of_class["real"]}
-        print(f"cam_peaks of {statistics.class_name}:", *(f"{n} {told(f['cam_peaks'])};" for n, f in entrants.items()))
+        of_each = {**of_class["contestants"], "real": of_class["real"]}
+        counts = [f"{of['cam_peaks']['value']:.2f}, {of['own_peaks']['value']:.2f}" for of in of_each.values()]
+        rows.append([statistics.class_name, *counts])
+    print(format_table(rows))
+
+
+def first_layers(statistics: ClassStatistics, n: int) -> ClassStatistics:
+    """Leave out all but the first layers after the image."""
+    kept = [INPUT, *(name for name in statistics if name != INPUT)][: 1 + n]
+    return replace(statistics, layers={name: statistics[name] for name in kept})
+
+
+def add_own_peaks(
+    metrics: dict, runs: dict[str, list[Path]], known: list, real: Path, judge: Judge, size: tuple[int, int]
+) -> None:
+    """Count, class by class, the places that are half as strong as the strongest of their own picture."""
+
+    def maps(paths: list[Path], class_index: int) -> np.ndarray:
+        return measure(paths, judge, size=size, class_index=class_index, tick=lambda n: None).cams
+
+    for number, (statistics, of_class) in enumerate(zip(known, metrics["classes"].values(), strict=True)):
+        key = ClassKey(statistics.wnid, statistics.class_name)
+        index = judge.class_index(wnid=key.wnid, label=key.label)
+        if real.suffix == SUFFIX:
+            photographs = load_photographs(real).of(key).cams
+        else:
+            folders = [
+                folder for folder in find_class_folders(real) if judge.model.find_class(folder.name).index == index
+            ]
+            photographs = maps(find_images(folders[0]), index)
+        of_class["real"]["own_peaks"] = {"value": own_peaks(photographs), "low": None, "high": None}
+        for name, of in of_class["contestants"].items():
+            found = own_peaks(maps(sorted(runs[name][number].glob("image_*.png")), index))
+            of["own_peaks"] = {"value": found, "low": None, "high": None}
+    classes = list(metrics["classes"].values())
+    for name, of in metrics["contestants"].items():
+        of["own_peaks"] = average([one["contestants"][name]["own_peaks"] for one in classes])
+    metrics["real"]["own_peaks"] = average([one["real"]["own_peaks"] for one in classes])
+
+
+def average(figures: list[dict]) -> dict[str, float | None]:
+    """Average over classes."""
+    return {"value": float(np.mean([figure["value"] for figure in figures])), "low": None, "high": None}
+
+
+def own_peaks(maps: np.ndarray) -> float:
+    """Count the peaks above half of each map's own maximum, averaged over the maps."""
+    return float(np.mean([count_peaks(one[None], threshold=PEAK_FRACTION * one.max())[0] for one in maps]))
 
 
 def told(figure: dict[str, float | None]) -> str:

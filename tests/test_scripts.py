@@ -107,9 +107,14 @@ def test_outlier_suppression(made, tmp_path, monkeypatch, capsys):
     printed = run(monkeypatch, capsys, "outlier_suppression.py", *words)
     assert len([line for line in printed if line.endswith("contact_sheet.png")]) == 4
     names = ["fourier", "fourier_without_outliers_10"]
-    rows = [line.split() for line in printed[-5:-2]]
-    assert [row[0] for row in rows] == [*names, "real"] and all(len(row) > 3 for row in rows)
-    assert printed[-2].startswith("cam_peaks of church: fourier ") and printed[-1].startswith("cam_peaks of barn: ")
+    rows = [line.split() for line in printed[-7:]]
+    assert rows[0][:2] == ["cam_peaks", "own_peaks"]
+    assert [row[0] for row in rows] == ["cam_peaks", *names, "real", "cam_peaks,", "church", "barn"]
+    metrics = json.loads((tmp_path / "out/report/metrics.json").read_text())
+    own = [of["contestants"][names[0]]["own_peaks"]["value"] for of in metrics["classes"].values()]
+    assert metrics["contestants"][names[0]]["own_peaks"]["value"] == np.mean(own)
+    # A map that is positive anywhere has a place as strong as its strongest.
+    assert max(own) >= 1
     record = json.loads((tmp_path / "out" / names[1] / "church" / "run.json").read_text())
     assert record["statistics_hash"] == sd.load_statistics(tmp_path / "church.h5").hash()
     # What is finished is not made again; what another weight made is.
@@ -117,6 +122,11 @@ def test_outlier_suppression(made, tmp_path, monkeypatch, capsys):
     assert not [line for line in again if line.endswith("contact_sheet.png")]
     run(monkeypatch, capsys, "outlier_suppression.py", *words, "--weights", 5)
     assert (tmp_path / "out" / "fourier_without_outliers_5" / "barn" / "run.json").is_file()
+    # Fewer layers, fewer terms.
+    run(monkeypatch, capsys, "outlier_suppression.py", *words, "--n-layers", 1)
+    histories = [tmp_path / "out" / name / "barn/history.csv" for name in (names[1], names[1] + "_of_1")]
+    n_terms = [path.read_text().splitlines()[0].count("outliers:") for path in histories]
+    assert n_terms[1] == 1 < n_terms[0]
 
 
 @pytest.mark.filterwarnings("ignore:56 images cannot give 64 layout components")
