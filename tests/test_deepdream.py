@@ -109,6 +109,18 @@ def test_a_large_picture_goes_through_in_tiles(model, photo):
     assert steps.max() < 3 * np.median(steps)
 
 
+def test_tiles_at_a_time_change_nothing_but_memory(model, photo):
+    large = np.tile(photo, (3, 3, 1))
+    how = {**HOW, "jitter": 3, "tile_size": 32}
+    one, four = (dream(model, large, "conv,deep", **how, batch_size=size) for size in (1, 4))
+    assert np.abs(four.images - one.images).mean() < 1e-5
+    for row, same in zip(one.history, four.history, strict=True):
+        assert row == pytest.approx(same, rel=1e-4)
+    assert four.record["settings"]["batch_size"] == 4
+    with pytest.raises(InputError, match="at least 1 tile"):
+        dream(model, large, "deep", **how, batch_size=0)
+
+
 def test_a_stream_zooms_into_itself(model, photo):
     stream = dream(model, "noise", "deep", octaves=1, n_steps=3, size=40, zoom_frames=4, zoom=0.2, rotate=0)
     assert stream.frames.shape == (4, 40, 40, 3) and stream.frames.dtype == np.uint8

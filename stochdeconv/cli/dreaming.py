@@ -56,6 +56,9 @@ def dream(
     tile_size: Annotated[
         int, typer.Option(min=32, help="A larger picture goes through the network in tiles of this side, in pixels.")
     ] = default(dream_image, "tile_size"),
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Tiles at a time; more take more memory, and less time where tiles are small.")
+    ] = default(dream_image, "batch_size"),
     seed: terminal.Seed = default(dream_image, "seed"),
     dtype: terminal.Dtype = None,
     overwrite: terminal.Overwrite = False,
@@ -82,6 +85,7 @@ def dream(
                 n_steps=n_steps,
                 size=size,
                 tile_size=tile_size,
+                batch_size=batch_size,
                 seed=seed,
                 callback=bar.on_step,
             ),
@@ -108,6 +112,9 @@ def sweep(
         str, typer.Option(metavar="N,N,…", help="Steps at each octave, a column of the grid each.")
     ] = terminal.as_list(default(sweep_photos, "n_steps")),
     size: terminal.Size = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Photographs at a time.")] = default(
+        sweep_photos, "batch_size"
+    ),
     seed: terminal.Seed = default(sweep_photos, "seed"),
     dtype: terminal.Dtype = None,
     overwrite: terminal.Overwrite = False,
@@ -135,6 +142,7 @@ def sweep(
                 step_size=step_size,
                 n_steps=steps,
                 size=size,
+                batch_size=batch_size,
                 seed=seed,
                 callback=bar.on_step,
             ),
