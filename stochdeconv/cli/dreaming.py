@@ -10,6 +10,7 @@ import typer
 from stochdeconv.cli import running, terminal
 from stochdeconv.cli.terminal import ProgressBar, default
 from stochdeconv.errors import MissingInputError
+from stochdeconv.methods.deepdream import ZOOM
 from stochdeconv.methods.deepdream import dream as dream_image
 from stochdeconv.methods.sweep import sweep as sweep_photos
 
@@ -46,7 +47,9 @@ def dream(
             min=0, help="Frames of a stream that zooms into the dream, as GIF and MP4; 0 for a single picture."
         ),
     ] = default(dream_image, "zoom_frames"),
-    zoom: Annotated[float, typer.Option(help="Part by which each frame is enlarged.")] = default(dream_image, "zoom"),
+    zoom: Annotated[
+        float | None, typer.Option(help="Part by which each frame is enlarged.", show_default=str(ZOOM))
+    ] = None,
     rotate: Annotated[float, typer.Option(help="Degrees by which each frame is turned, counterclockwise.")] = default(
         dream_image, "rotate"
     ),

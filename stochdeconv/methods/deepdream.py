@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Noise to dream in: about mid-grey, strong enough that layers see something in it.
 _NOISE_DEVIATION = 0.1
+#: Part by which each frame of a stream is enlarged.
+ZOOM = 0.05
 # Longest side of a picture on the contact sheet, and how many frames of a stream it shows.
 _SHEET_SIDE, _SHEET_FRAMES = 768, 8
 
@@ -180,7 +182,7 @@ def dream(
     step_size: float = Octaves.step_size,
     guide: str | Path | np.ndarray | None = None,
     zoom_frames: int = 0,
-    zoom: float = 0.05,
+    zoom: float | None = None,
     rotate: float = 0.0,
     n_steps: int = Octaves.n_steps,
     size: int | None = None,
@@ -213,9 +215,10 @@ def dream(
     guide : path or ndarray, optional
         A picture whose features are to be amplified instead of the strongest ones: at every place the one that fits best.
     zoom_frames : int
-        Frames of a stream: each is the one before, zoomed and turned a little, dreamt again. 0 for a single picture.
-    zoom : float
-        Part by which a frame is enlarged: 0.05 shows the middle 95 %.
+        Frames of a stream: each is the one before, zoomed and turned a little, in the colours of the first picture, dreamt again. 0 for a
+        single picture.
+    zoom : float, optional
+        Part by which a frame is enlarged; 0.05, the default, shows the middle 95 %.
     rotate : float
         Degrees by which a frame is turned, counterclockwise.
     n_steps : int
@@ -244,6 +247,7 @@ def dream(
     """
     from stochdeconv.animations import as_frames
     from stochdeconv.images import open_image, resize, stretch
+    from stochdeconv.methods.zooming import Colors, moved
     from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult, in_stage
     from stochdeconv.run_folder import recorded_run, source_of
     from stochdeconv.sheets import contact_sheet
@@ -251,11 +255,18 @@ def dream(
     if seed < 0:
         raise InputError(f"seed is a whole number of at least 0; got {seed}")
     how = Octaves(octaves, octave_scale, jitter, step_size, n_steps, tile_size, batch_size, seed)
+    if not zoom_frames and (zoom is not None or rotate):
+        raise InputError(
+            "zoom and rotate are about the frames of a stream: say how many (--zoom-frames), or leave them out"
+        )
+    zoom = ZOOM if zoom is None else zoom
     if zoom_frames < 0 or not 0 <= zoom < 1:
         raise InputError(f"zoom_frames must be at least 0 and zoom in [0, 1); got {zoom_frames} and {zoom}")
     amplified = parse_layers(model, layer)
     picture = _picture(model, photo, size, seed)
     loss = dream_loss(model, amplified, picture[None], guide)
+    # Every dream adds contrast and nothing takes it away: fed back as it is, a stream ends in the corners of the colour cube.
+    colors = Colors.to_keep_of(picture)
     n_frames = max(zoom_frames, 1)
     frames: list[np.ndarray] = []
 
@@ -263,7 +274,7 @@ def dream(
         current, history, settings = picture, [], {}
         for frame in range(n_frames):
             if frame:
-                current = _moved(current, zoom=zoom, rotate=rotate)
+                current = colors.given_to(moved(current, zoom=zoom, rotate=rotate))
             try:
                 on_step = in_stage(callback, frame, n_frames)
                 done = how.run(model, loss, current[None], first_index=frame * octaves, callback=on_step)
@@ -366,16 +377,3 @@ def dream_loss(
         strength = -np.asarray(term(1.0)(start))
         loss = loss + one.weight * term(np.where(strength > 0, strength, 1.0))
     return loss
-
-
-def _moved(picture: np.ndarray, *, zoom: float, rotate: float) -> np.ndarray:
-    """Enlarge the middle of a picture and turn it, bilinear."""
-    from keras import ops
-
-    from stochdeconv.transforms import view
-
-    # The matrix leads from the view to the picture, rows down: a minus for each.
-    angle, factor = -np.deg2rad(rotate), 1.0 - zoom
-    cosine, sine = factor * np.cos(angle), factor * np.sin(angle)
-    matrix = np.array([[[cosine, -sine, 0], [sine, cosine, 0]]], np.float32)
-    return np.asarray(ops.convert_to_numpy(view(ops.convert_to_tensor(picture[None]), matrix, shifts_only=False)))[0]
