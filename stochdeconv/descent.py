@@ -57,6 +57,8 @@ class Descent:
     tile_size : int or None
         Side, in pixels, of the tiles an image larger than that is taken through the network by, so that memory does not grow with the
         image. The tiles lie elsewhere at every step. A loss is then the mean over tiles.
+    tile_batch_size : int
+        Tiles of an image that go through the network at a time. Of several images, those of one place do.
 
     Raises
     ------
@@ -68,6 +70,7 @@ class Descent:
     gradient_rule: str = "true"
     decay: bool = False
     tile_size: int | None = None
+    tile_batch_size: int = 1
 
     def __post_init__(self):
         if self.optimizer not in OPTIMIZERS:
@@ -76,6 +79,8 @@ class Descent:
             raise InputError(f"gradient rule '{self.gradient_rule}' is unknown; there are {', '.join(GRADIENT_RULES)}")
         if self.tile_size is not None and self.tile_size < 1:
             raise InputError(f"tile_size is the side of a tile in pixels, at least 1; got {self.tile_size}")
+        if self.tile_batch_size < 1:
+            raise InputError(f"a batch is of at least 1 tile at a time; got {self.tile_batch_size}")
         if self.searches_lines:
             if self.gradient_rule != "true":
                 raise InputError(

@@ -14,10 +14,11 @@ from stochdeconv.errors import InputError
 
 Tensor = Any
 
-# Square root of the covariance of ImageNet's RGB values (Olah, Mordvintsev & Schubert 2017, "Feature Visualization", and their
-# code, Lucid), divided by its largest column norm as there: decorrelated variables times its transpose are natural colours.
-_COLOR_ROOT = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], np.float32)
-_COLOR = (_COLOR_ROOT / np.linalg.norm(_COLOR_ROOT, axis=0).max()).T
+#: Square root of the covariance of ImageNet's RGB values in [0, 1] (Olah, Mordvintsev & Schubert 2017, "Feature Visualization", and
+#: their code, Lucid).
+COLOR_ROOT = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], np.float32)
+# Divided by its largest column norm as there: decorrelated variables times its transpose are natural colours.
+_COLOR = (COLOR_ROOT / np.linalg.norm(COLOR_ROOT, axis=0).max()).T
 
 
 class Parameterization(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,7 +39,8 @@ class Program:
         variables -> images.
     names : tuple of str
         Of the terms.
-    tile_size : int or None
+    tile_size, tile_batch_size
+        See `descent.Descent`.
     logs_cosine : bool
     """
 
@@ -48,6 +49,7 @@ class Program:
     decode: Callable[[Tensor], Tensor]
     names: tuple[str, ...]
     tile_size: int | None
+    tile_batch_size: int
     logs_cosine: bool
 
     def images(self, variable: Tensor) -> np.ndarray:
@@ -80,16 +82,28 @@ class Program:
         whole = ops.convert_to_numpy(variable)
         total = np.zeros_like(whole)
         n_seen = np.zeros((*whole.shape[1:3], 1), np.float32)
-        parts = []
+        per_terms, cosines, finites = [], [], []
+        views, weights, share = numbers
         offset = np.random.default_rng([*grid, _TILE_STREAM]).integers(self.tile_size, size=2)
-        for rows, columns in tiles(whole.shape[1:3], self.tile_size, tuple(offset.tolist())):
-            tile = ops.convert_to_tensor(np.ascontiguousarray(whole[:, rows, columns]))
-            per_term, gradient, cosine, finite = self.gradient(tile, arrays, *numbers)
-            total[:, rows, columns] += ops.convert_to_numpy(gradient)
-            n_seen[rows, columns] += 1
-            parts.append((per_term, cosine, finite))
-        per_terms, cosines, finites = zip(*parts, strict=True)
-        return self._evaluation(per_terms, ops.convert_to_tensor(total / n_seen), cosines, finites, numbers[1])
+        places = list(tiles(whole.shape[1:3], self.tile_size, tuple(offset.tolist())))
+        for batch in self._batches_of(places, n_images=len(whole)):
+            cut = ops.convert_to_tensor(np.concatenate([whole[:, rows, columns] for rows, columns in batch]))
+            seen_from = ops.tile(views, (len(batch), 1, 1))
+            per_term, gradient, cosine, finite = self.gradient(cut, arrays, seen_from, weights, share)
+            for (rows, columns), part in zip(batch, np.split(ops.convert_to_numpy(gradient), len(batch)), strict=True):
+                total[:, rows, columns] += part
+                n_seen[rows, columns] += 1
+            per_terms += np.split(ops.convert_to_numpy(per_term), len(batch), axis=1)
+            cosines += np.split(ops.convert_to_numpy(cosine), len(batch))
+            finites.append(finite)
+        return self._evaluation(per_terms, ops.convert_to_tensor(total / n_seen), cosines, finites, weights)
+
+    def _batches_of(self, places: list, *, n_images: int) -> Iterator[list]:
+        # What does not fill a batch goes one by one: a batch of every length would have to be compiled.
+        size = self.tile_batch_size if n_images == 1 else 1
+        n_full = len(places) // size * size
+        yield from (places[first : first + size] for first in range(0, n_full, size))
+        yield from ([place] for place in places[n_full:])
 
     def _evaluation(self, per_terms: Sequence, gradient: Tensor, cosines: Sequence, finites: Sequence, weights: Tensor):
         per_term = np.mean([ops.convert_to_numpy(part) for part in per_terms], axis=0, dtype=np.float64)
@@ -130,7 +144,7 @@ def program_of(
     # Arrays are handed in at every step: a program that kept those it was compiled with would keep whole statistics alive.
     terms = [replace(term, arrays={}) if term.is_described_by_fields else term for term in terms]
     identities = tuple(term if term.is_described_by_fields else id(term) for term in terms)
-    how = (descent.optimizer, descent.gradient_rule, descent.tile_size)
+    how = (descent.optimizer, descent.gradient_rule, descent.tile_size, descent.tile_batch_size)
     key = (identities, parameterization.key(), parameterization.n_images, views, *how, dtype)
     return model.program(key, lambda: _compiled(model, terms, loss, parameterization, views, descent, dtype))
 
@@ -182,5 +196,6 @@ def _compiled(
         to_images,
         loss.names,
         descent.tile_size,
+        descent.tile_batch_size,
         rule != "true",
     )

@@ -120,12 +120,32 @@ def test_steps_are_counted_through_the_grid_and_an_interruption_keeps_whole_cell
     assert result.tables["rates"][-1]["n_photos"] == 1
 
 
+def test_batches_change_nothing_and_photographs_have_views_of_their_own(model, folder):
+    of = {n: sweep(model, folder, ["conv,deep=0.5", "deep"], batch_size=n, **HOW) for n in (1, 2, 8)}
+    for n in (2, 8):
+        np.testing.assert_allclose(of[n].images, of[1].images, atol=2e-3)
+        assert np.abs(of[n].images - of[1].images).mean() < 1e-5
+    first = {n: [row for row in of[n].history if (row["layer"], row["n_steps"]) == ("deep", 1)] for n in of}
+    assert {n: [row["batch"] for row in rows] for n, rows in first.items()} == {
+        1: [0, 0, 1, 1, 2, 2],
+        2: [0, 0, 1, 1],
+        8: [0, 0],
+    }
+    copy = folder.parent / "copy.png"
+    save_png(copy, load_image(folder / "0.png"))
+    # The same picture again, as another photograph: other views, another dream.
+    again = sweep(model, [folder / "0.png", copy], "deep", **HOW).images
+    assert np.abs(again[:2] - again[2:]).mean() > 1e-3
+
+
 def test_senseless_calls_are_refused(model, tmp_path):
     with pytest.raises(InputError, match="needs a layer"):
         sweep(model, picture(), "")
     for n_steps in ((), (0,)):
         with pytest.raises(InputError, match="numbers of steps"):
             sweep(model, picture(), "deep", n_steps=n_steps)
+    with pytest.raises(InputError, match="at a time"):
+        sweep(model, picture(), "deep", batch_size=0)
     with pytest.raises(LayerNotFoundError, match="closest: 'deep'"):
         sweep(model, picture(), "conv,deeep")
     with pytest.raises(MissingInputError):

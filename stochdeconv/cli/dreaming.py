@@ -10,6 +10,7 @@ import typer
 from stochdeconv.cli import running, terminal
 from stochdeconv.cli.terminal import ProgressBar, default
 from stochdeconv.errors import MissingInputError
+from stochdeconv.methods.deepdream import ZOOM
 from stochdeconv.methods.deepdream import dream as dream_image
 from stochdeconv.methods.sweep import sweep as sweep_photos
 
@@ -46,7 +47,9 @@ def dream(
             min=0, help="Frames of a stream that zooms into the dream, as GIF and MP4; 0 for a single picture."
         ),
     ] = default(dream_image, "zoom_frames"),
-    zoom: Annotated[float, typer.Option(help="Part by which each frame is enlarged.")] = default(dream_image, "zoom"),
+    zoom: Annotated[
+        float | None, typer.Option(help="Part by which each frame is enlarged.", show_default=str(ZOOM))
+    ] = None,
     rotate: Annotated[float, typer.Option(help="Degrees by which each frame is turned, counterclockwise.")] = default(
         dream_image, "rotate"
     ),
@@ -56,6 +59,9 @@ def dream(
     tile_size: Annotated[
         int, typer.Option(min=32, help="A larger picture goes through the network in tiles of this side, in pixels.")
     ] = default(dream_image, "tile_size"),
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Tiles at a time; more take more memory, and less time where tiles are small.")
+    ] = default(dream_image, "batch_size"),
     seed: terminal.Seed = default(dream_image, "seed"),
     dtype: terminal.Dtype = None,
     overwrite: terminal.Overwrite = False,
@@ -82,6 +88,7 @@ def dream(
                 n_steps=n_steps,
                 size=size,
                 tile_size=tile_size,
+                batch_size=batch_size,
                 seed=seed,
                 callback=bar.on_step,
             ),
@@ -108,6 +115,9 @@ def sweep(
         str, typer.Option(metavar="N,N,…", help="Steps at each octave, a column of the grid each.")
     ] = terminal.as_list(default(sweep_photos, "n_steps")),
     size: terminal.Size = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Photographs at a time.")] = default(
+        sweep_photos, "batch_size"
+    ),
     seed: terminal.Seed = default(sweep_photos, "seed"),
     dtype: terminal.Dtype = None,
     overwrite: terminal.Overwrite = False,
@@ -135,6 +145,7 @@ def sweep(
                 step_size=step_size,
                 n_steps=steps,
                 size=size,
+                batch_size=batch_size,
                 seed=seed,
                 callback=bar.on_step,
             ),

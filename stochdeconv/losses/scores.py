@@ -131,7 +131,7 @@ class ActivationNorm(Term):
         return -ops.mean(values**2, axis=tuple(range(1, len(values.shape)))) / arrays["unit"]
 
 
-def activation_norm(layer: str, channel: int | None = None, *, unit: float = 1.0) -> ActivationNorm:
+def activation_norm(layer: str, channel: int | None = None, *, unit: float | np.ndarray = 1.0) -> ActivationNorm:
     """Amplify whatever a layer sees: its squared L2 norm, as a mean over values (DeepDream: Mordvintsev, Olah & Tyka 2015).
 
     Parameters
@@ -139,14 +139,14 @@ def activation_norm(layer: str, channel: int | None = None, *, unit: float = 1.0
     layer : str
     channel : int, optional
         This channel alone.
-    unit : float
+    unit : float or ndarray of shape (image,)
         What the mean square is divided by, so that layers of different scale can be added.
 
     Returns
     -------
     ActivationNorm
     """
-    return ActivationNorm(layer, channel, arrays={"unit": np.float32(unit)})
+    return ActivationNorm(layer, channel, arrays={"unit": np.asarray(unit, np.float32)})
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Guide(Term):
         return -ops.mean(ops.max(matches, axis=-1), axis=-1) / arrays["unit"]
 
 
-def guide(layer: str, features: np.ndarray, *, unit: float = 1.0) -> Guide:
+def guide(layer: str, features: np.ndarray, *, unit: float | np.ndarray = 1.0) -> Guide:
     """Amplify what a guide image shows: at every place the feature of the guide that fits best, by dot product (DeepDream's guide).
 
     Parameters
@@ -168,7 +168,7 @@ def guide(layer: str, features: np.ndarray, *, unit: float = 1.0) -> Guide:
     layer : str
     features : ndarray of shape (height, width, channel)
         The guide image's activations of this layer.
-    unit : float
+    unit : float or ndarray of shape (image,)
         What the mean match is divided by.
 
     Returns
@@ -176,7 +176,9 @@ def guide(layer: str, features: np.ndarray, *, unit: float = 1.0) -> Guide:
     Guide
     """
     features = np.asarray(features, np.float32)
-    return Guide(layer, arrays={"features": features.reshape(-1, features.shape[-1]), "unit": np.float32(unit)})
+    return Guide(
+        layer, arrays={"features": features.reshape(-1, features.shape[-1]), "unit": np.asarray(unit, np.float32)}
+    )
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Noise to dream in: about mid-grey, strong enough that layers see something in it.
 _NOISE_DEVIATION = 0.1
+#: Part by which each frame of a stream is enlarged.
+ZOOM = 0.05
 # Longest side of a picture on the contact sheet, and how many frames of a stream it shows.
 _SHEET_SIDE, _SHEET_FRAMES = 768, 8
 
@@ -71,11 +73,11 @@ def parse_layers(model: ImageModel, text: str) -> list[Amplified]:
 
 @dataclass(frozen=True)
 class Octaves:
-    """One dream: a picture through all its sizes.
+    """One dream: pictures through all their sizes.
 
     Attributes
     ----------
-    octaves, octave_scale, jitter, step_size, n_steps, tile_size, seed
+    octaves, octave_scale, jitter, step_size, n_steps, tile_size, batch_size, seed
         See `dream`. Octaves, scale, jitter, steps and their size are those of the original program. 4000 x 3000 with SqueezeNet takes
         3 GB in all in tiles of 512.
     """
@@ -86,6 +88,7 @@ class Octaves:
     step_size: float = 2.0
     n_steps: int = 10
     tile_size: int = 512
+    batch_size: int = 1
     seed: int = 0
 
     def __post_init__(self):
@@ -104,32 +107,35 @@ class Octaves:
         self,
         model: ImageModel,
         loss: Loss,
-        picture: np.ndarray,
+        pictures: np.ndarray,
         *,
         first_index: int,
         callback: Callable[[Step], None] | None,
     ) -> OptimizationResult:
-        """Dream a picture (height, width, 3); the result is of its size, whatever octave an interruption came in."""
+        """Dream pictures (image, height, width, 3), each alone; the result is of their size, whatever octave an interruption came in.
+
+        The views of picture i depend on the seed and ``first_index + i`` alone.
+        """
         from stochdeconv.descent import Descent
-        from stochdeconv.images import stretch
         from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult, in_stage, optimize
         from stochdeconv.parameterizations import Clip, pixels
         from stochdeconv.transforms import Transform
 
-        full = picture.shape[:2]
-        detail = np.zeros_like(picture)
+        full = pictures.shape[1:3]
+        detail = np.zeros_like(pictures)
         history: list[dict[str, float]] = []
         for octave, size in enumerate(self.sizes(full)):
             # The filter overshoots; what is clipped away must not count as dreamt.
-            base = np.clip(stretch(picture, size), 0, 1)
+            base = np.clip(_stretched(pictures, size), 0, 1)
 
-            start = np.clip(base + stretch(detail, size), 0, 1)
+            start = np.clip(base + _stretched(detail, size), 0, 1)
             variables = pixels(
                 start,
                 noise=0.0,
                 constraints=[Clip()],
+                n_images=len(pictures),
                 seed=self.seed,
-                first_index=first_index * self.octaves + octave,
+                first_index=first_index + octave,
                 learning_rate=self.step_size / 255,
             )
             try:
@@ -139,20 +145,26 @@ class Octaves:
                     parameterization=variables,
                     n_steps=self.n_steps,
                     transforms=[Transform(self.jitter)],
-                    descent=Descent("normalized", tile_size=self.tile_size),
+                    descent=Descent("normalized", tile_size=self.tile_size, tile_batch_size=self.batch_size),
                     callback=in_stage(callback, octave, self.octaves),
                 )
             except ModelError as error:
                 raise ModelError(f"{error}; fewer --octaves, another --size or a shallower layer may do") from error
             except OptimizationInterrupted as interrupt:
-                detail = interrupt.result.images[0] - base
+                detail = interrupt.result.images - base
                 rows = _counted(interrupt.result.history, octave=octave)
-                image = np.clip(picture + stretch(detail, full), 0, 1)
-                stopped = OptimizationResult(image[None], [*history, *rows], interrupt.result.settings)
+                images = np.clip(pictures + _stretched(detail, full), 0, 1)
+                stopped = OptimizationResult(images, [*history, *rows], interrupt.result.settings)
                 raise OptimizationInterrupted(stopped) from interrupt
-            detail = found.images[0] - base
+            detail = found.images - base
             history += _counted(found.history, octave=octave)
         return OptimizationResult(found.images, history, found.settings)
+
+
+def _stretched(pictures: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    from stochdeconv.images import stretch
+
+    return np.stack([stretch(picture, size) for picture in pictures])
 
 
 def _counted(history: list[dict[str, float]], **numbers: int) -> list[dict[str, float]]:
@@ -170,11 +182,12 @@ def dream(
     step_size: float = Octaves.step_size,
     guide: str | Path | np.ndarray | None = None,
     zoom_frames: int = 0,
-    zoom: float = 0.05,
+    zoom: float | None = None,
     rotate: float = 0.0,
     n_steps: int = Octaves.n_steps,
     size: int | None = None,
     tile_size: int = Octaves.tile_size,
+    batch_size: int = Octaves.batch_size,
     seed: int = 0,
     callback: Callable[[Step], None] | None = None,
 ) -> RunResult:
@@ -202,9 +215,10 @@ def dream(
     guide : path or ndarray, optional
         A picture whose features are to be amplified instead of the strongest ones: at every place the one that fits best.
     zoom_frames : int
-        Frames of a stream: each is the one before, zoomed and turned a little, dreamt again. 0 for a single picture.
-    zoom : float
-        Part by which a frame is enlarged: 0.05 shows the middle 95 %.
+        Frames of a stream: each is the one before, zoomed and turned a little, in the colours of the first picture, dreamt again. 0 for a
+        single picture.
+    zoom : float, optional
+        Part by which a frame is enlarged; 0.05, the default, shows the middle 95 %.
     rotate : float
         Degrees by which a frame is turned, counterclockwise.
     n_steps : int
@@ -213,6 +227,8 @@ def dream(
         Shorter side in pixels; the photograph's own by default, the network's for noise.
     tile_size : int
         Side of the tiles, pixels; less takes less memory.
+    batch_size : int
+        Tiles at a time. It changes no result; more take more memory, and less time where tiles are small.
     seed : int
     callback : callable, optional
         Called with a `Step` after each step.
@@ -231,18 +247,26 @@ def dream(
     """
     from stochdeconv.animations import as_frames
     from stochdeconv.images import open_image, resize, stretch
+    from stochdeconv.methods.zooming import Colors, moved
     from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult, in_stage
     from stochdeconv.run_folder import recorded_run, source_of
     from stochdeconv.sheets import contact_sheet
 
     if seed < 0:
         raise InputError(f"seed is a whole number of at least 0; got {seed}")
-    how = Octaves(octaves, octave_scale, jitter, step_size, n_steps, tile_size, seed)
+    how = Octaves(octaves, octave_scale, jitter, step_size, n_steps, tile_size, batch_size, seed)
+    if not zoom_frames and (zoom is not None or rotate):
+        raise InputError(
+            "zoom and rotate are about the frames of a stream: say how many (--zoom-frames), or leave them out"
+        )
+    zoom = ZOOM if zoom is None else zoom
     if zoom_frames < 0 or not 0 <= zoom < 1:
         raise InputError(f"zoom_frames must be at least 0 and zoom in [0, 1); got {zoom_frames} and {zoom}")
     amplified = parse_layers(model, layer)
     picture = _picture(model, photo, size, seed)
-    loss = _loss(model, amplified, picture, guide)
+    loss = dream_loss(model, amplified, picture[None], guide)
+    # Every dream adds contrast and nothing takes it away: fed back as it is, a stream ends in the corners of the colour cube.
+    colors = Colors.to_keep_of(picture)
     n_frames = max(zoom_frames, 1)
     frames: list[np.ndarray] = []
 
@@ -250,10 +274,10 @@ def dream(
         current, history, settings = picture, [], {}
         for frame in range(n_frames):
             if frame:
-                current = _moved(current, zoom=zoom, rotate=rotate)
+                current = colors.given_to(moved(current, zoom=zoom, rotate=rotate))
             try:
                 on_step = in_stage(callback, frame, n_frames)
-                done = how.run(model, loss, current, first_index=frame, callback=on_step)
+                done = how.run(model, loss, current[None], first_index=frame * octaves, callback=on_step)
             except OptimizationInterrupted as interrupt:
                 rows = [*history, *({"frame": frame, **row} for row in interrupt.result.history)]
                 raise OptimizationInterrupted(replace(interrupt.result, history=rows)) from interrupt
@@ -296,9 +320,14 @@ def dream(
         seed=seed,
         finish=finish,
     )
-    if all(value == 0 for name, value in result.history[-1].items() if ":" in name):
-        warnings.warn(f"{layer} did not fire in any place, so there was no gradient to follow", stacklevel=2)
+    warn_where_nothing_fired(layer, result.history)
     return result
+
+
+def warn_where_nothing_fired(layer: str, history: list[dict[str, float]]) -> None:
+    """Say it where a dream had no gradient to follow."""
+    if history and all(value == 0 for name, value in history[-1].items() if ":" in name):
+        warnings.warn(f"{layer} did not fire in any place, so there was no gradient to follow", stacklevel=3)
 
 
 def _picture(model: ImageModel, photo: str | Path | np.ndarray, size: int | None, seed: int) -> np.ndarray:
@@ -317,13 +346,19 @@ def _picture(model: ImageModel, photo: str | Path | np.ndarray, size: int | None
     return np.clip(stretch(picture, tuple(max(round(side * scale), 1) for side in picture.shape[:2])), 0, 1)
 
 
-def _loss(model: ImageModel, amplified: list[Amplified], picture: np.ndarray, guide: object) -> Loss:
-    """Put the objective together, each layer in units of what it has in the picture."""
+def dream_loss(
+    model: ImageModel,
+    amplified: list[Amplified],
+    pictures: np.ndarray,
+    guide: str | Path | np.ndarray | None = None,
+) -> Loss:
+    """Put the objective of pictures (image, height, width, 3) together, each layer in units of what it has in each of them."""
     from stochdeconv import losses
     from stochdeconv.images import open_image, resize
 
     names = [one.layer for one in amplified]
-    start = model.activations(resize(picture, model.input_size)[None], names, batch_size=1)
+    resized = np.stack([resize(picture, model.input_size) for picture in pictures])
+    start = model.activations(resized, names, batch_size=len(resized))
     features: Mapping[str, np.ndarray] = {}
     if guide is not None:
         if any(one.channel is not None for one in amplified):
@@ -334,24 +369,11 @@ def _loss(model: ImageModel, amplified: list[Amplified], picture: np.ndarray, gu
     loss = losses.Loss()
     for one in amplified:
 
-        def term(unit: float, one: Amplified = one) -> Term:
+        def term(unit: float | np.ndarray, one: Amplified = one) -> Term:
             if guide is not None:
                 return losses.guide(one.layer, features[one.layer][0], unit=unit)
             return losses.activation_norm(one.layer, one.channel, unit=unit)
 
-        strength = -float(np.asarray(term(1.0)(start))[0])
-        loss = loss + one.weight * term(strength if strength > 0 else 1.0)
+        strength = -np.asarray(term(1.0)(start))
+        loss = loss + one.weight * term(np.where(strength > 0, strength, 1.0))
     return loss
-
-
-def _moved(picture: np.ndarray, *, zoom: float, rotate: float) -> np.ndarray:
-    """Enlarge the middle of a picture and turn it, bilinear."""
-    from keras import ops
-
-    from stochdeconv.transforms import view
-
-    # The matrix leads from the view to the picture, rows down: a minus for each.
-    angle, factor = -np.deg2rad(rotate), 1.0 - zoom
-    cosine, sine = factor * np.cos(angle), factor * np.sin(angle)
-    matrix = np.array([[[cosine, -sine, 0], [sine, cosine, 0]]], np.float32)
-    return np.asarray(ops.convert_to_numpy(view(ops.convert_to_tensor(picture[None]), matrix, shifts_only=False)))[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stochdeconv.errors import ClassNotFoundError, InputError
-from stochdeconv.methods.deepdream import Octaves, dream, parse_layers
+from stochdeconv.methods.deepdream import Octaves, dream_loss, parse_layers, warn_where_nothing_fired
 from stochdeconv.methods.objectives import split_list
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ def sweep(
     step_size: float = Octaves.step_size,
     n_steps: int | Sequence[int] = (10, 50),
     size: int | None = None,
+    batch_size: int = 8,
     seed: int = 0,
     callback: Callable[[Step], None] | None = None,
 ) -> RunResult:
@@ -63,6 +66,8 @@ def sweep(
         Steps at each octave, one column of the grid for each number.
     size : int, optional
         Side of the pictures in pixels; the network's own by default.
+    batch_size : int
+        Photographs at a time; each is dreamt alone, its views drawn from the seed and its number.
     seed : int
     callback : callable, optional
         Called with a `Step` after each step.
@@ -83,24 +88,40 @@ def sweep(
         On Ctrl-C, with the dreams that were finished.
     """
     from stochdeconv.images import open_image
-    from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult
-    from stochdeconv.run_folder import RunInterrupted, recorded_run, source_of
+    from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult, optimize_in_batches
+    from stochdeconv.run_folder import recorded_run, source_of
 
     layers, n_steps = split_list(layers), split_list(n_steps)
-    for layer in layers:
-        parse_layers(model, layer)
+    amplified = {layer: parse_layers(model, layer) for layer in layers}
     if not layers or not n_steps or min(n_steps) < 1:
         raise InputError(
             f"a sweep needs a layer and numbers of steps, each at least 1; got {layers} and {list(n_steps)}"
         )
+    if batch_size < 1:
+        raise InputError(f"batch_size is how many photographs are dreamt at a time, at least 1; got {batch_size}")
     image_size = model.image_size(size)
     names, sources = _photographs(photos)
-    pictures = [open_image(source, image_size) for source in sources]
+    pictures = np.stack([open_image(source, image_size) for source in sources])
     recognisers = _recognisers(model, judge, class_word=_folder_name(photos))
     before = [{who.name: who.see(picture) for who in recognisers} for picture in pictures]
     cells = [_Cell(photo, layer, steps) for photo in range(len(pictures)) for layer in layers for steps in n_steps]
-    n_all = octaves * sum(cell.n_steps for cell in cells)
+    n_runs = octaves * math.ceil(len(pictures) / batch_size)
+    n_all = n_runs * len(layers) * sum(n_steps)
     dreams: dict[_Cell, np.ndarray] = {}
+
+    def dream_column(layer: str, steps: int, on_step: Callable[[Step], None]) -> OptimizationResult:
+        how = Octaves(octaves, octave_scale, jitter, step_size, steps, seed=seed)
+
+        def batch(first: int, n: int, on_step: Callable[[Step], None]) -> OptimizationResult:
+            taken = pictures[first : first + n]
+            found = how.run(
+                model, dream_loss(model, amplified[layer], taken), taken, first_index=first, callback=on_step
+            )
+            warn_where_nothing_fired(layer, found.history)
+            dreams.update({_Cell(first + i, layer, steps): image for i, image in enumerate(found.images)})
+            return found
+
+        return optimize_in_batches(batch, len(pictures), batch_size=batch_size, callback=on_step)
 
     def run() -> OptimizationResult:
         history: list[dict[str, Any]] = []
@@ -111,30 +132,18 @@ def sweep(
             if callback is not None:
                 callback(replace(step, step=n_done + step.step, n_steps=n_all))
 
-        # Layer by layer: what is compiled for one serves all photographs.
-        for cell in sorted(cells, key=lambda cell: layers.index(cell.layer)):
+        for layer, steps in itertools.product(layers, n_steps):
+            label = {"layer": layer, "n_steps": steps}
             try:
-                found = dream(
-                    model,
-                    pictures[cell.photo],
-                    cell.layer,
-                    octaves=octaves,
-                    octave_scale=octave_scale,
-                    jitter=jitter,
-                    step_size=step_size,
-                    n_steps=cell.n_steps,
-                    seed=seed,
-                    callback=on_step,
-                )
-            except RunInterrupted as interrupt:
-                # A dream that was cut off belongs in no cell; without any, what there is of the first is shown.
+                found = dream_column(layer, steps, on_step)
+            except OptimizationInterrupted as interrupt:
+                # Dreams that were cut off belong in no cell; without any other, they are shown as they are.
                 images = np.stack(_in_order(cells, dreams)) if dreams else interrupt.result.images
+                history += [{**label, **row} for row in interrupt.result.history]
                 raise OptimizationInterrupted(OptimizationResult(images, history, settings)) from interrupt
-            dreams[cell] = found.images[0]
-            settings[f"{cell.layer}, {cell.n_steps} steps"] = found.record["settings"]["optimization"]
-            label = {"photo": names[cell.photo], "layer": cell.layer, "n_steps": cell.n_steps}
-            history += [{**label, **{k: v for k, v in row.items() if k != "frame"}} for row in found.history]
-            n_done += octaves * cell.n_steps
+            settings[f"{layer}, {steps} steps"] = found.settings
+            history += [{**label, **row} for row in found.history]
+            n_done += n_runs * steps
         return OptimizationResult(np.stack(_in_order(cells, dreams)), history, settings)
 
     def finish(result: RunResult) -> RunResult:
@@ -165,6 +174,7 @@ def sweep(
             "step_size": step_size,
             "n_steps": list(n_steps),
             "size": list(image_size),
+            "batch_size": batch_size,
         },
         seed=seed,
         finish=finish,
