@@ -44,7 +44,7 @@ LEVELS = [
     {"distributions"},
     {"animations"},
     {"images", "map_pictures", "sheets"},
-    {"class_names"},
+    {"class_names", "lists"},
     {"errors", "shipped"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}

@@ -303,6 +303,10 @@ def test_pixel_settings_are_checked(model):
 
 
 def test_several_at_once_are_named_once(model):
-    for what in ({"class_name": "dog,dog"}, {"unit": "deep:1,deep:1"}, {"unit": ","}):
-        with pytest.raises(InputError, match="named once"):
+    for what, message in (
+        ({"class_name": "dog,dog"}, "class 'dog' twice"),
+        ({"unit": "deep:1,deep:1"}, "unit 'deep:1' twice"),
+        ({"unit": ","}, "at least one unit"),
+    ):
+        with pytest.raises(InputError, match=message):
             maximize(model, **what)

@@ -103,8 +103,8 @@ def test_senseless_calls_are_refused(model):
         invert(model, picture(), "deep", init="photo")
     with pytest.raises(InputError, match="enhance must be above 0"):
         invert(model, picture(), "deep", enhance=0)
-    for layers in ("", "deep,deep"):
-        with pytest.raises(InputError, match="each once"):
+    for layers, message in (("", "at least one layer"), ("deep,deep", "layer 'deep' twice")):
+        with pytest.raises(InputError, match=message):
             invert(model, picture(), layers)
     with pytest.raises(LayerNotFoundError, match="closest: 'deep'"):
         invert(model, picture(), "deeep")

@@ -70,8 +70,8 @@ def test_an_interruption_keeps_the_picture_as_it_is(model):
 
 
 def test_senseless_calls_are_refused(model):
-    for checkpoints in ((), (0, 5)):
-        with pytest.raises(InputError, match="each at least 1"):
+    for checkpoints, message in (((), "at least one checkpoint"), ((0, 5), "each at least 1"), ((5, 5), "twice")):
+        with pytest.raises(InputError, match=message):
             refine(model, picture(), "dog", checkpoints=checkpoints)
     with pytest.raises(InputError, match="comes after the last step"):
         refine(model, picture(), "dog", n_steps=50)

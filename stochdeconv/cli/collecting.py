@@ -15,6 +15,7 @@ from stochdeconv.cli.terminal import ProgressBar, default
 from stochdeconv.collect import class_of
 from stochdeconv.collect import collect as collect_statistics
 from stochdeconv.errors import ClassNotFoundError, ExistingOutputError, InputError, MissingInputError, StochDeconvError
+from stochdeconv.lists import read_list
 
 if TYPE_CHECKING:
     from stochdeconv.models import ImageModel
@@ -78,6 +79,7 @@ def collect(
 
     if not images.exists():
         raise MissingInputError(f"no such folder or list of images: '{images}'")
+    named = None if layers is None else read_list(layers, "layer")
     if resume and overwrite:
         raise typer.BadParameter("--resume keeps what is there, --overwrite does not; give one of the two")
     folders = find_class_folders(images)
@@ -106,7 +108,7 @@ def collect(
             quiet=quiet,
             settings={
                 "class_name": class_name,
-                "layers": terminal.parse_list(layers),
+                "layers": named,
                 "n_components": n_components,
                 "layout_size": layout_size,
                 "batch_size": batch_size,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stochdeconv.errors import InputError, LayerNotFoundError, ModelError
+from stochdeconv.lists import read_list
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Loss, Term
@@ -50,8 +51,8 @@ def parse_layers(model: ImageModel, text: str) -> list[Amplified]:
     InputError, LayerNotFoundError
         Not of this form; no such layer or channel.
     """
-    found = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
+
+    def read(part: str) -> Amplified:
         name, equals, weight = part.partition("=")
         layer, colon, channel = name.partition(":")
         try:
@@ -63,7 +64,9 @@ def parse_layers(model: ImageModel, text: str) -> list[Amplified]:
         n_channels = model.layer_shape(layer)[-1]
         if amplified.channel is not None and not 0 <= amplified.channel < n_channels:
             raise LayerNotFoundError(f"layer '{layer}' has channels 0 to {n_channels - 1}; got {amplified.channel}")
-        found.append(amplified)
+        return amplified
+
+    found = read_list(text, "layer", read)
     if not any(one.weight for one in found):
         raise InputError("a dream needs a layer to amplify: --layer LAYER[:CHANNEL][=WEIGHT],…")
     return found

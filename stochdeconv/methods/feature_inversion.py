@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stochdeconv.errors import InputError
-from stochdeconv.methods.objectives import split_list
+from stochdeconv.lists import read_list
 from stochdeconv.methods.presets import input_origin
 
 if TYPE_CHECKING:
@@ -95,9 +95,7 @@ def invert(
     from stochdeconv.run_folder import recorded_run, source_of
     from stochdeconv.sheets import contact_sheet
 
-    layers = split_list(layer)
-    if not layers or len(set(layers)) < len(layers):
-        raise InputError(f"give at least one layer, each once; got '{layer}'")
+    layers = read_list(layer, "layer")
     if optimizer not in OPTIMIZERS:
         raise InputError(f"optimizer '{optimizer}' is unknown; there are {', '.join(OPTIMIZERS)}")
     if init not in INITS:

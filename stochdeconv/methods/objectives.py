@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stochdeconv.errors import ClassNotFoundError, InputError, LayerNotFoundError, MissingInputError
+from stochdeconv.lists import read_list
 
 if TYPE_CHECKING:
     from stochdeconv.class_names import ClassName
@@ -63,36 +64,24 @@ def find_objective(
         terms = [losses.unit(model.score_layer, found.index) for found in classes]
         titles = tuple(found.label for found in classes)
     elif unit is not None:
-        titles = tuple(split_list(unit))
-        terms = [losses.unit(*parse_unit(model, one)) for one in titles]
+        terms = [losses.unit(*found) for found in read_list(unit, "unit", lambda one: parse_unit(model, one))]
+        titles = tuple(read_list(unit, "unit"))
     else:
         layer, vector = read_direction(model, direction)
         titles, terms = (f"a direction of {layer}",), [losses.direction(layer, vector)]
         recorded = {"layer": layer, "vector": terms[0].arrays["direction"].tolist()}
-    if len(set(titles)) < len(titles) or not titles:
-        raise InputError(f"several at once are each named once; got {', '.join(titles) or 'none'}")
     return Objective(sum(terms, losses.Loss()), titles, classes, recorded)
-
-
-def split_list(words: Any) -> list[Any]:
-    """Split a comma-separated text; a sequence is one already, anything else a list of one."""
-    if isinstance(words, str):
-        return [part.strip() for part in words.split(",") if part.strip()]
-    return list(words) if isinstance(words, Sequence) else [words]
 
 
 def find_classes(model: ImageModel, class_name: str | int | Sequence[str | int]) -> tuple[ClassName, ...]:
     """Find one class, or several of a sequence or a comma-separated text; a name that has a comma itself is one."""
-    try:
-        return (model.find_class(class_name),) if isinstance(class_name, str) else _each_class(model, class_name)
-    except ClassNotFoundError:
-        if not isinstance(class_name, str) or "," not in class_name:
-            raise
-        return _each_class(model, class_name)
-
-
-def _each_class(model: ImageModel, words: Any) -> tuple[ClassName, ...]:
-    return tuple(model.find_class(word) for word in split_list(words))
+    if isinstance(class_name, str):
+        try:
+            return (model.find_class(class_name),)
+        except ClassNotFoundError:
+            if "," not in class_name:
+                raise
+    return tuple(read_list(class_name, "class", model.find_class))
 
 
 def read_direction(model: ImageModel, direction: str | tuple[str, Any]) -> tuple[str, np.ndarray]:

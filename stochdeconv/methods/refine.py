@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stochdeconv.errors import InputError
+from stochdeconv.lists import read_list, whole_number
 from stochdeconv.methods.approach import Approach
 
 if TYPE_CHECKING:
@@ -76,9 +77,9 @@ def refine(
     from stochdeconv.run_folder import recorded_run, source_of
     from stochdeconv.sheets import contact_sheet
 
-    checkpoints = sorted(set(checkpoints))
-    if not checkpoints or checkpoints[0] < 1:
-        raise InputError(f"checkpoints are numbers of steps, each at least 1; got {checkpoints or 'none'}")
+    checkpoints = sorted(read_list(checkpoints, "checkpoint", whole_number))
+    if checkpoints[0] < 1:
+        raise InputError(f"checkpoints are numbers of steps, each at least 1; got {checkpoints}")
     n_steps = checkpoints[-1] if n_steps is None else n_steps
     if n_steps < checkpoints[-1]:
         raise InputError(f"the last checkpoint, {checkpoints[-1]}, comes after the last step, {n_steps}")

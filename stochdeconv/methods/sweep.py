@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stochdeconv.errors import ClassNotFoundError, InputError
+from stochdeconv.lists import read_list, whole_number
 from stochdeconv.methods.deepdream import Octaves, dream, parse_layers
-from stochdeconv.methods.objectives import split_list
 
 if TYPE_CHECKING:
     from stochdeconv.class_names import ClassName
@@ -86,13 +86,11 @@ def sweep(
     from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult
     from stochdeconv.run_folder import RunInterrupted, recorded_run, source_of
 
-    layers, n_steps = split_list(layers), split_list(n_steps)
+    layers, n_steps = read_list(layers, "layer"), read_list(n_steps, "number of steps", whole_number)
     for layer in layers:
         parse_layers(model, layer)
-    if not layers or not n_steps or min(n_steps) < 1:
-        raise InputError(
-            f"a sweep needs a layer and numbers of steps, each at least 1; got {layers} and {list(n_steps)}"
-        )
+    if min(n_steps) < 1:
+        raise InputError(f"numbers of steps are each at least 1; got {n_steps}")
     image_size = model.image_size(size)
     names, sources = _photographs(photos)
     pictures = [open_image(source, image_size) for source in sources]
