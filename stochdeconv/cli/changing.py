@@ -1,4 +1,4 @@
-"""Commands that change a photograph: refine, morph, invert."""
+"""Commands that change a photograph: refine, morph, invert. What is wrong with a call is said before Keras is loaded."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import typer
 
 from stochdeconv.cli import running, terminal
 from stochdeconv.cli.terminal import ProgressBar, default
+from stochdeconv.lists import read_list
+from stochdeconv.methods.approach import Approach
 from stochdeconv.methods.feature_inversion import invert as invert_photo
-from stochdeconv.methods.morph import is_photograph
+from stochdeconv.methods.feature_inversion import plan_search
+from stochdeconv.methods.morph import check_frames, is_photograph
 from stochdeconv.methods.morph import morph as morph_image
+from stochdeconv.methods.refine import plan_steps
 from stochdeconv.methods.refine import refine as refine_photo
 
 Photo = Annotated[Path, typer.Argument(metavar="PHOTO", help="A photograph.")]
@@ -47,7 +51,8 @@ def refine(
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv refine``."""
-    steps = terminal.parse_numbers(checkpoints, "--checkpoints")
+    steps, _ = plan_steps(terminal.parse_numbers(checkpoints, "--checkpoints"), n_steps)
+    Approach(strength, tv, jitter, scale, rotate)
     running.check_picture(photo)
     running.check_output(output, overwrite=overwrite)
     network = terminal.load_model(model, weights=weights, dtype=dtype)
@@ -94,6 +99,8 @@ def morph(
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv morph``."""
+    check_frames(n_frames, n_steps)
+    Approach(strength, tv, jitter, scale, rotate)
     running.check_picture(start if is_photograph(start) else None)
     running.check_output(output, overwrite=overwrite)
     network = terminal.load_model(model, weights=weights, dtype=dtype)
@@ -156,6 +163,17 @@ def invert(
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv invert``."""
+    read_list(layer, "layer")
+    search = {
+        "target": target,
+        "enhance": enhance,
+        "init": init,
+        "optimizer": optimizer,
+        "gradient_rule": gradient_rule,
+        "tv": tv,
+        "alpha_norm": alpha_norm,
+    }
+    plan_search(**search)
     running.check_picture(photo, target)
     running.check_output(output, overwrite=overwrite)
     network = terminal.load_model(model, weights=weights, dtype=dtype)
@@ -165,13 +183,7 @@ def invert(
                 network,
                 photo,
                 layer,
-                target=target,
-                enhance=enhance,
-                init=init,
-                optimizer=optimizer,
-                gradient_rule=gradient_rule,
-                tv=tv,
-                alpha_norm=alpha_norm,
+                **search,
                 n_steps=n_steps,
                 size=size,
                 seed=seed,

@@ -75,7 +75,7 @@ def collect(
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv collect``."""
-    from stochdeconv.images import find_class_folders
+    from stochdeconv.images import find_class_folders, find_images
 
     if not images.exists():
         raise MissingInputError(f"no such folder or list of images: '{images}'")
@@ -91,6 +91,11 @@ def collect(
         raise InputError(
             f"'{images}' is a tree of {len(folders)} class folders, one file for each; -o names a folder then"
         )
+    terminal.require_writable(STATS_CACHE if output is None else output)
+    if not folders:
+        find_images(images)
+    if output is not None and output.suffix in SUFFIXES and not (resume or overwrite):
+        _refuse_existing(output)
     network = terminal.load_model(model, weights=weights)
     jobs = {_output_file(output, network, source, class_name, shard): source for source in folders or [images]}
     if len(jobs) < len(folders):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -123,18 +123,14 @@ def maximize(
         "clip": clip,
         "contribution": contribution,
     }
-    preset = preset or (VALUES_OF if ablate_constraints else DEFAULT_PRESET)
-    how = find_preset(preset, overrides)
-    if ablate_constraints and how.parameterization != "pixels":
-        raise InputError(f"--ablate-constraints acts on pixels; the preset '{preset}' has none: use '{VALUES_OF}'")
+    preset, how = choose_preset(preset, overrides, ablate_constraints=ablate_constraints)
+    check_diversity(diversity, n_images=n_images, batch_size=batch_size)
     image_size = model.image_size(size)
 
     objective = find_objective(model, class_name, unit, direction)
     extra, likeness_layer = losses.Loss(), None
-    if not diversity >= 0:
-        raise InputError(f"diversity is a weight of at least 0; got {diversity}")
     if diversity:
-        likeness_layer = _likeness_layer(model, diversity_layer, n_images=n_images, batch_size=batch_size)
+        likeness_layer = _likeness_layer(model, diversity_layer)
         extra = extra + diversity * losses.diversity(likeness_layer)
     if suppress_outliers is not None:
         extra = extra + suppression(model, suppress_outliers, objective.classes, weight=outlier_weight)
@@ -183,13 +179,36 @@ def maximize(
     return result
 
 
-def _likeness_layer(model: ImageModel, layer: str | None, *, n_images: int, batch_size: int) -> str:
-    """Find where the likeness of images is measured; raise where they are not all in one batch."""
-    if not 2 <= n_images <= batch_size:
+def choose_preset(
+    preset: str | None, overrides: Mapping[str, float | None], *, ablate_constraints: bool
+) -> tuple[str, Preset]:
+    """Find the preset that is asked for, or the default one, with what overrides it.
+
+    Raises
+    ------
+    InputError
+        As `presets.find_preset`, or constraints on pixels are to be ablated of a preset that has none.
+    """
+    preset = preset or (VALUES_OF if ablate_constraints else DEFAULT_PRESET)
+    how = find_preset(preset, overrides)
+    if ablate_constraints and how.parameterization != "pixels":
+        raise InputError(f"--ablate-constraints acts on pixels; the preset '{preset}' has none: use '{VALUES_OF}'")
+    return preset, how
+
+
+def check_diversity(diversity: float, *, n_images: int, batch_size: int) -> None:
+    """Raise InputError where images are to differ that do not see each other."""
+    if not diversity >= 0:
+        raise InputError(f"diversity is a weight of at least 0; got {diversity}")
+    if diversity and not 2 <= n_images <= batch_size:
         raise InputError(
             f"diversity is between the images of one batch: it takes at least 2 images and a --batch-size of as many; "
             f"got {n_images} images in batches of {batch_size}"
         )
+
+
+def _likeness_layer(model: ImageModel, layer: str | None) -> str:
+    """Find where the likeness of images is measured."""
     layer = layer or model.default_layers[len(model.default_layers) // 2]
     if len(model.layer_shape(layer)) != 3:
         raise InputError(

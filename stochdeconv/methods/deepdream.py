@@ -241,8 +241,7 @@ def dream(
     if seed < 0:
         raise InputError(f"seed is a whole number of at least 0; got {seed}")
     how = Octaves(octaves, octave_scale, jitter, step_size, n_steps, tile_size, seed)
-    if zoom_frames < 0 or not 0 <= zoom < 1:
-        raise InputError(f"zoom_frames must be at least 0 and zoom in [0, 1); got {zoom_frames} and {zoom}")
+    check_zoom(zoom_frames, zoom)
     amplified = parse_layers(model, layer)
     picture = _picture(model, photo, size, seed)
     loss = _loss(model, amplified, picture, guide)
@@ -302,6 +301,12 @@ def dream(
     if all(value == 0 for name, value in result.history[-1].items() if ":" in name):
         warnings.warn(f"{layer} did not fire in any place, so there was no gradient to follow", stacklevel=2)
     return result
+
+
+def check_zoom(zoom_frames: int, zoom: float) -> None:
+    """Raise InputError for a stream that cannot be."""
+    if zoom_frames < 0 or not 0 <= zoom < 1:
+        raise InputError(f"zoom_frames must be at least 0 and zoom in [0, 1); got {zoom_frames} and {zoom}")
 
 
 def _picture(model: ImageModel, photo: str | Path | np.ndarray, size: int | None, seed: int) -> np.ndarray:

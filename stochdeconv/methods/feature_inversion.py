@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stochdeconv.descent import Descent
 from stochdeconv.errors import InputError
 from stochdeconv.lists import read_list
 from stochdeconv.methods.presets import input_origin
@@ -89,24 +90,21 @@ def invert(
         On Ctrl-C, with the images as far as they came.
     """
     from stochdeconv import losses, parameterizations, regularizers
-    from stochdeconv.descent import Descent
     from stochdeconv.images import open_image
     from stochdeconv.optimize import optimize, optimize_in_batches
     from stochdeconv.run_folder import recorded_run, source_of
     from stochdeconv.sheets import contact_sheet
 
     layers = read_list(layer, "layer")
-    if optimizer not in OPTIMIZERS:
-        raise InputError(f"optimizer '{optimizer}' is unknown; there are {', '.join(OPTIMIZERS)}")
-    if init not in INITS:
-        raise InputError(f"init '{init}' is unknown; there are {', '.join(INITS)}")
-    if not np.isfinite(enhance) or enhance <= 0 or tv < 0 or alpha_norm < 0:
-        raise InputError(f"enhance must be above 0, tv and alpha_norm at least 0; got {enhance}, {tv} and {alpha_norm}")
-    if enhance == 1 and target is None and init == "photo":
-        raise InputError(
-            "the photograph has its own activations already: change them (enhance, target) or start from elsewhere"
-        )
-    descent = Descent(optimizer, gradient_rule)
+    descent = plan_search(
+        target=target,
+        enhance=enhance,
+        init=init,
+        optimizer=optimizer,
+        gradient_rule=gradient_rule,
+        tv=tv,
+        alpha_norm=alpha_norm,
+    )
     image_size = model.image_size(size)
     picture = open_image(photo, image_size)
     shown = picture if target is None else open_image(target, image_size)
@@ -179,3 +177,33 @@ def invert(
             stacklevel=2,
         )
     return result
+
+
+def plan_search(
+    *,
+    target: str | Path | np.ndarray | None,
+    enhance: float,
+    init: str,
+    optimizer: str,
+    gradient_rule: str,
+    tv: float,
+    alpha_norm: float,
+) -> Descent:
+    """Check the settings of `invert`, and say how it descends.
+
+    Raises
+    ------
+    InputError
+        A setting is unknown or out of range, or does not go with another.
+    """
+    if optimizer not in OPTIMIZERS:
+        raise InputError(f"optimizer '{optimizer}' is unknown; there are {', '.join(OPTIMIZERS)}")
+    if init not in INITS:
+        raise InputError(f"init '{init}' is unknown; there are {', '.join(INITS)}")
+    if not np.isfinite(enhance) or enhance <= 0 or tv < 0 or alpha_norm < 0:
+        raise InputError(f"enhance must be above 0, tv and alpha_norm at least 0; got {enhance}, {tv} and {alpha_norm}")
+    if enhance == 1 and target is None and init == "photo":
+        raise InputError(
+            "the photograph has its own activations already: change them (enhance, target) or start from elsewhere"
+        )
+    return Descent(optimizer, gradient_rule)

@@ -85,8 +85,7 @@ def morph(
     from stochdeconv.run_folder import recorded_run, source_of
     from stochdeconv.sheets import contact_sheet
 
-    if n_frames < 2 or n_frames > n_steps + 1:
-        raise InputError(f"n_frames must be from 2 to n_steps + 1 = {n_steps + 1}; got {n_frames}")
+    check_frames(n_frames, n_steps)
     how = Approach(strength, tv, jitter, scale, rotate)
     image_size = model.image_size(size)
     target = model.find_class(class_name)
@@ -163,6 +162,12 @@ def morph(
         seed=seed,
         finish=finish,
     )
+
+
+def check_frames(n_frames: int, n_steps: int) -> None:
+    """Raise InputError unless there is a step for every frame."""
+    if n_frames < 2 or n_frames > n_steps + 1:
+        raise InputError(f"n_frames must be from 2 to n_steps + 1 = {n_steps + 1}; got {n_frames}")
 
 
 def is_photograph(start: str | int | Path | np.ndarray) -> bool:

@@ -77,12 +77,7 @@ def refine(
     from stochdeconv.run_folder import recorded_run, source_of
     from stochdeconv.sheets import contact_sheet
 
-    checkpoints = sorted(read_list(checkpoints, "checkpoint", whole_number))
-    if checkpoints[0] < 1:
-        raise InputError(f"checkpoints are numbers of steps, each at least 1; got {checkpoints}")
-    n_steps = checkpoints[-1] if n_steps is None else n_steps
-    if n_steps < checkpoints[-1]:
-        raise InputError(f"the last checkpoint, {checkpoints[-1]}, comes after the last step, {n_steps}")
+    checkpoints, n_steps = plan_steps(checkpoints, n_steps)
     how = Approach(strength, tv, jitter, scale, rotate)
     image_size = model.image_size(size)
     picture, found = open_image(photo, image_size), model.find_class(class_name)
@@ -138,3 +133,19 @@ def refine(
         seed=seed,
         finish=finish,
     )
+
+
+def plan_steps(checkpoints: Sequence[int], n_steps: int | None) -> tuple[list[int], int]:
+    """Put the checkpoints in order, and let the last of them be the last step where no other is given.
+
+    Raises
+    ------
+    InputError
+        There is no checkpoint, one of them twice, or one that no step comes to.
+    """
+    checkpoints = sorted(read_list(checkpoints, "checkpoint", whole_number))
+    if checkpoints[0] < 1:
+        raise InputError(f"checkpoints are numbers of steps, each at least 1; got {checkpoints}")
+    if n_steps is not None and n_steps < checkpoints[-1]:
+        raise InputError(f"the last checkpoint, {checkpoints[-1]}, comes after the last step, {n_steps}")
+    return checkpoints, checkpoints[-1] if n_steps is None else n_steps
