@@ -154,9 +154,15 @@ def invert(
     alpha_norm: Annotated[float, typer.Option(help="Weight of the 6-norm: pixels in range.")] = default(
         invert_photo, "alpha_norm"
     ),
+    n_images: Annotated[
+        int, typer.Option("--n-images", "-n", min=1, help="Pictures of each layer, from different noise.")
+    ] = default(invert_photo, "n_images"),
     weights: terminal.Weights = None,
     n_steps: terminal.NumberOfSteps = default(invert_photo, "n_steps"),
     size: terminal.Size = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Pictures of a layer at a time, with adam; lbfgs takes one at a time.")
+    ] = default(invert_photo, "batch_size"),
     seed: terminal.Seed = default(invert_photo, "seed"),
     dtype: terminal.Dtype = None,
     overwrite: terminal.Overwrite = False,
@@ -172,6 +178,7 @@ def invert(
         "gradient_rule": gradient_rule,
         "tv": tv,
         "alpha_norm": alpha_norm,
+        "n_images": n_images,
     }
     plan_search(**search)
     running.check_picture(photo, target)
@@ -186,6 +193,7 @@ def invert(
                 **search,
                 n_steps=n_steps,
                 size=size,
+                batch_size=batch_size,
                 seed=seed,
                 callback=bar.on_step,
             ),
