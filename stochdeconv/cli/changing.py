@@ -25,6 +25,10 @@ TotalVariation = Annotated[float, typer.Option("--tv", help="Weight of the total
 Jitter = Annotated[int, typer.Option(min=0, help="Largest random shift of the view, in pixels.")]
 Scale = Annotated[float, typer.Option(help="Largest random change of the view's size, as a fraction.")]
 Rotate = Annotated[float, typer.Option(help="Largest random turn of the view, in degrees.")]
+NumberOfVariants = Annotated[
+    int, typer.Option("--n-images", "-n", min=1, help="Variants, in random views of their own.")
+]
+VariantsAtATime = Annotated[int, typer.Option(min=1, help="Variants at a time.")]
 
 
 def refine(
@@ -40,11 +44,13 @@ def refine(
     jitter: Jitter = default(refine_photo, "jitter"),
     scale: Scale = default(refine_photo, "scale"),
     rotate: Rotate = default(refine_photo, "rotate"),
+    n_images: NumberOfVariants = default(refine_photo, "n_images"),
     weights: terminal.Weights = None,
     n_steps: Annotated[
         int | None, typer.Option(min=1, help="Optimisation steps.", show_default="the last checkpoint")
     ] = None,
     size: terminal.Size = None,
+    batch_size: VariantsAtATime = default(refine_photo, "batch_size"),
     seed: terminal.Seed = default(refine_photo, "seed"),
     dtype: terminal.Dtype = None,
     overwrite: terminal.Overwrite = False,
@@ -52,7 +58,7 @@ def refine(
 ) -> None:
     """Run ``stochdeconv refine``."""
     steps, _ = plan_steps(terminal.parse_numbers(checkpoints, "--checkpoints"), n_steps)
-    Approach(strength, tv, jitter, scale, rotate)
+    Approach(strength, tv, jitter, scale, rotate).check_variants(n_images)
     running.check_picture(photo)
     running.check_output(output, overwrite=overwrite)
     network = terminal.load_model(model, weights=weights, dtype=dtype)
@@ -68,8 +74,10 @@ def refine(
                 jitter=jitter,
                 scale=scale,
                 rotate=rotate,
+                n_images=n_images,
                 n_steps=n_steps,
                 size=size,
+                batch_size=batch_size,
                 seed=seed,
                 callback=bar.on_step,
             ),
@@ -90,9 +98,11 @@ def morph(
     jitter: Jitter = default(morph_image, "jitter"),
     scale: Scale = default(morph_image, "scale"),
     rotate: Rotate = default(morph_image, "rotate"),
+    n_images: NumberOfVariants = default(morph_image, "n_images"),
     weights: terminal.Weights = None,
     n_steps: terminal.NumberOfSteps = default(morph_image, "n_steps"),
     size: terminal.Size = None,
+    batch_size: VariantsAtATime = default(morph_image, "batch_size"),
     seed: terminal.Seed = default(morph_image, "seed"),
     dtype: terminal.Dtype = None,
     overwrite: terminal.Overwrite = False,
@@ -100,8 +110,10 @@ def morph(
 ) -> None:
     """Run ``stochdeconv morph``."""
     check_frames(n_frames, n_steps)
-    Approach(strength, tv, jitter, scale, rotate)
-    running.check_picture(start if is_photograph(start) else None)
+    how = Approach(strength, tv, jitter, scale, rotate)
+    if is_photograph(start):
+        how.check_variants(n_images)
+        running.check_picture(start)
     running.check_output(output, overwrite=overwrite)
     network = terminal.load_model(model, weights=weights, dtype=dtype)
     with ProgressBar(f"{Path(start).stem} to {class_name}", quiet=quiet) as bar:
@@ -116,8 +128,10 @@ def morph(
                 jitter=jitter,
                 scale=scale,
                 rotate=rotate,
+                n_images=n_images,
                 n_steps=n_steps,
                 size=size,
+                batch_size=batch_size,
                 seed=seed,
                 callback=bar.on_step,
             ),
