@@ -217,11 +217,11 @@ def refuse_existing(folder: str | Path, *, overwrite: bool) -> None:
         raise ExistingOutputError(f"{folder} already holds a run; choose another folder or pass --overwrite")
 
 
-def source_of(picture: str | Path | np.ndarray | None) -> str | None:
-    """Name a picture in a record: its path, ``"in memory"`` for an array, None for none."""
-    if picture is None:
+def source_of(given: object) -> str | None:
+    """Name a picture or statistics in a record: by the path, ``"in memory"`` without one, None for none."""
+    if given is None:
         return None
-    return "in memory" if isinstance(picture, np.ndarray) else str(picture)
+    return str(given) if isinstance(given, str | os.PathLike) else "in memory"
 
 
 def read_record(folder: str | Path) -> dict[str, Any]:

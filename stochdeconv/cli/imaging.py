@@ -246,7 +246,8 @@ def maximize(
     if direction is not None:
         read_direction(direction)
     running.check_output(output, overwrite=overwrite)
-    known = None if suppress_outliers is None else load_statistics(suppress_outliers)
+    if suppress_outliers is not None:
+        load_statistics(suppress_outliers)
     network = terminal.load_model(model, weights=weights, dtype=dtype)
     with ProgressBar(class_name or unit or direction, quiet=quiet) as bar:
         saved = running.save_what_comes(
@@ -260,7 +261,7 @@ def maximize(
                 ablate_constraints=ablate_constraints,
                 diversity=diversity,
                 diversity_layer=diversity_layer,
-                suppress_outliers=known,
+                suppress_outliers=suppress_outliers,
                 outlier_weight=outlier_weight,
                 n_images=n_images,
                 n_steps=n_steps,

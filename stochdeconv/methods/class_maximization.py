@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def maximize(
     ablate_constraints: bool = False,
     diversity: float = 0.0,
     diversity_layer: str | None = None,
-    suppress_outliers: ClassStatistics | None = None,
+    suppress_outliers: ClassStatistics | str | Path | None = None,
     outlier_weight: float = 10.0,
     n_images: int = 8,
     n_steps: int = 256,
@@ -84,7 +85,7 @@ def maximize(
         ``"fourier"``, SqueezeNet). The images must then be of one batch.
     diversity_layer : str, optional
         Where likeness is measured; the middle one of the network's default layers by default.
-    suppress_outliers : ClassStatistics, optional
+    suppress_outliers : ClassStatistics or path, optional
         Of the class that is maximised: channels that make a layer an outlier of it are decreased, see `outlier_suppression`.
     outlier_weight : float
         Standard deviations of the class score that an outlier at twice the limit costs, each layer.
@@ -107,13 +108,16 @@ def maximize(
         The unit, layer or class does not exist.
     ModelError
         The statistics are another network's.
+    MissingInputError, FileFormatError
+        Their file is not there, or is none.
     RunInterrupted
         On Ctrl-C, with the images as far as they came.
     """
     from stochdeconv import losses, regularizers
     from stochdeconv.methods.outlier_suppression import suppression
     from stochdeconv.optimize import optimize_in_batches
-    from stochdeconv.run_folder import Sampled, recorded_run
+    from stochdeconv.run_folder import Sampled, recorded_run, source_of
+    from stochdeconv.statistics_file import load_statistics
 
     overrides = {
         "l2": l2,
@@ -132,8 +136,10 @@ def maximize(
     if diversity:
         likeness_layer = _likeness_layer(model, diversity_layer)
         extra = extra + diversity * losses.diversity(likeness_layer)
-    if suppress_outliers is not None:
-        extra = extra + suppression(model, suppress_outliers, objective.classes, weight=outlier_weight)
+    is_file = isinstance(suppress_outliers, str | Path)
+    statistics = load_statistics(suppress_outliers) if is_file else suppress_outliers
+    if statistics is not None:
+        extra = extra + suppression(model, statistics, objective.classes, weight=outlier_weight)
     mean_color, grey_levels = input_origin(model)
     origin = np.asarray(model.preprocess(mean_color[None, None, None]), np.float32)[0, 0, 0]
     how = all_constraints(how, overrides) if ablate_constraints else how
@@ -166,13 +172,14 @@ def maximize(
             **vars(how),
             "diversity": diversity,
             "diversity_layer": likeness_layer,
-            "outlier_weight": None if suppress_outliers is None else outlier_weight,
+            "suppress_outliers": source_of(suppress_outliers),
+            "outlier_weight": None if statistics is None else outlier_weight,
             "ablate_constraints": {name: vars(row) for name, row in rows.items()} if ablate_constraints else None,
             "n_steps": n_steps,
             "batch_size": batch_size,
         },
         seed=seed,
-        sampled=None if suppress_outliers is None else Sampled(suppress_outliers.hash()),
+        sampled=None if statistics is None else Sampled(statistics.hash()),
         finish=finish,
     )
     _warn_of_silence(objective, result)

@@ -66,7 +66,7 @@ def find_objective(
         titles = tuple(found.label for found in classes)
     elif unit is not None:
         terms = [losses.unit(*found) for found in read_list(unit, "unit", lambda one: parse_unit(model, one))]
-        titles = tuple(read_list(unit, "unit"))
+        titles = tuple(term.name.removeprefix("unit:") for term in terms)
     else:
         layer, vector = read_direction(direction)
         _check_direction(model, layer, vector, "the vector" if not isinstance(direction, str) else f"'{direction}'")
