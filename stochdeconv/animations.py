@@ -59,14 +59,29 @@ class Film:
 
         A batch that was interrupted stays as it was last seen.
         """
-        batches = [batch for batch in self._batches if batch]
-        if not batches:
-            return None
-        sheets = []
-        for number in range(max(map(len, batches))):
-            shown = np.concatenate([batch[min(number, len(batch) - 1)] for batch in batches])
-            sheets.append(shown[0] if len(shown) == 1 else as_frames(contact_sheet(shown / 255.0)))
-        return np.stack(sheets + sheets[-1:] * _HELD_FRAMES)
+        frames = side_by_side(self._batches)
+        return None if frames is None else np.concatenate([frames, *[frames[-1:]] * _HELD_FRAMES])
+
+
+def side_by_side(batches: Sequence[Sequence[np.ndarray]]) -> np.ndarray | None:
+    """Show pictures that were made in batches together, while they move.
+
+    Parameters
+    ----------
+    batches : sequence of sequence of ndarray of shape (image, height, width, 3), uint8
+        Frame by frame. A batch that has fewer stays as it was last seen; one that has none is left out.
+
+    Returns
+    -------
+    ndarray of shape (frame, height, width, 3), uint8, or None
+        The pictures tiled; a single one as it is.
+    """
+    batches = [batch for batch in batches if len(batch)]
+    frames = []
+    for number in range(max(map(len, batches), default=0)):
+        shown = np.concatenate([batch[min(number, len(batch) - 1)] for batch in batches])
+        frames.append(shown[0] if len(shown) == 1 else as_frames(contact_sheet(shown / 255.0)))
+    return np.stack(frames) if frames else None
 
 
 def gif_bytes(frames: np.ndarray, *, frame_rate: float = FRAME_RATE) -> bytes:

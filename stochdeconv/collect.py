@@ -15,6 +15,7 @@ import numpy as np
 from stochdeconv.errors import ClassNotFoundError, InputError, StochDeconvError
 from stochdeconv.finalisation import finalise
 from stochdeconv.images import find_images, image_keys
+from stochdeconv.lists import read_list
 from stochdeconv.measurement import Progress, measure, measured_layers, open_spool
 from stochdeconv.spool import FORMAT, FORMAT_VERSION, Spool, differing
 from stochdeconv.statistics import ClassStatistics
@@ -32,7 +33,7 @@ def collect(
     model: ImageModel,
     images: Source,
     *,
-    layers: Sequence[str] | None = None,
+    layers: str | Sequence[str] | None = None,
     n_components: int = 64,
     layout_size: int = 14,
     class_name: str | None = None,
@@ -54,8 +55,9 @@ def collect(
         The network; run in float32.
     images : path-like or iterable of path-like
         A folder, a text file of paths, or the paths (see ``images.find_images``).
-    layers : sequence of str, optional
-        Layers to measure; the network's default layers otherwise. The image itself, ``"input"``, always comes first.
+    layers : str or sequence of str, optional
+        Layers to measure, as a text comma-separated; the network's default layers otherwise. The image itself, ``"input"``,
+        always comes first.
     n_components : int
         Layout components kept per layer (of the image itself at least 192, which are small).
     layout_size : int
@@ -92,6 +94,7 @@ def collect(
         An activation is NaN or infinite.
     """
     _check_settings(n_components, layout_size, batch_size, shard)
+    layers = None if layers is None else read_list(layers, "layer")
     # Read once: an iterator of paths would be empty the second time.
     images = images if isinstance(images, str | os.PathLike) else list(images)
     paths = find_images(images)
@@ -113,7 +116,7 @@ def collect(
         "class": class_of(model, images, class_name),
         "layers": [[layer.name, list(layer.shape), list(layer.layout_shape)] for layer in measured],
         "settings": {
-            "layers": list(layers) if layers is not None else None,
+            "layers": layers,
             "n_components": n_components,
             "layout_size": layout_size,
             "batch_size": batch_size,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stochdeconv.metrics.intervals import Estimate
     from stochdeconv.metrics.judge import Judge
     from stochdeconv.metrics.measurements import Measurements
+    from stochdeconv.metrics.photographs import MeasuredPhotographs
     from stochdeconv.models import ImageModel
 
 METRICS = "metrics.json"
@@ -77,15 +78,11 @@ def compare(
     """
     # The command line reads this signature; the libraries behind the figures take seconds to load.
     from stochdeconv import backend
-    from stochdeconv.metrics.entries import find_warnings, match_classes, read_contestants
+    from stochdeconv.metrics.entries import find_warnings
     from stochdeconv.metrics.judge import Judge
-    from stochdeconv.metrics.photographs import SUFFIX, load_photographs
 
     output = Path(output)
-    _refuse_existing(output, overwrite=overwrite)
-    entrants = read_contestants(contestants)
-    photographs = load_photographs(real) if Path(real).suffix == SUFFIX else Path(real)
-    entries = match_classes(entrants, photographs, None if train is None else Path(train))
+    entrants, photographs, entries = read_entries(contestants, real, train, output, overwrite=overwrite)
     warnings = find_warnings(entrants, judge_hash=judge.weights_hash)
     size = _common_size(entrants, warnings)
     asked = Judge(judge)
@@ -116,6 +113,31 @@ def compare(
     image_files.write_atomically(output / REPORT, page.encode("utf-8"))
     image_files.write_atomically(output / METRICS, (json.dumps(metrics, indent=1, allow_nan=False) + "\n").encode())
     return metrics
+
+
+def read_entries(
+    contestants: Mapping[str, Sequence[Path]],
+    real: str | Path,
+    train: str | Path | None,
+    output: str | Path,
+    *,
+    overwrite: bool,
+) -> tuple[tuple[Contestant, ...], Path | MeasuredPhotographs, tuple[ClassEntry, ...]]:
+    """Find all that `compare` needs but the judge, or raise what is wrong with it; arguments as there.
+
+    Returns
+    -------
+    contestants : tuple of Contestant
+    real : Path or MeasuredPhotographs
+    entries : tuple of ClassEntry
+    """
+    from stochdeconv.metrics.entries import match_classes, read_contestants
+    from stochdeconv.metrics.photographs import SUFFIX, load_photographs
+
+    _refuse_existing(Path(output), overwrite=overwrite)
+    entrants = read_contestants(contestants)
+    photographs = load_photographs(real) if Path(real).suffix == SUFFIX else Path(real)
+    return entrants, photographs, match_classes(entrants, photographs, None if train is None else Path(train))
 
 
 def _refuse_existing(output: Path, *, overwrite: bool) -> None:

@@ -151,8 +151,8 @@ def demo(
     )
 
 
-def _make_room(output: Path, *, overwrite: bool) -> None:
-    """Raise where there is an earlier demo, or take its report and crops away; its runs are replaced one by one."""
+def refuse_existing(output: Path, *, overwrite: bool) -> None:
+    """Raise where an earlier demo may not be replaced, or the output is no folder."""
     from stochdeconv.compare import METRICS, REPORT
 
     if output.exists() and not output.is_dir():
@@ -164,6 +164,13 @@ def _make_room(output: Path, *, overwrite: bool) -> None:
             f"'{output}' already holds an earlier demo ({', '.join(found)}); choose another folder with -o, or "
             "pass --overwrite"
         )
+
+
+def _make_room(output: Path, *, overwrite: bool) -> None:
+    """Refuse an earlier demo, or take its report and crops away; its runs are replaced one by one."""
+    from stochdeconv.compare import METRICS, REPORT
+
+    refuse_existing(output, overwrite=overwrite)
     for old in (REPORT, METRICS, f"{_CROPS}.h5"):
         (output / old).unlink(missing_ok=True)
     for photograph in PHOTOGRAPHS:

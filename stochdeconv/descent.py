@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from keras import ops
 
 from stochdeconv.errors import InputError
 from stochdeconv.gradients import GRADIENT_RULES
@@ -105,6 +104,8 @@ class Descent:
 
     def initial_state(self, shape: tuple[int, ...]) -> list[Any]:
         """Return what the optimizer remembers before the first step, for variables of this shape."""
+        from keras import ops
+
         return [ops.zeros(()), ops.zeros(shape), ops.zeros(shape)] if self.optimizer == "adam" else []
 
     def direction(self, gradient: Tensor, state: list[Any]) -> tuple[Tensor, list[Any]]:
@@ -115,6 +116,8 @@ class Descent:
 # Written out, since keras.optimizers cannot be called as functions of their state on TensorFlow (stateless_apply refuses).
 def _adam(gradient: Tensor, state: list[Any]) -> tuple[Tensor, list[Any]]:
     """Direction of Adam (Kingma & Ba 2015, beta 0.9 and 0.999); the state is the steps done and both moments."""
+    from keras import ops
+
     done, first, second = state
     done = done + 1.0
     first = 0.9 * first + 0.1 * gradient
@@ -125,6 +128,8 @@ def _adam(gradient: Tensor, state: list[Any]) -> tuple[Tensor, list[Any]]:
 
 def _normalized(gradient: Tensor, state: list[Any]) -> tuple[Tensor, list[Any]]:
     """Gradient divided by its root mean square, image by image."""
+    from keras import ops
+
     axes = tuple(range(1, len(gradient.shape)))
     return gradient / (ops.sqrt(ops.mean(gradient**2, axis=axes, keepdims=True)) + 1e-12), state
 
@@ -173,6 +178,7 @@ def search_lines(
     on_step : callable
         Called after each iteration, with the evaluation of its variables and the variables.
     """
+    from keras import ops
     from scipy.optimize import minimize
 
     shape = tuple(start.shape)

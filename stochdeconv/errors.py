@@ -63,6 +63,10 @@ def closest(name: str, names: Iterable[str], *, n: int = 3) -> str:
     str
         ``"'a', 'b'"``, or an empty string where nothing is near.
     """
-    by_lower = {known.lower(): known for known in names}
-    near = difflib.get_close_matches(name.lower(), by_lower, n=n, cutoff=0.5)
-    return ", ".join(f"'{by_lower[match]}'" for match in near)
+    wanted, by_lower = name.lower(), {known.lower(): known for known in names}
+    # Below 0.7 a skyscraper is a strainer. What somebody remembers as a beginning or an end is near however long the name, and in a
+    # word of three letters one wrong letter is much.
+    near = difflib.get_close_matches(wanted, by_lower, n=n, cutoff=0.7)
+    near += [known for known in by_lower if wanted and (known.startswith(wanted) or known.endswith(wanted))]
+    near += difflib.get_close_matches(wanted, by_lower, n=n, cutoff=0.6) if len(wanted) < 5 else []
+    return ", ".join(f"'{by_lower[match]}'" for match in list(dict.fromkeys(near))[:n])

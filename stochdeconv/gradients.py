@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from keras import ops
-
-from stochdeconv.backend import value_and_gradient
-
 #: The rules a loss can be followed with: the true gradient, guided backpropagation (Springenberg et al. 2015),
 #: deconvnet (Zeiler & Fergus 2014), and guided annealed to the true gradient.
 GRADIENT_RULES = ("true", "guided", "deconvnet", "mix")
@@ -35,6 +31,7 @@ def rectify(x: Tensor, rule: str, max_value: float | None = None) -> Tensor:
     -------
     tensor of the shape of x
     """
+    from keras import ops
 
     def clipped(values):
         values = ops.relu(values)
@@ -92,6 +89,10 @@ def loss_gradient(
     cosine : tensor of shape (image,)
         Cosine between the rule's gradient and the true one (1 under the true rule).
     """
+    from keras import ops
+
+    from stochdeconv.backend import value_and_gradient
+
     (_, extra), true = value_and_gradient(lambda x: loss(activations["true"](x)))(variable)
     if rule == "true":
         return extra, true, ops.ones(ops.shape(variable)[:1])

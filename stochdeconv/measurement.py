@@ -53,7 +53,7 @@ class MeasuredLayer:
 
 def measured_layers(model: ImageModel, layers: Sequence[str] | None, layout_size: int) -> list[MeasuredLayer]:
     """Look up the layers to measure: the image itself, then the rest from the first to the deepest."""
-    names = [name for name in dict.fromkeys(model.default_layers if layers is None else layers) if name != INPUT]
+    names = [name for name in (model.default_layers if layers is None else layers) if name != INPUT]
     shapes = {name: tuple(model.layer_shape(name)) for name in names}
     order = {name: number for number, name in enumerate(model.layer_names)}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from keras import backend, ops
 
 Tensor = Any
 
@@ -20,6 +19,8 @@ def pooling_matrix(size: int, pooled_size: int) -> np.ndarray:
 
 def pooled_map(values: Tensor, layout_shape: tuple[int, int]) -> Tensor:
     """Average a map (image, height, width, channel) into cells, (image, *layout_shape, channel), float32; rank 2 counts as 1 x 1."""
+    from keras import backend, ops
+
     if len(values.shape) == 2:
         return ops.cast(ops.reshape(values, (-1, 1, 1, values.shape[-1])), "float32")
     _, height, width, channels = values.shape

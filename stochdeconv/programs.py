@@ -146,7 +146,9 @@ def program_of(
     identities = tuple(term if term.is_described_by_fields else id(term) for term in terms)
     how = (descent.optimizer, descent.gradient_rule, descent.tile_size, descent.tile_batch_size)
     key = (identities, parameterization.key(), parameterization.n_images, views, *how, dtype)
-    return model.program(key, lambda: _compiled(model, terms, loss, parameterization, views, descent, dtype))
+    program = model.program(key, lambda: _compiled(model, terms, loss, parameterization, views, descent, dtype))
+    # The same program may have served terms of other names: units of a layer differ in what is handed in.
+    return replace(program, names=loss.names)
 
 
 def _compiled(

@@ -11,17 +11,19 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stochdeconv import animations, backend
+from stochdeconv import animations
 from stochdeconv import images as image_files
-from stochdeconv.class_names import ClassName
 from stochdeconv.errors import ExistingOutputError, InputError, MissingInputError
-from stochdeconv.models import ImageModel
-from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult
 from stochdeconv.sheets import contact_sheet
+
+if TYPE_CHECKING:
+    from stochdeconv.class_names import ClassName
+    from stochdeconv.models import ImageModel
+    from stochdeconv.optimize import OptimizationResult
 
 RECORD = "run.json"
 TABLES = ("deviations", "probabilities", "distances", "cells", "rates")
@@ -176,6 +178,9 @@ def recorded_run(
     RunInterrupted
         On Ctrl-C.
     """
+    from stochdeconv import backend
+    from stochdeconv.optimize import OptimizationInterrupted
+
     started = time.monotonic()
     try:
         result, complete = run(), True
@@ -212,11 +217,11 @@ def refuse_existing(folder: str | Path, *, overwrite: bool) -> None:
         raise ExistingOutputError(f"{folder} already holds a run; choose another folder or pass --overwrite")
 
 
-def source_of(picture: str | Path | np.ndarray | None) -> str | None:
-    """Name a picture in a record: its path, ``"in memory"`` for an array, None for none."""
-    if picture is None:
+def source_of(given: object) -> str | None:
+    """Name a picture or statistics in a record: by the path, ``"in memory"`` without one, None for none."""
+    if given is None:
         return None
-    return "in memory" if isinstance(picture, np.ndarray) else str(picture)
+    return str(given) if isinstance(given, str | os.PathLike) else "in memory"
 
 
 def read_record(folder: str | Path) -> dict[str, Any]:

@@ -112,8 +112,11 @@ def sample_deviations(
     InputError
         As in `sample_targets`.
     """
-    _check(sampler, n_images, seed, first_index, row_weight)
-    check_temperature(temperature)
+    check_sampling(sampler, temperature=temperature, row_weight=row_weight)
+    if n_images < 1:
+        raise InputError(f"n_images is {n_images}; expected 1 or more")
+    if seed < 0 or first_index < 0:
+        raise InputError(f"seed is {seed} and first_index {first_index}; expected whole numbers of 0 or more")
     rows = Rows.of(statistics)
     if sampler == "chain":
         deviation = _chain(rows, seed, row_weight)
@@ -196,15 +199,13 @@ def check_temperature(temperature: float) -> None:
         raise InputError(f"temperature is {temperature}; expected a number of 0 or more (1 is the class's own spread)")
 
 
-def _check(sampler: str, n_images: int, seed: int, first_index: int, row_weight: float) -> None:
+def check_sampling(sampler: str, *, temperature: float, row_weight: float) -> None:
+    """Raise InputError for an unknown sampler or a number out of its range; see `sample_targets`."""
     if sampler not in SAMPLERS:
         near = closest(str(sampler), SAMPLERS)
         raise InputError(
             f"no sampler '{sampler}'{f'; closest: {near}' if near else ''}; there are {', '.join(SAMPLERS)}"
         )
-    if n_images < 1:
-        raise InputError(f"n_images is {n_images}; expected 1 or more")
-    if seed < 0 or first_index < 0:
-        raise InputError(f"seed is {seed} and first_index {first_index}; expected whole numbers of 0 or more")
+    check_temperature(temperature)
     if not 0 <= row_weight <= 1:
         raise InputError(f"row_weight is {row_weight}; expected a number from 0 (a joint draw) to 1 (a real row)")

@@ -44,7 +44,7 @@ LEVELS = [
     {"distributions"},
     {"animations"},
     {"images", "map_pictures", "sheets"},
-    {"class_names"},
+    {"class_names", "lists"},
     {"errors", "shipped"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
@@ -65,6 +65,14 @@ FREE_OF_KERAS = [
     "collect",
     "compare",
     "generate",
+    # What commands ask whether a call makes sense, before they load a network.
+    "descent",
+    "metrics.entries",
+    "metrics.photographs",
+    "paths",
+    "run_folder",
+    "samplers",
+    "statistics_file",
     *(
         f"methods.{name}"
         for name in ("class_maximization", "deepdream", "feature_inversion", "morph", "refine", "saliency", "sweep")

@@ -4,7 +4,7 @@ import pytest
 
 from stochdeconv.errors import ClassNotFoundError, InputError, LayerNotFoundError
 from stochdeconv.methods.class_maximization import maximize
-from stochdeconv.methods.objectives import find_classes, parse_unit
+from stochdeconv.methods.objectives import find_classes, parse_unit, read_unit
 from stochdeconv.methods.presets import PRESETS, balanced_decay, input_origin
 from stochdeconv.models import load_model
 
@@ -195,7 +195,7 @@ def test_a_unit_that_never_fires_is_said_to(model):
     with pytest.warns(UserWarning, match="dead:1 did not fire.*LAYER_linear"):
         maximize(silent, unit="dead:1", n_images=1, n_steps=2)
     result = maximize(silent, unit="dead_linear:1", n_images=1, n_steps=4)
-    assert result.history[-1]["unit:dead_linear"] < result.history[0]["unit:dead_linear"]
+    assert result.history[-1]["unit:dead_linear:1"] < result.history[0]["unit:dead_linear:1"]
 
 
 def test_several_classes_are_all_raised(model):
@@ -225,6 +225,22 @@ def test_several_units_are_all_raised(model):
     assert end["deep"][..., 3].mean() > 1.2 * start["deep"][..., 3].mean()
     assert end["conv"][..., 1].mean() > 1.2 * start["conv"][..., 1].mean()
     assert result.record["settings"]["unit"] == "deep:3,conv:1"
+
+
+def test_units_of_one_layer_are_told_apart_in_the_history(model):
+    """Both runs share their program: what was compiled for one must not name the other."""
+    for units in (["deep_linear:3", "deep_linear:1:0:2"], ["deep_linear:2", "deep_linear:0:0:2"]):
+        result = maximize(model, unit=units, n_images=1, n_steps=1)
+        assert list(result.history[0])[2:4] == [f"unit:{unit}" for unit in units]
+        assert {f"unit:{unit}" for unit in units} <= set(result.record["settings"]["optimization"]["loss"])
+
+
+def test_a_layers_name_may_hold_colons():
+    assert read_unit("block/a:b:3") == ("block/a:b", 3, None)
+    assert read_unit("a:b : 3:1:2") == ("a:b", 3, (1, 2))
+    for word in ("a:b", "a", "3", ":3", "a:1:2", "a:1:2:3:4", "a:-1", "a:1.5", "a:"):
+        with pytest.raises(InputError, match="LAYER:CHANNEL:ROW:COLUMN"):
+            read_unit(word)
 
 
 def test_decay_grows_with_the_scores_that_are_summed(model):
@@ -303,6 +319,10 @@ def test_pixel_settings_are_checked(model):
 
 
 def test_several_at_once_are_named_once(model):
-    for what in ({"class_name": "dog,dog"}, {"unit": "deep:1,deep:1"}, {"unit": ","}):
-        with pytest.raises(InputError, match="named once"):
+    for what, message in (
+        ({"class_name": "dog,dog"}, "class 'dog' twice"),
+        ({"unit": "deep:1,deep:1"}, "unit 'deep:1' twice"),
+        ({"unit": ","}, "at least one unit"),
+    ):
+        with pytest.raises(InputError, match=message):
             maximize(model, **what)

@@ -398,6 +398,7 @@ def test_maximize_takes_directions_diversity_and_statistics(made, here):
     record = json.loads(Path("held/run.json").read_text())
     assert record["statistics_hash"] == load_statistics(made / "church.h5").hash()
     assert record["settings"]["outlier_weight"] == 3
+    assert record["settings"]["suppress_outliers"] == str(made / "church.h5")
     assert any(name.startswith("outliers:") for name in record["settings"]["optimization"]["loss"])
 
 
@@ -576,7 +577,7 @@ BAD = {
     ),
     "maximize: unreadable direction": (
         ["maximize", "--direction", "conv2:text.keras", "-m", "tiny.keras", "-o", "out"],
-        ["text.keras", "numpy.save"],
+        ["text.keras", "another kind of file", "numpy.save"],
     ),
     "maximize: direction of another length": (
         ["maximize", "--direction", "conv2:six.npy", "-m", "tiny.keras", "-o", "out"],

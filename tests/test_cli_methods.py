@@ -42,6 +42,10 @@ def test_refine(made, tool, tmp_path):
     record = json.loads((tmp_path / "out/run.json").read_text())
     assert (record["command"], record["class"]["label"], record["settings"]["n_steps"]) == ("refine", "church", 3)
     assert "already holds a run" in refuse(*tool("refine", photo, "church"))
+    words = ("--checkpoints", 1, "-n", 3, "--batch-size", 2, "--overwrite")
+    succeed(*tool("refine", photo, "church"), *words)
+    assert [row["variant"] for row in rows_of(tmp_path / "out/probabilities.csv")] == ["0", "0", "1", "1", "2", "2"]
+    assert [row["batch"] for row in rows_of(tmp_path / "out/history.csv")] == ["0", "1"]
     for words, message in (
         (("refine", made / "photos/99.png", "church"), "no such image"),
         (("refine", made / "text.png", "church"), "no known image format"),
@@ -60,6 +64,9 @@ def test_morph(made, tool, tmp_path):
         assert gif.n_frames >= 2
     succeed(*tool("morph", "church", "barn"), "--n-frames", 2, "--n-steps", 2, "--overwrite")
     assert len(rows_of(tmp_path / "out/history.csv")) == 4
+    words = ("--n-frames", 2, "--n-steps", 1, "-n", 2, "--batch-size", 1, "--overwrite")
+    succeed(*tool("morph", "church", "barn"), *words)
+    assert {"image_000.png", "image_001.png"} <= set(files_in(tmp_path / "out"))
     assert "closest: 'church'" in refuse(*tool("morph", "chuch", "barn"), "--overwrite")
     assert "n_frames must be from 2 to" in refuse(*tool("morph", "church", "barn"), "--n-steps", 2, "--overwrite")
     assert "no known image format" in refuse(*tool("morph", made / "text.png", "barn"), "--overwrite")
@@ -89,7 +96,9 @@ def test_dream(made, tool, tmp_path):
 
 def test_invert(made, tool, tmp_path):
     photo = made / "photos/00.png"
-    succeed(*tool("invert", photo), "--layer", "conv1,pool2", "--n-steps", 3)
+    succeed(*tool("invert", photo), "--layer", "conv1,pool2", "--n-steps", 2, "-n", 2, "--batch-size", 1)
+    assert [row["variant"] for row in rows_of(tmp_path / "out/distances.csv")] == ["0", "1", "0", "1"]
+    succeed(*tool("invert", photo), "--layer", "conv1,pool2", "--n-steps", 3, "--overwrite")
     assert set(files_in(tmp_path / "out")) == RUN | {"image_001.png", "distances.csv"}
     assert [row["layer"] for row in rows_of(tmp_path / "out/distances.csv")] == ["conv1", "pool2"]
     enhanced = ("--enhance", 1.5, "--init", "photo", "--optimizer", "adam", "--gradient-rule", "guided")

@@ -181,8 +181,9 @@ def test_layers_are_read_and_checked(model):
     for bad in ("deep:x", "deep=much", "deep:1:2"):
         with pytest.raises(InputError, match="LAYER:CHANNEL=WEIGHT"):
             parse_layers(model, bad)
-    with pytest.raises(InputError, match="needs a layer"):
-        parse_layers(model, " ,")
+    for bad, message in ((" ,", "at least one layer"), ("deep=0", "needs a layer"), ("conv,conv", "'conv' twice")):
+        with pytest.raises(InputError, match=message):
+            parse_layers(model, bad)
     with pytest.raises(LayerNotFoundError, match="channels 0 to 7"):
         parse_layers(model, "deep:8")
     with pytest.raises(LayerNotFoundError, match="closest: 'deep'"):

@@ -91,7 +91,60 @@ def test_layers_start_alike_and_an_interruption_keeps_those_that_are_done(model)
     np.testing.assert_allclose(result.images[1], alone.images[0], atol=1e-4)
 
 
+@pytest.mark.parametrize(("optimizer", "n_steps"), [("lbfgs", 40), ("adam", 60)])
+def test_several_pictures_of_a_layer_have_its_activations_and_are_different(model, photo, optimizer, n_steps):
+    how = {"optimizer": optimizer, "n_steps": n_steps, "tv": 0.1}
+    result = invert(model, picture(), "conv,deep", n_images=3, **how)
+    rows = result.tables["distances"]
+    assert [(row["layer"], row["variant"]) for row in rows] == [
+        (name, i) for name in ("conv", "deep") for i in range(3)
+    ]
+    for image, row in zip(result.images, rows, strict=True):
+        assert distance(model, image, photo, row["layer"]) == pytest.approx(row["distance"], rel=1e-3)
+        assert row["distance"] < 0.3
+    # The deeper layer leaves more open.
+    spread = [np.mean(np.var(result.images[part], axis=0)) for part in (slice(0, 3), slice(3, 6))]
+    assert spread[1] > max(2 * spread[0], 1e-4)
+    assert result.sheet.shape[1] == 4 * (SIZE[1] + 4) + 4
+    # Picture i depends on (seed, i) alone.
+    fewer = invert(model, picture(), "deep", n_images=2, batch_size=1, **how)
+    np.testing.assert_allclose(fewer.images, result.images[3:5], atol=0.02)
+    alone = invert(model, picture(), "deep", **how)
+    np.testing.assert_allclose(alone.images[0], result.images[3], atol=0.02)
+    other = invert(model, picture(), "deep", seed=1, **how)
+    assert np.abs(other.images[0] - result.images[3]).max() > 0.05
+
+
+def test_batches_are_counted_through_the_layers(model):
+    steps = []
+    how = {"optimizer": "adam", "n_steps": 2, "callback": lambda step: steps.append((step.step, step.n_steps))}
+    result = invert(model, picture(), "conv,deep", n_images=3, batch_size=2, **how)
+    assert [(row["batch"], row["step"]) for row in result.history] == [(b, s) for b in range(4) for s in (1, 2)]
+    assert steps == [(i, 8) for i in range(1, 9)]
+    assert ["match:conv" in row for row in result.history] == 4 * [True] + 4 * [False]
+
+
+def test_an_interruption_keeps_the_pictures_there_are(model):
+    def stop(step):
+        if step.step == 11:
+            raise KeyboardInterrupt
+
+    how = {"optimizer": "adam", "n_steps": 2, "callback": stop}
+    with pytest.raises(RunInterrupted) as caught:
+        invert(model, picture(), "conv,deep", n_images=4, batch_size=1, **how)
+    result = caught.value.result
+    found = [(row["layer"], row["variant"]) for row in result.tables["distances"]]
+    assert found == [("conv", 0), ("conv", 1), ("conv", 2), ("conv", 3), ("deep", 0), ("deep", 1)]
+    assert len(result.images) == 6 and result.sheet.shape[1] == 5 * (SIZE[1] + 4) + 4
+
+
 def test_senseless_calls_are_refused(model):
+    for init in ("photo", "mean"):
+        with pytest.raises(InputError, match=f"from init '{init}' comes to the same picture"):
+            invert(model, picture(), "deep", init=init, enhance=2, n_images=2)
+    for counts in ({"n_images": 0}, {"batch_size": 0}):
+        with pytest.raises(InputError, match="n_images and batch_size must be at least 1"):
+            invert(model, picture(), "deep", **counts)
     with pytest.raises(InputError, match="gradient of no function"):
         invert(model, picture(), "deep", gradient_rule="guided")
     assert len(invert(model, picture(), "deep", gradient_rule="guided", optimizer="adam", n_steps=2).history) == 2
@@ -103,8 +156,8 @@ def test_senseless_calls_are_refused(model):
         invert(model, picture(), "deep", init="photo")
     with pytest.raises(InputError, match="enhance must be above 0"):
         invert(model, picture(), "deep", enhance=0)
-    for layers in ("", "deep,deep"):
-        with pytest.raises(InputError, match="each once"):
+    for layers, message in (("", "at least one layer"), ("deep,deep", "layer 'deep' twice")):
+        with pytest.raises(InputError, match=message):
             invert(model, picture(), layers)
     with pytest.raises(LayerNotFoundError, match="closest: 'deep'"):
         invert(model, picture(), "deeep")

@@ -26,7 +26,7 @@ def test_a_sum_equals_its_parts_and_leaves_them_as_they_were(maps):
     np.testing.assert_allclose(value(second, x=maps), 3 * value(a, x=maps) + 0.2 * value(b, x=maps), rtol=1e-5)
     assert [weighted.weight for weighted in first.terms] == [1.0, 0.1]
     assert [weighted.weight for weighted in second.terms] == [2.0, 0.2, 1.0]
-    assert second.names == ("unit:x", "unit:x#2", "unit:x#3")
+    assert second.names == ("unit:x:1", "unit:x:2:0:3", "unit:x:1#2")
     assert second.layers == ("x",)
 
 

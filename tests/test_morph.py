@@ -75,7 +75,42 @@ def test_an_interruption_keeps_the_frames_there_are(model, at, n_frames):
     assert len(result.history) == at and result.images.shape == (1, *SIZE, 3)
 
 
+@pytest.mark.parametrize("start", ["cat", "photograph"])
+def test_variants_stand_side_by_side_and_do_not_depend_on_each_other(model, start):
+    how = {"n_frames": 5, "n_steps": 12}
+    start = picture() if start == "photograph" else start
+    result = morph(model, start, "dog", n_images=3, batch_size=2, **how)
+    assert result.images.shape == (3, *SIZE, 3)
+    step = SIZE[1] + 4
+    assert result.frames.shape == (5, SIZE[0] + 8, 3 * step + 4, 3) and result.sheet.shape[1] == 4 * step + 4
+    for variant, image in enumerate(result.images):
+        shown = result.frames[-1][4 : 4 + SIZE[0], 4 + variant * step : variant * step + step]
+        np.testing.assert_array_equal(shown, np.rint(image * 255))
+    rows = result.tables["probabilities"]
+    assert [(row["variant"], row["frame"]) for row in rows] == [(i, frame) for i in range(3) for frame in range(5)]
+    sure = recognise(model, result.images)[:, 1]
+    np.testing.assert_allclose([row["dog"] for row in rows if row["frame"] == 4], sure, atol=1e-4)
+    for other in (morph(model, start, "dog", **how), morph(model, start, "dog", n_images=2, **how)):
+        np.testing.assert_allclose(other.images, result.images[: len(other.images)], atol=0.01)
+    assert min(np.abs(result.images[0] - result.images[i]).max() for i in (1, 2)) > 0.02
+
+
+def test_an_interruption_keeps_the_variants_there_are(model):
+    def stop(step):
+        if step.step == 15:
+            raise KeyboardInterrupt
+
+    with pytest.raises(RunInterrupted) as caught:
+        morph(model, "cat", "dog", n_frames=3, n_steps=5, n_images=3, batch_size=1, callback=stop)
+    result = caught.value.result
+    assert len(result.images) == 2 and len(result.frames) == 3
+    assert [row["variant"] for row in result.tables["probabilities"]] == [0, 0, 0, 1]
+
+
 def test_senseless_calls_are_refused(model):
+    with pytest.raises(InputError, match="differ by their random views"):
+        morph(model, picture(), "dog", n_images=2, jitter=0, scale=0, rotate=0)
+    assert len(morph(model, "cat", "dog", n_images=2, jitter=0, scale=0, rotate=0, n_frames=2, n_steps=1).images) == 2
     with pytest.raises(InputError, match="nothing to turn"):
         morph(model, "cat", "cat")
     with pytest.raises(InputError, match="n_frames must be from 2 to"):

@@ -80,7 +80,7 @@ def test_a_unit_of_any_network_is_maximised(shape):
     assert result.images.shape == (2, *shape)
     before, after = (network.logits(inputs)[:, 1] for inputs in (start.start(), result.images))
     assert (after > before + 0.03).all()
-    assert result.history[0]["unit:logits"] == pytest.approx(-before.mean(), rel=1e-4)
+    assert result.history[0]["unit:logits:1"] == pytest.approx(-before.mean(), rel=1e-4)
 
 
 def test_a_unit_has_a_position_on_every_axis(shape):
@@ -91,7 +91,9 @@ def test_a_unit_has_a_position_on_every_axis(shape):
     before, after = (network.activations(x, ["first_linear"])["first_linear"] for x in (start.start(), result.images))
     at = (0, *position, 2)
     assert after[at] > before[at] + 0.1
-    assert result.history[0]["unit:first_linear"] == pytest.approx(-before[at], rel=1e-4)
+    assert result.history[0][":".join(map(str, ("unit:first_linear", 2, *position)))] == pytest.approx(
+        -before[at], rel=1e-4
+    )
     # The window of three that this unit sees, and nothing else of the input.
     seen = tuple(slice(start, start + 3) for start in position) if position else slice(None)
     changed = np.zeros(shape, bool)
@@ -127,7 +129,7 @@ def test_recurrent_networks_are_networks():
     own = ops.convert_to_numpy(model(series))
     np.testing.assert_allclose(network.activations(series, ["score"])["score"], own, rtol=1e-4, atol=1e-5)
     result = sd.optimize(network, unit("score", 0), parameterization=pixels(series[0]), n_steps=10)
-    assert result.history[-1]["unit:score"] < result.history[0]["unit:score"]
+    assert result.history[-1]["unit:score:0"] < result.history[0]["unit:score:0"]
 
 
 def test_an_image_model_is_a_network_with_a_convention():

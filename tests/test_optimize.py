@@ -109,7 +109,7 @@ def test_other_rules_are_logged_with_their_cosine(model, rule):
     result = optimize(model, losses.unit("deep", 3), parameterization=fourier(), n_steps=8, descent=descent)
     true = optimize(model, losses.unit("deep", 3), parameterization=fourier(), n_steps=8)
     assert 0 < result.history[0]["cosine"] < 1 and "cosine" not in true.history[0]
-    assert result.history[-1]["unit:deep"] < result.history[0]["unit:deep"]
+    assert result.history[-1]["unit:deep:3"] < result.history[0]["unit:deep:3"]
     assert np.abs(result.images - true.images).max() > 1e-4
 
 

@@ -69,9 +69,48 @@ def test_an_interruption_keeps_the_picture_as_it_is(model):
     assert [row["step"] for row in caught.value.result.tables["probabilities"]] == [0, 2, 4]
 
 
+def test_variants_each_have_a_strip_and_do_not_depend_on_each_other(model):
+    how = {"checkpoints": (3, 12), "n_steps": 12}
+    result = refine(model, picture(), "dog", n_images=3, batch_size=2, **how)
+    rows = result.tables["probabilities"]
+    assert [(row["variant"], row["step"]) for row in rows] == [(i, step) for i in range(3) for step in (0, 3, 12)]
+    assert result.images.shape == (6, *SIZE, 3) and result.sheet.shape[1] == 3 * (SIZE[1] + 4) + 4
+    seen = scores(model, result.images)
+    assert np.all(seen[1::2] > seen[::2])
+    for other in (refine(model, picture(), "dog", **how), refine(model, picture(), "dog", n_images=2, **how)):
+        np.testing.assert_allclose(other.images, result.images[: len(other.images)], atol=0.005)
+    assert min(np.abs(result.images[1] - result.images[i]).max() for i in (3, 5)) > 0.02
+
+
+def test_an_interruption_keeps_whole_strips_and_what_there_is_of_the_next(model):
+    def stop(step):
+        if step.step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(RunInterrupted) as caught:
+        refine(model, picture(), "dog", checkpoints=(2, 3, 4), n_images=3, batch_size=1, callback=stop)
+    result = caught.value.result
+    steps = [(row["variant"], row["step"]) for row in result.tables["probabilities"]]
+    assert steps == [(0, 0), (0, 2), (0, 3), (0, 4), (1, 0), (1, 2), (1, 3)]
+    assert result.sheet.shape[1] == 4 * (SIZE[1] + 4) + 4
+    assert result.sheet[-20:, -SIZE[1] :].min() == 1  # nothing where the last picture would be
+
+
+def test_an_interruption_before_the_first_step_leaves_the_photograph(model, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stochdeconv.programs.Program.evaluate", stop)
+    with pytest.raises(RunInterrupted) as caught:
+        refine(model, picture(), "dog", checkpoints=(2,))
+    np.testing.assert_allclose(caught.value.result.images[0], resize(picture(), SIZE).clip(0.02, 0.98), atol=0.01)
+
+
 def test_senseless_calls_are_refused(model):
-    for checkpoints in ((), (0, 5)):
-        with pytest.raises(InputError, match="each at least 1"):
+    with pytest.raises(InputError, match="differ by their random views"):
+        refine(model, picture(), "dog", n_images=2, jitter=0, scale=0, rotate=0)
+    for checkpoints, message in (((), "at least one checkpoint"), ((0, 5), "each at least 1"), ((5, 5), "twice")):
+        with pytest.raises(InputError, match=message):
             refine(model, picture(), "dog", checkpoints=checkpoints)
     with pytest.raises(InputError, match="comes after the last step"):
         refine(model, picture(), "dog", n_steps=50)

@@ -397,7 +397,9 @@ def test_grad_cam_needs_a_map_below_the_score(model, photo):
 
 def test_rules_are_read_forgivingly_and_refused_clearly():
     assert parse_rules("all") == tuple(RULES)
-    assert parse_rules("grad-cam, guided,grad_cam") == ("grad_cam", "guided")
+    assert parse_rules("grad-cam, guided") == ("grad_cam", "guided")
+    with pytest.raises(InputError, match="rule 'grad_cam' twice"):
+        parse_rules("grad-cam, guided,grad_cam")
     with pytest.raises(InputError, match=r"'giuded'.*closest: 'guided'.*integrated_gradients.*and all"):
         parse_rules("gradient,giuded")
 

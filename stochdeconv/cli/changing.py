@@ -1,4 +1,4 @@
-"""Commands that change a photograph: refine, morph, invert."""
+"""Commands that change a photograph: refine, morph, invert. What is wrong with a call is said before Keras is loaded."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import typer
 
 from stochdeconv.cli import running, terminal
 from stochdeconv.cli.terminal import ProgressBar, default
+from stochdeconv.lists import read_list
+from stochdeconv.methods.approach import Approach
 from stochdeconv.methods.feature_inversion import invert as invert_photo
-from stochdeconv.methods.morph import is_photograph
+from stochdeconv.methods.feature_inversion import plan_search
+from stochdeconv.methods.morph import check_frames, is_photograph
 from stochdeconv.methods.morph import morph as morph_image
+from stochdeconv.methods.refine import plan_steps
 from stochdeconv.methods.refine import refine as refine_photo
 
 Photo = Annotated[Path, typer.Argument(metavar="PHOTO", help="A photograph.")]
@@ -21,6 +25,10 @@ TotalVariation = Annotated[float, typer.Option("--tv", help="Weight of the total
 Jitter = Annotated[int, typer.Option(min=0, help="Largest random shift of the view, in pixels.")]
 Scale = Annotated[float, typer.Option(help="Largest random change of the view's size, as a fraction.")]
 Rotate = Annotated[float, typer.Option(help="Largest random turn of the view, in degrees.")]
+NumberOfVariants = Annotated[
+    int, typer.Option("--n-images", "-n", min=1, help="Variants, in random views of their own.")
+]
+VariantsAtATime = Annotated[int, typer.Option(min=1, help="Variants at a time.")]
 
 
 def refine(
@@ -36,18 +44,21 @@ def refine(
     jitter: Jitter = default(refine_photo, "jitter"),
     scale: Scale = default(refine_photo, "scale"),
     rotate: Rotate = default(refine_photo, "rotate"),
+    n_images: NumberOfVariants = default(refine_photo, "n_images"),
     weights: terminal.Weights = None,
     n_steps: Annotated[
         int | None, typer.Option(min=1, help="Optimisation steps.", show_default="the last checkpoint")
     ] = None,
     size: terminal.Size = None,
+    batch_size: VariantsAtATime = default(refine_photo, "batch_size"),
     seed: terminal.Seed = default(refine_photo, "seed"),
     dtype: terminal.Dtype = None,
     overwrite: terminal.Overwrite = False,
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv refine``."""
-    steps = terminal.parse_numbers(checkpoints, "--checkpoints")
+    steps, _ = plan_steps(terminal.parse_numbers(checkpoints, "--checkpoints"), n_steps)
+    Approach(strength, tv, jitter, scale, rotate).check_variants(n_images)
     running.check_picture(photo)
     running.check_output(output, overwrite=overwrite)
     network = terminal.load_model(model, weights=weights, dtype=dtype)
@@ -63,8 +74,10 @@ def refine(
                 jitter=jitter,
                 scale=scale,
                 rotate=rotate,
+                n_images=n_images,
                 n_steps=n_steps,
                 size=size,
+                batch_size=batch_size,
                 seed=seed,
                 callback=bar.on_step,
             ),
@@ -85,16 +98,22 @@ def morph(
     jitter: Jitter = default(morph_image, "jitter"),
     scale: Scale = default(morph_image, "scale"),
     rotate: Rotate = default(morph_image, "rotate"),
+    n_images: NumberOfVariants = default(morph_image, "n_images"),
     weights: terminal.Weights = None,
     n_steps: terminal.NumberOfSteps = default(morph_image, "n_steps"),
     size: terminal.Size = None,
+    batch_size: VariantsAtATime = default(morph_image, "batch_size"),
     seed: terminal.Seed = default(morph_image, "seed"),
     dtype: terminal.Dtype = None,
     overwrite: terminal.Overwrite = False,
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv morph``."""
-    running.check_picture(start if is_photograph(start) else None)
+    check_frames(n_frames, n_steps)
+    how = Approach(strength, tv, jitter, scale, rotate)
+    if is_photograph(start):
+        how.check_variants(n_images)
+        running.check_picture(start)
     running.check_output(output, overwrite=overwrite)
     network = terminal.load_model(model, weights=weights, dtype=dtype)
     with ProgressBar(f"{Path(start).stem} to {class_name}", quiet=quiet) as bar:
@@ -109,8 +128,10 @@ def morph(
                 jitter=jitter,
                 scale=scale,
                 rotate=rotate,
+                n_images=n_images,
                 n_steps=n_steps,
                 size=size,
+                batch_size=batch_size,
                 seed=seed,
                 callback=bar.on_step,
             ),
@@ -147,15 +168,33 @@ def invert(
     alpha_norm: Annotated[float, typer.Option(help="Weight of the 6-norm: pixels in range.")] = default(
         invert_photo, "alpha_norm"
     ),
+    n_images: Annotated[
+        int, typer.Option("--n-images", "-n", min=1, help="Pictures of each layer, from different noise.")
+    ] = default(invert_photo, "n_images"),
     weights: terminal.Weights = None,
     n_steps: terminal.NumberOfSteps = default(invert_photo, "n_steps"),
     size: terminal.Size = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Pictures of a layer at a time, with adam; lbfgs takes one at a time.")
+    ] = default(invert_photo, "batch_size"),
     seed: terminal.Seed = default(invert_photo, "seed"),
     dtype: terminal.Dtype = None,
     overwrite: terminal.Overwrite = False,
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv invert``."""
+    read_list(layer, "layer")
+    search = {
+        "target": target,
+        "enhance": enhance,
+        "init": init,
+        "optimizer": optimizer,
+        "gradient_rule": gradient_rule,
+        "tv": tv,
+        "alpha_norm": alpha_norm,
+        "n_images": n_images,
+    }
+    plan_search(**search)
     running.check_picture(photo, target)
     running.check_output(output, overwrite=overwrite)
     network = terminal.load_model(model, weights=weights, dtype=dtype)
@@ -165,15 +204,10 @@ def invert(
                 network,
                 photo,
                 layer,
-                target=target,
-                enhance=enhance,
-                init=init,
-                optimizer=optimizer,
-                gradient_rule=gradient_rule,
-                tv=tv,
-                alpha_norm=alpha_norm,
+                **search,
                 n_steps=n_steps,
                 size=size,
+                batch_size=batch_size,
                 seed=seed,
                 callback=bar.on_step,
             ),

@@ -15,6 +15,7 @@ from stochdeconv.cli.terminal import ProgressBar, default
 from stochdeconv.collect import class_of
 from stochdeconv.collect import collect as collect_statistics
 from stochdeconv.errors import ClassNotFoundError, ExistingOutputError, InputError, MissingInputError, StochDeconvError
+from stochdeconv.lists import read_list
 
 if TYPE_CHECKING:
     from stochdeconv.models import ImageModel
@@ -74,10 +75,11 @@ def collect(
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv collect``."""
-    from stochdeconv.images import find_class_folders
+    from stochdeconv.images import find_class_folders, find_images
 
     if not images.exists():
         raise MissingInputError(f"no such folder or list of images: '{images}'")
+    named = None if layers is None else read_list(layers, "layer")
     if resume and overwrite:
         raise typer.BadParameter("--resume keeps what is there, --overwrite does not; give one of the two")
     folders = find_class_folders(images)
@@ -89,6 +91,11 @@ def collect(
         raise InputError(
             f"'{images}' is a tree of {len(folders)} class folders, one file for each; -o names a folder then"
         )
+    terminal.require_writable(STATS_CACHE if output is None else output)
+    if not folders:
+        find_images(images)
+    if output is not None and output.suffix in SUFFIXES and not (resume or overwrite):
+        _refuse_existing(output)
     network = terminal.load_model(model, weights=weights)
     jobs = {_output_file(output, network, source, class_name, shard): source for source in folders or [images]}
     if len(jobs) < len(folders):
@@ -106,7 +113,7 @@ def collect(
             quiet=quiet,
             settings={
                 "class_name": class_name,
-                "layers": terminal.parse_list(layers),
+                "layers": named,
                 "n_components": n_components,
                 "layout_size": layout_size,
                 "batch_size": batch_size,

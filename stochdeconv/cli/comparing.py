@@ -10,7 +10,7 @@ import typer
 
 from stochdeconv.cli import terminal
 from stochdeconv.cli.terminal import ProgressBar, default
-from stochdeconv.compare import METRICS, REPORT
+from stochdeconv.compare import METRICS, REPORT, read_entries
 from stochdeconv.compare import compare as compare_images
 from stochdeconv.metrics import REAL
 
@@ -45,6 +45,8 @@ def compare(
 ) -> None:
     """Run ``stochdeconv compare``."""
     named = name_contestants(contestants)
+    read_entries(named, real, train, output, overwrite=overwrite)  # what is wrong is said before Keras is loaded
+    terminal.require_writable(output)
     network = terminal.load_model(judge, weights=weights)
     with ProgressBar("comparing", quiet=quiet) as bar:
         metrics = compare_images(

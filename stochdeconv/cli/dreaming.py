@@ -10,12 +10,13 @@ import typer
 from stochdeconv.cli import running, terminal
 from stochdeconv.cli.terminal import ProgressBar, default
 from stochdeconv.errors import MissingInputError
-from stochdeconv.methods.deepdream import ZOOM
+from stochdeconv.lists import read_list
+from stochdeconv.methods.deepdream import ZOOM, Octaves, check_zoom
 from stochdeconv.methods.deepdream import dream as dream_image
 from stochdeconv.methods.sweep import sweep as sweep_photos
 
 Jitter = Annotated[int, typer.Option(min=0, help="Largest random shift of the view at each step, in pixels.")]
-Octaves = Annotated[int, typer.Option(min=1, help="Sizes the picture is dreamt at.")]
+NumberOfOctaves = Annotated[int, typer.Option(min=1, help="Sizes the picture is dreamt at.")]
 OctaveScale = Annotated[float, typer.Option(help="Ratio of one size to the next.")]
 StepSize = Annotated[float, typer.Option(help="Root mean square change of a step, in 8-bit pixel values.")]
 StepsAnOctave = Annotated[int, typer.Option(min=1, help="Steps at each octave.")]
@@ -33,7 +34,7 @@ def dream(
         typer.Option(metavar="LAYER[:CHANNEL][=WEIGHT],…", help="Layers or channels to amplify, and how much of each."),
     ],
     output: running.Output,
-    octaves: Octaves = default(dream_image, "octaves"),
+    octaves: NumberOfOctaves = default(dream_image, "octaves"),
     octave_scale: OctaveScale = default(dream_image, "octave_scale"),
     jitter: Jitter = default(dream_image, "jitter"),
     step_size: StepSize = default(dream_image, "step_size"),
@@ -68,6 +69,9 @@ def dream(
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv dream``."""
+    Octaves(octaves, octave_scale, jitter, step_size, n_steps, tile_size, batch_size)
+    check_zoom(zoom_frames, zoom, rotate)
+    read_list(layer, "layer")
     running.check_picture(photo, guide)
     running.check_output(output, overwrite=overwrite)
     network = terminal.load_model(model, weights=weights, dtype=dtype)
@@ -106,7 +110,7 @@ def sweep(
     judge: Annotated[
         str | None, typer.Option(metavar="MODEL", help="A second network that is asked what it sees.")
     ] = None,
-    octaves: Octaves = default(sweep_photos, "octaves"),
+    octaves: NumberOfOctaves = default(sweep_photos, "octaves"),
     octave_scale: OctaveScale = default(sweep_photos, "octave_scale"),
     jitter: Jitter = default(sweep_photos, "jitter"),
     step_size: StepSize = default(sweep_photos, "step_size"),
@@ -125,6 +129,8 @@ def sweep(
 ) -> None:
     """Run ``stochdeconv sweep``."""
     steps = terminal.parse_numbers(n_steps, "--n-steps")
+    Octaves(octaves, octave_scale, jitter, step_size)
+    read_list(layers, "layer")
     if not Path(photos).exists():
         raise MissingInputError(f"no such photograph or folder: '{photos}'")
     if not Path(photos).is_dir():

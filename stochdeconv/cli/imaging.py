@@ -12,8 +12,11 @@ from stochdeconv.cli.terminal import ProgressBar, default
 from stochdeconv.errors import InputError, MissingInputError
 from stochdeconv.generate import check_shown
 from stochdeconv.generate import generate as generate_images
+from stochdeconv.lists import read_list
+from stochdeconv.methods.class_maximization import check_diversity, choose_preset
 from stochdeconv.methods.class_maximization import maximize as maximize_images
 from stochdeconv.methods.constraint_ablation import VALUES_OF
+from stochdeconv.methods.objectives import read_direction, read_unit
 from stochdeconv.methods.presets import DEFAULT_PRESET
 from stochdeconv.recipe import parse_recipe
 
@@ -84,15 +87,24 @@ def generate(
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv generate``."""
+    from stochdeconv.descent import Descent
+    from stochdeconv.paths import find_component
+    from stochdeconv.samplers import check_sampling
     from stochdeconv.statistics_file import load_statistics
 
-    parse_recipe(recipe)  # what is wrong with it is said before the network is loaded
+    # What is wrong is said before Keras is loaded.
+    parse_recipe(recipe)
+    check_sampling(sampler, temperature=temperature, row_weight=row_weight)
+    Descent(gradient_rule=gradient_rule)
     try:
         check_shown(n_images, component=component, walk=walk, gif=gif)
     except InputError as error:
         raise typer.BadParameter(str(error)) from None
     running.check_output(output, overwrite=overwrite)
+    running.check_picture(init)
     known = load_statistics(statistics)
+    if component is not None:
+        find_component(known, component)
     network = _network_of(known, model, weights=weights, dtype=dtype)
     with ProgressBar(known.class_name or statistics.stem, quiet=quiet) as bar:
         saved = running.save_what_comes(
@@ -219,8 +231,23 @@ def maximize(
         raise typer.BadParameter(
             "give either CLASS, --unit LAYER:CHANNEL[:ROW:COLUMN] or --direction LAYER:FILE.npy, one of the three"
         )
+    constraints = {
+        "l2": l2,
+        "blur": blur,
+        "blur_every": blur_every,
+        "jitter": jitter,
+        "clip": clip,
+        "contribution": contribution,
+    }
+    choose_preset(preset, constraints, ablate_constraints=ablate_constraints)
+    check_diversity(diversity, n_images=n_images, batch_size=batch_size)
+    if unit is not None:
+        read_list(unit, "unit", read_unit)
+    if direction is not None:
+        read_direction(direction)
     running.check_output(output, overwrite=overwrite)
-    known = None if suppress_outliers is None else load_statistics(suppress_outliers)
+    if suppress_outliers is not None:
+        load_statistics(suppress_outliers)
     network = terminal.load_model(model, weights=weights, dtype=dtype)
     with ProgressBar(class_name or unit or direction, quiet=quiet) as bar:
         saved = running.save_what_comes(
@@ -230,16 +257,11 @@ def maximize(
                 unit=unit,
                 direction=direction,
                 preset=preset,
-                l2=l2,
-                blur=blur,
-                blur_every=blur_every,
-                jitter=jitter,
-                clip=clip,
-                contribution=contribution,
+                **constraints,
                 ablate_constraints=ablate_constraints,
                 diversity=diversity,
                 diversity_layer=diversity_layer,
-                suppress_outliers=known,
+                suppress_outliers=suppress_outliers,
                 outlier_weight=outlier_weight,
                 n_images=n_images,
                 n_steps=n_steps,

@@ -20,7 +20,6 @@ Output = Annotated[
 
 def check_output(folder: Path, *, overwrite: bool) -> None:
     """Refuse before the work what saving would refuse after it."""
-    terminal.import_keras()
     from stochdeconv.run_folder import refuse_existing
 
     refuse_existing(folder, overwrite=overwrite)

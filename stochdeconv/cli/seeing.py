@@ -9,6 +9,7 @@ import typer
 
 from stochdeconv.cli import running, terminal
 from stochdeconv.cli.terminal import ProgressBar, default
+from stochdeconv.methods.objectives import read_unit
 from stochdeconv.methods.saliency import RULES, parse_rules
 from stochdeconv.methods.saliency import saliency as explain_photo
 
@@ -51,7 +52,10 @@ def saliency(
     """Run ``stochdeconv saliency``."""
     if class_name is not None and unit is not None:
         raise typer.BadParameter("give either CLASS or --unit LAYER:CHANNEL[:ROW:COLUMN], not both")
-    parse_rules(rule)  # what is wrong with it is said before the network is loaded
+    # What is wrong is said before Keras is loaded.
+    parse_rules(rule)
+    if unit is not None:
+        read_unit(unit)
     running.check_output(output, overwrite=overwrite)
     running.check_picture(photo)
     network = terminal.load_model(model, weights=weights)

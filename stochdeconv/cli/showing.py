@@ -10,7 +10,7 @@ import typer
 from stochdeconv.cli import terminal
 from stochdeconv.cli.comparing import print_comparison
 from stochdeconv.cli.terminal import ProgressBar, default
-from stochdeconv.demo import CLASSES, NETWORK, PHOTOGRAPHS
+from stochdeconv.demo import CLASSES, NETWORK, PHOTOGRAPHS, refuse_existing
 from stochdeconv.demo import demo as run_demo
 
 
@@ -29,6 +29,7 @@ def demo(
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv demo``."""
+    refuse_existing(output, overwrite=overwrite)
     terminal.require_writable(output)
     terminal.import_keras()
     try:

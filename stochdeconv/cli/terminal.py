@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stochdeconv.errors import InputError
+from stochdeconv.lists import read_list, whole_number
+
 if TYPE_CHECKING:
     from stochdeconv.models import ImageModel
     from stochdeconv.optimize import Step
@@ -56,24 +59,17 @@ def default(function: Callable, name: str) -> Any:
     return inspect.signature(function).parameters[name].default
 
 
-def parse_list(text: str | None) -> list[str] | None:
-    """Split a comma-separated list."""
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
-
-
 def as_list(numbers: Sequence[int]) -> str:
     """Write numbers the way `parse_numbers` reads them."""
     return ",".join(map(str, numbers))
 
 
 def parse_numbers(text: str, flag: str) -> list[int]:
-    """Split a comma-separated list of whole numbers."""
+    """Read a comma-separated list of whole numbers."""
     try:
-        return [int(part) for part in parse_list(text) or []]
-    except ValueError:
-        raise typer.BadParameter(
-            f"expected whole numbers with commas between them; got '{text}'", param_hint=flag
-        ) from None
+        return read_list(text, "number", whole_number)
+    except InputError as error:
+        raise typer.BadParameter(str(error), param_hint=flag) from None
 
 
 def import_keras() -> None:

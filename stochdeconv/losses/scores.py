@@ -28,6 +28,10 @@ def cross_entropy(class_index: int) -> CrossEntropy:
     return CrossEntropy("logits", arrays={"class_index": np.int32(class_index)})
 
 
+def _numbered(name: str, *numbers: int) -> str:
+    return ":".join([name, *map(str, numbers)])
+
+
 def _at(position: tuple[int, ...], values: Tensor) -> Tensor:
     """Take the values (image, channel) at one position of a map."""
     if len(position) != len(values.shape) - 2:
@@ -43,6 +47,11 @@ class Unit(Term):
     """Minus the activation of a channel or unit. See `unit`."""
 
     position: tuple[int, ...] | None = None
+
+    @property
+    def name(self):
+        """Name in the history: ``unit:LAYER:CHANNEL[:ROW:COLUMN]``."""
+        return _numbered(super().name, int(self.arrays["channel"]), *(self.position or ()))
 
     @property
     def is_tied_to_places(self):
@@ -80,6 +89,11 @@ class Direction(Term):
     """Minus the projection of a layer's values on a direction. See `direction`."""
 
     position: tuple[int, ...] | None = None
+
+    @property
+    def name(self):
+        """Name in the history: ``direction:LAYER[:ROW:COLUMN]``."""
+        return _numbered(super().name, *(self.position or ()))
 
     @property
     def is_tied_to_places(self):
@@ -123,6 +137,11 @@ class ActivationNorm(Term):
     """Minus the mean square of a layer's values. See `activation_norm`."""
 
     channel: int | None = None
+
+    @property
+    def name(self):
+        """Name in the history: ``activation_norm:LAYER[:CHANNEL]``."""
+        return super().name if self.channel is None else _numbered(super().name, self.channel)
 
     def of_values(self, values, arrays):
         """Return the loss per image."""

@@ -39,6 +39,13 @@ class Approach:
         if not (self.strength > 0 and self.tv >= 0):
             raise InputError(f"strength must be above 0 and tv at least 0; got {self.strength} and {self.tv}")
 
+    def check_variants(self, n_images: int) -> None:
+        """Raise InputError where several pictures from one start would all be the same."""
+        if n_images > 1 and not (self.jitter or self.scale or self.rotate):
+            raise InputError(
+                f"variants of a photograph differ by their random views, and jitter, scale and rotate are all 0: make 1; got {n_images}"
+            )
+
     def loss(self, model: ImageModel, class_index: int) -> Loss:
         """Raise the class score, smoothly."""
         from stochdeconv import losses, regularizers

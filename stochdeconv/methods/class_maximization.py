@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def maximize(
     ablate_constraints: bool = False,
     diversity: float = 0.0,
     diversity_layer: str | None = None,
-    suppress_outliers: ClassStatistics | None = None,
+    suppress_outliers: ClassStatistics | str | Path | None = None,
     outlier_weight: float = 10.0,
     n_images: int = 8,
     n_steps: int = 256,
@@ -84,7 +85,7 @@ def maximize(
         ``"fourier"``, SqueezeNet). The images must then be of one batch.
     diversity_layer : str, optional
         Where likeness is measured; the middle one of the network's default layers by default.
-    suppress_outliers : ClassStatistics, optional
+    suppress_outliers : ClassStatistics or path, optional
         Of the class that is maximised: channels that make a layer an outlier of it are decreased, see `outlier_suppression`.
     outlier_weight : float
         Standard deviations of the class score that an outlier at twice the limit costs, each layer.
@@ -107,13 +108,16 @@ def maximize(
         The unit, layer or class does not exist.
     ModelError
         The statistics are another network's.
+    MissingInputError, FileFormatError
+        Their file is not there, or is none.
     RunInterrupted
         On Ctrl-C, with the images as far as they came.
     """
     from stochdeconv import losses, regularizers
     from stochdeconv.methods.outlier_suppression import suppression
     from stochdeconv.optimize import optimize_in_batches
-    from stochdeconv.run_folder import Sampled, recorded_run
+    from stochdeconv.run_folder import Sampled, recorded_run, source_of
+    from stochdeconv.statistics_file import load_statistics
 
     overrides = {
         "l2": l2,
@@ -123,21 +127,19 @@ def maximize(
         "clip": clip,
         "contribution": contribution,
     }
-    preset = preset or (VALUES_OF if ablate_constraints else DEFAULT_PRESET)
-    how = find_preset(preset, overrides)
-    if ablate_constraints and how.parameterization != "pixels":
-        raise InputError(f"--ablate-constraints acts on pixels; the preset '{preset}' has none: use '{VALUES_OF}'")
+    preset, how = choose_preset(preset, overrides, ablate_constraints=ablate_constraints)
+    check_diversity(diversity, n_images=n_images, batch_size=batch_size)
     image_size = model.image_size(size)
 
     objective = find_objective(model, class_name, unit, direction)
     extra, likeness_layer = losses.Loss(), None
-    if not diversity >= 0:
-        raise InputError(f"diversity is a weight of at least 0; got {diversity}")
     if diversity:
-        likeness_layer = _likeness_layer(model, diversity_layer, n_images=n_images, batch_size=batch_size)
+        likeness_layer = _likeness_layer(model, diversity_layer)
         extra = extra + diversity * losses.diversity(likeness_layer)
-    if suppress_outliers is not None:
-        extra = extra + suppression(model, suppress_outliers, objective.classes, weight=outlier_weight)
+    is_file = isinstance(suppress_outliers, str | Path)
+    statistics = load_statistics(suppress_outliers) if is_file else suppress_outliers
+    if statistics is not None:
+        extra = extra + suppression(model, statistics, objective.classes, weight=outlier_weight)
     mean_color, grey_levels = input_origin(model)
     origin = np.asarray(model.preprocess(mean_color[None, None, None]), np.float32)[0, 0, 0]
     how = all_constraints(how, overrides) if ablate_constraints else how
@@ -170,26 +172,50 @@ def maximize(
             **vars(how),
             "diversity": diversity,
             "diversity_layer": likeness_layer,
-            "outlier_weight": None if suppress_outliers is None else outlier_weight,
+            "suppress_outliers": source_of(suppress_outliers),
+            "outlier_weight": None if statistics is None else outlier_weight,
             "ablate_constraints": {name: vars(row) for name, row in rows.items()} if ablate_constraints else None,
             "n_steps": n_steps,
             "batch_size": batch_size,
         },
         seed=seed,
-        sampled=None if suppress_outliers is None else Sampled(suppress_outliers.hash()),
+        sampled=None if statistics is None else Sampled(statistics.hash()),
         finish=finish,
     )
     _warn_of_silence(objective, result)
     return result
 
 
-def _likeness_layer(model: ImageModel, layer: str | None, *, n_images: int, batch_size: int) -> str:
-    """Find where the likeness of images is measured; raise where they are not all in one batch."""
-    if not 2 <= n_images <= batch_size:
+def choose_preset(
+    preset: str | None, overrides: Mapping[str, float | None], *, ablate_constraints: bool
+) -> tuple[str, Preset]:
+    """Find the preset that is asked for, or the default one, with what overrides it.
+
+    Raises
+    ------
+    InputError
+        As `presets.find_preset`, or constraints on pixels are to be ablated of a preset that has none.
+    """
+    preset = preset or (VALUES_OF if ablate_constraints else DEFAULT_PRESET)
+    how = find_preset(preset, overrides)
+    if ablate_constraints and how.parameterization != "pixels":
+        raise InputError(f"--ablate-constraints acts on pixels; the preset '{preset}' has none: use '{VALUES_OF}'")
+    return preset, how
+
+
+def check_diversity(diversity: float, *, n_images: int, batch_size: int) -> None:
+    """Raise InputError where images are to differ that do not see each other."""
+    if not diversity >= 0:
+        raise InputError(f"diversity is a weight of at least 0; got {diversity}")
+    if diversity and not 2 <= n_images <= batch_size:
         raise InputError(
             f"diversity is between the images of one batch: it takes at least 2 images and a --batch-size of as many; "
             f"got {n_images} images in batches of {batch_size}"
         )
+
+
+def _likeness_layer(model: ImageModel, layer: str | None) -> str:
+    """Find where the likeness of images is measured."""
     layer = layer or model.default_layers[len(model.default_layers) // 2]
     if len(model.layer_shape(layer)) != 3:
         raise InputError(

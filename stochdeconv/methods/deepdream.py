@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stochdeconv.errors import InputError, LayerNotFoundError, ModelError
+from stochdeconv.lists import read_list
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Loss, Term
@@ -52,8 +53,8 @@ def parse_layers(model: ImageModel, text: str) -> list[Amplified]:
     InputError, LayerNotFoundError
         Not of this form; no such layer or channel.
     """
-    found = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
+
+    def read(part: str) -> Amplified:
         name, equals, weight = part.partition("=")
         layer, colon, channel = name.partition(":")
         try:
@@ -65,7 +66,9 @@ def parse_layers(model: ImageModel, text: str) -> list[Amplified]:
         n_channels = model.layer_shape(layer)[-1]
         if amplified.channel is not None and not 0 <= amplified.channel < n_channels:
             raise LayerNotFoundError(f"layer '{layer}' has channels 0 to {n_channels - 1}; got {amplified.channel}")
-        found.append(amplified)
+        return amplified
+
+    found = read_list(text, "layer", read)
     if not any(one.weight for one in found):
         raise InputError("a dream needs a layer to amplify: --layer LAYER[:CHANNEL][=WEIGHT],…")
     return found
@@ -255,13 +258,8 @@ def dream(
     if seed < 0:
         raise InputError(f"seed is a whole number of at least 0; got {seed}")
     how = Octaves(octaves, octave_scale, jitter, step_size, n_steps, tile_size, batch_size, seed)
-    if not zoom_frames and (zoom is not None or rotate):
-        raise InputError(
-            "zoom and rotate are about the frames of a stream: say how many (--zoom-frames), or leave them out"
-        )
+    check_zoom(zoom_frames, zoom, rotate)
     zoom = ZOOM if zoom is None else zoom
-    if zoom_frames < 0 or not 0 <= zoom < 1:
-        raise InputError(f"zoom_frames must be at least 0 and zoom in [0, 1); got {zoom_frames} and {zoom}")
     amplified = parse_layers(model, layer)
     picture = _picture(model, photo, size, seed)
     loss = dream_loss(model, amplified, picture[None], guide)
@@ -322,6 +320,16 @@ def dream(
     )
     warn_where_nothing_fired(layer, result.history)
     return result
+
+
+def check_zoom(zoom_frames: int, zoom: float | None, rotate: float) -> None:
+    """Raise InputError for a stream that cannot be."""
+    if not zoom_frames and (zoom is not None or rotate):
+        raise InputError(
+            "zoom and rotate are about the frames of a stream: say how many (--zoom-frames), or leave them out"
+        )
+    if zoom_frames < 0 or (zoom is not None and not 0 <= zoom < 1):
+        raise InputError(f"zoom_frames must be at least 0 and zoom in [0, 1); got {zoom_frames} and {zoom}")
 
 
 def warn_where_nothing_fired(layer: str, history: list[dict[str, float]]) -> None:

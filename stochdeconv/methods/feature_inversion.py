@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stochdeconv.descent import Descent
 from stochdeconv.errors import InputError
-from stochdeconv.methods.objectives import split_list
+from stochdeconv.lists import read_list
 from stochdeconv.methods.presets import input_origin
 
 if TYPE_CHECKING:
     from stochdeconv.models import ImageModel
-    from stochdeconv.optimize import Step
+    from stochdeconv.optimize import OptimizationResult, Step
     from stochdeconv.run_folder import RunResult
 
 INITS = ("noise", "photo", "mean")
@@ -37,8 +38,10 @@ def invert(
     gradient_rule: str = "true",
     tv: float = 2.0,
     alpha_norm: float = 0.01,
+    n_images: int = 1,
     n_steps: int = 256,
     size: int | None = None,
+    batch_size: int = 8,
     seed: int = 0,
     callback: Callable[[Step], None] | None = None,
 ) -> RunResult:
@@ -47,14 +50,15 @@ def invert(
     Minimises ``|Φ(x) - target|² / |target|² + tv · TV(x) + alpha_norm · A(x)``, TV the mean squared difference of neighbours and A the
     mean of ``|2x - 1|⁶``. What the layer has thrown away (place, colour, texture) is what comes out differently. The picture is found by
     its Fourier coefficients, not by its pixels as in the paper: at middle layers the same search then comes two to eight times nearer
-    (`scripts/compare_inversions.py`).
+    (`scripts/compare_inversions.py`). Several searches from different noise come to different pictures: what differs between them is
+    what the layer does not keep.
 
     Parameters
     ----------
     model : ImageModel
     photo : path or ndarray of shape (height, width, 3) in [0, 1]
     layer : str or sequence of str
-        One picture is made for each; as a text, comma-separated.
+        Pictures are made for each; as a text, comma-separated.
     target : path or ndarray, optional
         Take the activations of this photograph; by default those of `photo` itself. With ``init="photo"`` it is `photo` that is
         changed toward the other's activations.
@@ -68,18 +72,23 @@ def invert(
         See `gradients.loss_gradient`; only ``"true"`` with L-BFGS.
     tv, alpha_norm : float
         Weights of the regularizers; deeper layers leave more open and bear more of both.
+    n_images : int
+        Pictures of each layer, from different noise.
     n_steps : int
         Iterations; L-BFGS may end before.
     size : int, optional
         Side of the pictures in pixels; the network's own by default.
+    batch_size : int
+        Pictures of a layer that Adam makes at a time. L-BFGS takes one at a time whatever this is, as it chooses its steps for one.
     seed : int
+        The start of picture i of a layer depends on (seed, i) alone.
     callback : callable, optional
         Called with a `Step` after each step.
 
     Returns
     -------
     RunResult
-        One image a layer; `tables` holds what is left of the relative distance of each.
+        The images layer by layer; `tables` holds what is left of the relative distance of each.
 
     Raises
     ------
@@ -89,26 +98,22 @@ def invert(
         On Ctrl-C, with the images as far as they came.
     """
     from stochdeconv import losses, parameterizations, regularizers
-    from stochdeconv.descent import Descent
     from stochdeconv.images import open_image
-    from stochdeconv.optimize import optimize, optimize_in_batches
+    from stochdeconv.optimize import OptimizationInterrupted, optimize, optimize_in_batches
     from stochdeconv.run_folder import recorded_run, source_of
     from stochdeconv.sheets import contact_sheet
 
-    layers = split_list(layer)
-    if not layers or len(set(layers)) < len(layers):
-        raise InputError(f"give at least one layer, each once; got '{layer}'")
-    if optimizer not in OPTIMIZERS:
-        raise InputError(f"optimizer '{optimizer}' is unknown; there are {', '.join(OPTIMIZERS)}")
-    if init not in INITS:
-        raise InputError(f"init '{init}' is unknown; there are {', '.join(INITS)}")
-    if not np.isfinite(enhance) or enhance <= 0 or tv < 0 or alpha_norm < 0:
-        raise InputError(f"enhance must be above 0, tv and alpha_norm at least 0; got {enhance}, {tv} and {alpha_norm}")
-    if enhance == 1 and target is None and init == "photo":
-        raise InputError(
-            "the photograph has its own activations already: change them (enhance, target) or start from elsewhere"
-        )
-    descent = Descent(optimizer, gradient_rule)
+    layers = read_list(layer, "layer")
+    descent = plan_search(
+        target=target,
+        enhance=enhance,
+        init=init,
+        optimizer=optimizer,
+        gradient_rule=gradient_rule,
+        tv=tv,
+        alpha_norm=alpha_norm,
+        n_images=n_images,
+    )
     image_size = model.image_size(size)
     picture = open_image(photo, image_size)
     shown = picture if target is None else open_image(target, image_size)
@@ -120,40 +125,65 @@ def invert(
     deviation = _START_NOISE if init == "noise" else 0.0
 
     optimizations: dict[str, dict] = {}
+    at_a_time = min(batch_size, 1) if descent.searches_lines else batch_size
+    n_batches = 0
 
-    def run(index: int, _: int, on_step: Callable[[Step], None]):
+    def run_layer(index: int, _: int, on_layer_step: Callable[[Step], None]) -> OptimizationResult:
         loss = losses.match({layers[index]: wanted[layers[index]]})
         if tv:
             loss = loss + tv * regularizers.total_variation()
         if alpha_norm:
             loss = loss + alpha_norm * regularizers.alpha_norm()
-        # All layers start from the same noise: what differs is what the layers keep.
-        variables = parameterizations.fourier(image_size, initial_images=start[None], deviation=deviation, seed=seed)
-        result = optimize(model, loss, parameterization=variables, n_steps=n_steps, descent=descent, callback=on_step)
-        optimizations[layers[index]] = result.settings
-        return result
+
+        n_before = n_batches
+
+        def run_batch(first: int, n: int, on_step: Callable[[Step], None]) -> OptimizationResult:
+            nonlocal n_batches
+            n_batches += 1
+            # All layers start from the same noise: what differs is what the layers keep.
+            seeds = {"n_images": n, "seed": seed, "first_index": first}
+            variables = parameterizations.fourier(image_size, initial_images=start[None], deviation=deviation, **seeds)
+            found = optimize(
+                model, loss, parameterization=variables, n_steps=n_steps, descent=descent, callback=on_step
+            )
+            optimizations[layers[index]] = found.settings
+            return found
+
+        def counted(found: OptimizationResult) -> OptimizationResult:
+            """Count the batches through all layers."""
+            return replace(found, history=[{**row, "batch": n_before + row["batch"]} for row in found.history])
+
+        try:
+            return counted(optimize_in_batches(run_batch, n_images, batch_size=at_a_time, callback=on_layer_step))
+        except OptimizationInterrupted as interrupt:
+            raise OptimizationInterrupted(counted(interrupt.result)) from interrupt
 
     def finish(result: RunResult) -> RunResult:
-        table = []
-        for name, image in zip(layers, result.images, strict=False):
+        asked = [(name, variant) for name in layers for variant in range(n_images)]
+        given = [picture] if target is None else [picture, shown]
+        titles = ["photograph", "target"][: len(given)]
+        table, pictures, captions = [], [], []
+        # An interrupted run has fewer images than were asked for.
+        for (name, variant), image in zip(asked, result.images, strict=False):
             found = model.activations(image[None], [name], batch_size=1)
-            table.append({"layer": name, "distance": float(np.asarray(losses.match({name: wanted[name]})(found))[0])})
-        captions = ["photograph", *(f"{row['layer']}\n{row['distance']:.2g} left" for row in table)]
-        shown_all = [picture, *result.images]
-        if target is not None:
-            captions.insert(1, "target")
-            shown_all.insert(1, shown)
-        settings = {**result.record["settings"], "optimization": optimizations}
+            left = float(np.asarray(losses.match({name: wanted[name]})(found))[0])
+            table.append({"layer": name, "variant": variant, "distance": left})
+            # Single pictures of several layers stand beside each other, several of a layer have a row of their own.
+            if not pictures or (n_images > 1 and variant == 0):
+                pictures, captions = [*pictures, *given], [*captions, *titles]
+            pictures.append(image)
+            captions.append(f"{name}\n{left:.2g} left")
+        columns = len(given) + n_images if n_images > 1 else None
         return replace(
             result,
-            sheet=contact_sheet(np.stack(shown_all), captions=captions),
+            sheet=contact_sheet(np.stack(pictures), columns=columns, captions=captions),
             tables={"distances": table},
-            record={**result.record, "settings": settings},
+            record={**result.record, "settings": {**result.record["settings"], "optimization": optimizations}},
         )
 
     result = recorded_run(
         "invert",
-        lambda: optimize_in_batches(run, len(layers), batch_size=1, callback=callback),
+        lambda: optimize_in_batches(run_layer, len(layers), batch_size=1, callback=callback),
         model=model,
         found_class=None,
         settings={
@@ -168,12 +198,12 @@ def invert(
             "alpha_norm": alpha_norm,
             "n_steps": n_steps,
             "size": list(image_size),
+            "batch_size": batch_size,
         },
         seed=seed,
         finish=finish,
     )
-    moved = {row["batch"] for row in result.history}
-    stuck = [name for batch, name in enumerate(layers) if batch not in moved]
+    stuck = [name for name in layers if not any(f"match:{name}" in row for row in result.history)]
     if stuck:
         warnings.warn(
             f"the search ended before its first step at {', '.join(stuck)}: nothing in reach of init '{init}' comes nearer; "
@@ -181,3 +211,38 @@ def invert(
             stacklevel=2,
         )
     return result
+
+
+def plan_search(
+    *,
+    target: str | Path | np.ndarray | None,
+    enhance: float,
+    init: str,
+    optimizer: str,
+    gradient_rule: str,
+    tv: float,
+    alpha_norm: float,
+    n_images: int,
+) -> Descent:
+    """Check the settings of `invert`, and say how it descends.
+
+    Raises
+    ------
+    InputError
+        A setting is unknown or out of range, or does not go with another.
+    """
+    if optimizer not in OPTIMIZERS:
+        raise InputError(f"optimizer '{optimizer}' is unknown; there are {', '.join(OPTIMIZERS)}")
+    if init not in INITS:
+        raise InputError(f"init '{init}' is unknown; there are {', '.join(INITS)}")
+    if not np.isfinite(enhance) or enhance <= 0 or tv < 0 or alpha_norm < 0:
+        raise InputError(f"enhance must be above 0, tv and alpha_norm at least 0; got {enhance}, {tv} and {alpha_norm}")
+    if enhance == 1 and target is None and init == "photo":
+        raise InputError(
+            "the photograph has its own activations already: change them (enhance, target) or start from elsewhere"
+        )
+    if n_images > 1 and init != "noise":
+        raise InputError(
+            f"every search from init '{init}' comes to the same picture: make 1, or start from init 'noise'; got {n_images}"
+        )
+    return Descent(optimizer, gradient_rule)

@@ -36,8 +36,10 @@ def morph(
     jitter: int = Approach.jitter,
     scale: float = Approach.scale,
     rotate: float = Approach.rotate,
+    n_images: int = 1,
     n_steps: int = 256,
     size: int | None = None,
+    batch_size: int = 8,
     seed: int = 0,
     callback: Callable[[Step], None] | None = None,
 ) -> RunResult:
@@ -57,17 +59,23 @@ def morph(
         Frames of the animation, the start and the end included; dense at the start, where the picture changes fastest.
     strength, tv, jitter, scale, rotate
         See `approach.Approach`.
+    n_images : int
+        Variants, each in random views of its own and, from a class, from noise of its own.
     n_steps : int
     size : int, optional
         Side of the image in pixels; the network's own by default.
+    batch_size : int
+        Variants at a time; they do not influence each other.
     seed : int
+        Start and views of variant i depend on (seed, i) alone.
     callback : callable, optional
         Called with a `Step` after each step.
 
     Returns
     -------
     RunResult
-        One image, the end; every frame in `frames`; `tables` holds both classes' probabilities frame by frame.
+        The end of each variant; every frame in `frames`, variants side by side; `tables` holds both classes' probabilities frame by
+        frame.
 
     Raises
     ------
@@ -77,79 +85,101 @@ def morph(
         On Ctrl-C, with the frames as far as they came.
     """
     from stochdeconv import losses
-    from stochdeconv.animations import as_frames
+    from stochdeconv.animations import as_frames, side_by_side
     from stochdeconv.images import open_image
     from stochdeconv.methods.recognition import recognise
-    from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult, in_stage, optimize
+    from stochdeconv.optimize import (
+        OptimizationInterrupted,
+        OptimizationResult,
+        in_stage,
+        optimize,
+        optimize_in_batches,
+    )
     from stochdeconv.parameterizations import fourier
     from stochdeconv.run_folder import recorded_run, source_of
     from stochdeconv.sheets import contact_sheet
 
-    if n_frames < 2 or n_frames > n_steps + 1:
-        raise InputError(f"n_frames must be from 2 to n_steps + 1 = {n_steps + 1}; got {n_frames}")
+    check_frames(n_frames, n_steps)
     how = Approach(strength, tv, jitter, scale, rotate)
     image_size = model.image_size(size)
     target = model.find_class(class_name)
     is_photo = is_photograph(start)
     if is_photo:
+        how.check_variants(n_images)
         picture = open_image(start, image_size)
         source = model.class_names[int(recognise(model, [picture])[0].argmax())]
     else:
         picture, source = None, model.find_class(start)
         if source == target:
             raise InputError(f"both classes are {target.label}: there is nothing to turn")
-    frames: list[np.ndarray] = []
-    history: list[dict[str, float]] = []
     # The first steps change the most: a square law gives them most of the frames.
     wanted_at = n_steps * np.linspace(0, 1, n_frames) ** 2
     kept_at = np.maximum(wanted_at.round().astype(int), np.arange(n_frames))
+    films: list[list[np.ndarray]] = []
 
-    def stage(name: str, loss: Loss, on_step: Callable[[Step], None], **start: object) -> np.ndarray:
-        variables = fourier(image_size, seed=seed, learning_rate=strength / n_steps, **start)
-        try:
-            result = optimize(
-                model, loss, parameterization=variables, n_steps=n_steps, transforms=how.views(), callback=on_step
-            )
-        except OptimizationInterrupted as interrupt:
-            rows = [*history, *_rows(name, interrupt.result)]
-            raise OptimizationInterrupted(replace(interrupt.result, history=rows)) from interrupt
-        history.extend(_rows(name, result))
-        settings[name] = result.settings
-        return result.images
+    def run_batch(first: int, n: int, on_step: Callable[[Step], None]) -> OptimizationResult:
+        history: list[dict[str, object]] = []
+        settings: dict[str, object] = {}
+        frames: list[np.ndarray] = []
+        films.append(frames)
 
-    settings: dict[str, object] = {}
+        def stage(name: str, loss: Loss, watched: Callable[[Step], None], **start: object) -> np.ndarray:
+            seeds = {"n_images": n, "seed": seed, "first_index": first, "learning_rate": strength / n_steps}
+            variables = fourier(image_size, **seeds, **start)
+            try:
+                result = optimize(
+                    model, loss, parameterization=variables, n_steps=n_steps, transforms=how.views(), callback=watched
+                )
+            except OptimizationInterrupted as interrupt:
+                rows = [*history, *_rows(name, interrupt.result)]
+                raise OptimizationInterrupted(replace(interrupt.result, history=rows)) from interrupt
+            history.extend(_rows(name, result))
+            settings[name] = result.settings
+            return result.images
 
-    def keep(step: Step) -> None:
-        if step.step in kept_at:
-            frames.append(step.images()[0])
-        watched(step)
+        def keep(step: Step) -> None:
+            if step.step in kept_at:
+                frames.append(step.images())
+            watched(step)
 
-    watched = in_stage(callback, 0, 1) if is_photo else in_stage(callback, 1, 2)
-
-    def run() -> OptimizationResult:
-        begin = picture[None] if is_photo else stage("start", how.loss(model, source.index), in_stage(callback, 0, 2))
-        frames.append(begin[0])
+        if is_photo:
+            begin, watched = np.repeat(picture[None], n, axis=0), on_step
+        else:
+            begin = stage("start", how.loss(model, source.index), in_stage(on_step, 0, 2))
+            watched = in_stage(on_step, 1, 2)
+        frames.append(begin)
         # Cross-entropy lowers what is seen instead, but no further than it takes; lowered without end, the score of what it was draws
         # a third class (goldfish to church: dogs).
         loss = how.loss(model, target.index) + _CLASS_TERM * losses.cross_entropy(target.index)
-        end = stage("morph", loss, keep, initial_images=begin, deviation=0.0)
-        return OptimizationResult(end, history, settings)
+        return OptimizationResult(stage("morph", loss, keep, initial_images=begin, deviation=0.0), history, settings)
 
     def finish(result: RunResult) -> RunResult:
         watched_classes = list(dict.fromkeys((source, target)))
-        sure = recognise(model, frames or result.images)[:, [one.index for one in watched_classes]]
-        said = [{one.label: float(p) for one, p in zip(watched_classes, of, strict=True)} for of in sure]
-        table = [{"frame": i, "step": int(step), **of} for i, (step, of) in enumerate(zip(kept_at, said, strict=False))]
-        shown = np.unique(np.linspace(0, len(frames) - 1, _SHEET_FRAMES).round().astype(int)) if frames else []
-        captions = ["\n".join([f"frame {i}", *(f"{name} {p:.0%}" for name, p in said[i].items())]) for i in shown]
-        sheet = contact_sheet(np.stack([frames[i] for i in shown]), columns=4, captions=captions) if frames else None
+        strips = [strip for frames in films if frames for strip in np.stack(frames, axis=1)]
+        # What was interrupted on its way to the first frame has none.
+        strips += [image[None] for image in result.images[len(strips) :]]
+        # One picture's frames fill two rows of the sheet, those of several have a row each.
+        n_shown = min(_SHEET_FRAMES if n_images == 1 else _SHEET_FRAMES // 2, n_frames)
+        table, shown, captions = [], [], []
+        for variant, strip in enumerate(strips):
+            sure = recognise(model, strip)[:, [one.index for one in watched_classes]]
+            said = [{one.label: float(p) for one, p in zip(watched_classes, of, strict=True)} for of in sure]
+            for i, (step, of) in enumerate(zip(kept_at, said, strict=False)):
+                table.append({"variant": variant, "frame": i, "step": int(step), **of})
+            picked = np.linspace(0, len(strip) - 1, n_shown).round().astype(int)
+            for i in np.unique(picked) if n_images == 1 else picked:
+                shown.append(strip[i])
+                captions.append("\n".join([f"frame {i}", *(f"{name} {p:.0%}" for name, p in said[i].items())]))
         return replace(
-            result, sheet=sheet, frames=as_frames(frames) if frames else None, tables={"probabilities": table}
+            result,
+            sheet=contact_sheet(np.stack(shown), columns=min(n_shown, _SHEET_FRAMES // 2), captions=captions),
+            frames=side_by_side([[as_frames(images) for images in frames] for frames in films]),
+            tables={"probabilities": table},
         )
 
     return recorded_run(
         "morph",
-        run,
+        lambda: optimize_in_batches(run_batch, n_images, batch_size=batch_size, callback=callback),
         model=model,
         found_class=target,
         settings={
@@ -159,10 +189,17 @@ def morph(
             **vars(how),
             "n_steps": n_steps,
             "size": list(image_size),
+            "batch_size": batch_size,
         },
         seed=seed,
         finish=finish,
     )
+
+
+def check_frames(n_frames: int, n_steps: int) -> None:
+    """Raise InputError unless there is a step for every frame."""
+    if n_frames < 2 or n_frames > n_steps + 1:
+        raise InputError(f"n_frames must be from 2 to n_steps + 1 = {n_steps + 1}; got {n_frames}")
 
 
 def is_photograph(start: str | int | Path | np.ndarray) -> bool:

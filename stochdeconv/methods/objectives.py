@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stochdeconv.errors import ClassNotFoundError, InputError, LayerNotFoundError, MissingInputError
+from stochdeconv.lists import read_list
 
 if TYPE_CHECKING:
     from stochdeconv.class_names import ClassName
@@ -63,82 +65,75 @@ def find_objective(
         terms = [losses.unit(model.score_layer, found.index) for found in classes]
         titles = tuple(found.label for found in classes)
     elif unit is not None:
-        titles = tuple(split_list(unit))
-        terms = [losses.unit(*parse_unit(model, one)) for one in titles]
+        terms = [losses.unit(*found) for found in read_list(unit, "unit", lambda one: parse_unit(model, one))]
+        titles = tuple(term.name.removeprefix("unit:") for term in terms)
     else:
-        layer, vector = read_direction(model, direction)
+        layer, vector = read_direction(direction)
+        _check_direction(model, layer, vector, "the vector" if not isinstance(direction, str) else f"'{direction}'")
         titles, terms = (f"a direction of {layer}",), [losses.direction(layer, vector)]
         recorded = {"layer": layer, "vector": terms[0].arrays["direction"].tolist()}
-    if len(set(titles)) < len(titles) or not titles:
-        raise InputError(f"several at once are each named once; got {', '.join(titles) or 'none'}")
     return Objective(sum(terms, losses.Loss()), titles, classes, recorded)
-
-
-def split_list(words: Any) -> list[Any]:
-    """Split a comma-separated text; a sequence is one already, anything else a list of one."""
-    if isinstance(words, str):
-        return [part.strip() for part in words.split(",") if part.strip()]
-    return list(words) if isinstance(words, Sequence) else [words]
 
 
 def find_classes(model: ImageModel, class_name: str | int | Sequence[str | int]) -> tuple[ClassName, ...]:
     """Find one class, or several of a sequence or a comma-separated text; a name that has a comma itself is one."""
-    try:
-        return (model.find_class(class_name),) if isinstance(class_name, str) else _each_class(model, class_name)
-    except ClassNotFoundError:
-        if not isinstance(class_name, str) or "," not in class_name:
-            raise
-        return _each_class(model, class_name)
+    if isinstance(class_name, str):
+        try:
+            return (model.find_class(class_name),)
+        except ClassNotFoundError:
+            if "," not in class_name:
+                raise
+    return tuple(read_list(class_name, "class", model.find_class))
 
 
-def _each_class(model: ImageModel, words: Any) -> tuple[ClassName, ...]:
-    return tuple(model.find_class(word) for word in split_list(words))
-
-
-def read_direction(model: ImageModel, direction: str | tuple[str, Any]) -> tuple[str, np.ndarray]:
-    """Read ``LAYER:FILE.npy``, or a layer and a vector, and check it against the network.
+def read_direction(direction: str | tuple[str, Any]) -> tuple[str, np.ndarray]:
+    """Read ``LAYER:FILE.npy``, or a layer and a vector.
 
     Returns
     -------
     layer : str
-    vector : ndarray of shape (channel,)
+    vector : ndarray
+        Whether it fits the layer is not looked at.
 
     Raises
     ------
-    InputError, MissingInputError, LayerNotFoundError
+    InputError, MissingInputError
     """
-    if isinstance(direction, str):
-        layer, colon, file = direction.partition(":")
-        if not (layer and colon and file):
-            raise InputError(f"direction '{direction}' is not of the form LAYER:FILE.npy")
-        n_channels = model.layer_shape(layer)[-1]
-        vector, where = _read_vector(file), f"'{file}'"
-    else:
+    if not isinstance(direction, str):
         layer, vector = direction
-        n_channels = model.layer_shape(layer)[-1]
-        vector, where = np.asarray(vector), "the vector"
+        return layer, np.asarray(vector)
+    layer, colon, file = direction.partition(":")
+    if not (layer and colon and file):
+        raise InputError(f"direction '{direction}' is not of the form LAYER:FILE.npy")
+    return layer, _read_vector(file)
+
+
+def _check_direction(model: ImageModel, layer: str, vector: np.ndarray, given: str) -> None:
+    n_channels = model.layer_shape(layer)[-1]
     if vector.shape != (n_channels,) or vector.dtype.kind not in "biuf":
         raise InputError(
             f"a direction of '{layer}' is {n_channels} numbers, one for each channel; "
-            f"{where} holds {vector.dtype} of shape {vector.shape}"
+            f"{given} holds {vector.dtype} of shape {vector.shape}"
         )
-    return layer, vector
 
 
 def _read_vector(file: str) -> np.ndarray:
+    expected = "expected one vector of numbers, written by numpy.save"
     if not Path(file).is_file():
-        raise MissingInputError(f"no such file: '{file}'; expected one vector, written by numpy.save")
+        raise MissingInputError(f"no such file: '{file}'; {expected}")
     try:
         found = np.load(file, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"'{file}' cannot be read ({error}); expected one vector, written by numpy.save") from error
+    except OSError as error:
+        raise InputError(f"'{file}' cannot be read ({error.strerror or error}); {expected}") from error
+    except (ValueError, EOFError) as error:  # what NumPy says of a text is how to unpickle it
+        raise InputError(f"'{file}' is another kind of file; {expected}") from error
     if not isinstance(found, np.ndarray):
-        raise InputError(f"'{file}' holds several arrays; expected one vector, written by numpy.save")
+        raise InputError(f"'{file}' holds several arrays; {expected}")
     return found
 
 
-def parse_unit(model: ImageModel, unit: str) -> tuple[str, int, tuple[int, int] | None]:
-    """Read ``LAYER:CHANNEL[:ROW:COLUMN]`` and check it against the network.
+def read_unit(unit: str) -> tuple[str, int, tuple[int, int] | None]:
+    """Read ``LAYER:CHANNEL[:ROW:COLUMN]``; a layer's name may hold colons itself.
 
     Returns
     -------
@@ -148,16 +143,29 @@ def parse_unit(model: ImageModel, unit: str) -> tuple[str, int, tuple[int, int] 
 
     Raises
     ------
+    InputError
+    """
+    first, *rest = (part.strip() for part in unit.split(":"))
+    from_the_right = itertools.takewhile(lambda part: part.isascii() and part.isdigit(), reversed(rest))
+    channel, *position = [int(part) for part in from_the_right][::-1] or [None]
+    layer = ":".join([first, *rest[: len(rest) - 1 - len(position)]])
+    if not layer or channel is None or len(position) not in (0, 2):
+        raise InputError(f"unit '{unit}' is not of the form LAYER:CHANNEL or LAYER:CHANNEL:ROW:COLUMN")
+    return layer, channel, tuple(position) or None
+
+
+def parse_unit(model: ImageModel, unit: str) -> tuple[str, int, tuple[int, int] | None]:
+    """Read a unit as `read_unit` does, and check it against the network.
+
+    Raises
+    ------
     InputError, LayerNotFoundError
     """
-    layer, *numbers = unit.split(":")
-    if len(numbers) not in (1, 3) or not all(number.isascii() and number.strip().isdigit() for number in numbers):
-        raise InputError(f"unit '{unit}' is not of the form LAYER:CHANNEL or LAYER:CHANNEL:ROW:COLUMN")
-    channel, *position = (int(number) for number in numbers)
+    layer, channel, position = read_unit(unit)
     shape = model.layer_shape(layer)
     if channel >= shape[-1]:
         raise LayerNotFoundError(f"layer '{layer}' has channels 0 to {shape[-1] - 1}; got {channel}")
-    if not position:
+    if position is None:
         return layer, channel, None
     if len(shape) != 3:
         raise InputError(f"layer '{layer}' has no positions (shape {shape}); use '{layer}:{channel}'")
@@ -166,4 +174,4 @@ def parse_unit(model: ImageModel, unit: str) -> tuple[str, int, tuple[int, int] 
         raise LayerNotFoundError(
             f"layer '{layer}' has rows 0 to {shape[0] - 1} and columns 0 to {shape[1] - 1}; got {row}, {column}"
         )
-    return layer, channel, (row, column)
+    return layer, channel, position

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stochdeconv.errors import InputError
+from stochdeconv.lists import read_list, whole_number
 from stochdeconv.methods.approach import Approach
 
 if TYPE_CHECKING:
@@ -29,8 +30,10 @@ def refine(
     jitter: int = Approach.jitter,
     scale: float = Approach.scale,
     rotate: float = Approach.rotate,
+    n_images: int = 1,
     n_steps: int | None = None,
     size: int | None = None,
+    batch_size: int = 8,
     seed: int = 0,
     callback: Callable[[Step], None] | None = None,
 ) -> RunResult:
@@ -49,18 +52,23 @@ def refine(
         Numbers of steps after which the picture is kept.
     strength, tv, jitter, scale, rotate
         See `approach.Approach`.
+    n_images : int
+        Variants, each in random views of its own.
     n_steps : int, optional
         The last checkpoint by default.
     size : int, optional
         Side of the picture in pixels; the network's own by default.
+    batch_size : int
+        Variants at a time; they do not influence each other.
     seed : int
+        The views of variant i depend on (seed, i) alone.
     callback : callable, optional
         Called with a `Step` after each step.
 
     Returns
     -------
     RunResult
-        The pictures at the checkpoints; the sheet is a strip of them, after the photograph.
+        The pictures at the checkpoints, variant by variant; the sheet is a strip of them for each, after the photograph.
 
     Raises
     ------
@@ -71,60 +79,64 @@ def refine(
     """
     from stochdeconv.images import open_image
     from stochdeconv.methods.recognition import recognise
-    from stochdeconv.optimize import OptimizationInterrupted, optimize
+    from stochdeconv.optimize import OptimizationInterrupted, optimize, optimize_in_batches
     from stochdeconv.parameterizations import fourier
     from stochdeconv.run_folder import recorded_run, source_of
     from stochdeconv.sheets import contact_sheet
 
-    checkpoints = sorted(set(checkpoints))
-    if not checkpoints or checkpoints[0] < 1:
-        raise InputError(f"checkpoints are numbers of steps, each at least 1; got {checkpoints or 'none'}")
-    n_steps = checkpoints[-1] if n_steps is None else n_steps
-    if n_steps < checkpoints[-1]:
-        raise InputError(f"the last checkpoint, {checkpoints[-1]}, comes after the last step, {n_steps}")
+    checkpoints, n_steps = plan_steps(checkpoints, n_steps)
     how = Approach(strength, tv, jitter, scale, rotate)
+    how.check_variants(n_images)
     image_size = model.image_size(size)
     picture, found = open_image(photo, image_size), model.find_class(class_name)
     loss = how.loss(model, found.index)
-    kept: dict[int, np.ndarray] = {}
+    kept_at: list[tuple[int, int]] = []
 
-    def on_step(step: Step) -> None:
-        if step.step in checkpoints:
-            kept[step.step] = step.images()[0]
-        if callback is not None:
-            callback(step)
+    def run_batch(first: int, n: int, on_step: Callable[[Step], None]) -> OptimizationResult:
+        seeds = {"n_images": n, "seed": seed, "first_index": first, "learning_rate": strength / n_steps}
+        variables = fourier(image_size, initial_images=picture[None], deviation=0.0, **seeds)
+        kept: dict[int, np.ndarray] = {}
 
-    def run() -> OptimizationResult:
-        variables = fourier(
-            image_size, initial_images=picture[None], deviation=0.0, seed=seed, learning_rate=strength / n_steps
-        )
+        def keep(step: Step) -> None:
+            if step.step in checkpoints:
+                kept[step.step] = step.images()
+            on_step(step)
+
+        def with_checkpoints(result: OptimizationResult) -> OptimizationResult:
+            kept[len(result.history)] = result.images
+            kept_at.extend((first + i, step) for i in range(n) for step in kept)
+            return replace(result, images=np.concatenate(np.stack(list(kept.values()), axis=1)))
+
         try:
-            result = optimize(
-                model, loss, parameterization=variables, n_steps=n_steps, transforms=how.views(), callback=on_step
+            return with_checkpoints(
+                optimize(
+                    model, loss, parameterization=variables, n_steps=n_steps, transforms=how.views(), callback=keep
+                )
             )
         except OptimizationInterrupted as interrupt:
             raise OptimizationInterrupted(with_checkpoints(interrupt.result)) from interrupt
-        return with_checkpoints(result)
-
-    def with_checkpoints(result: OptimizationResult) -> OptimizationResult:
-        if result.history:
-            kept[len(result.history)] = result.images[0]
-        rows = [{"step": step + 1, **losses} for step, losses in enumerate(result.history)]
-        return replace(result, images=np.stack(list(kept.values()) or [picture]), history=rows)
 
     def finish(result: RunResult) -> RunResult:
-        shown = np.stack([picture, *result.images])
-        sure = recognise(model, shown)[:, found.index]
-        names = ["photograph", *(f"step {step}" for step in kept)]
-        captions = [f"{name}\n{found.label} {part:.0%}" for name, part in zip(names, sure, strict=False)]
-        table = [{"step": step, "probability": float(part)} for step, part in zip([0, *kept], sure, strict=False)]
-        return replace(
-            result, sheet=contact_sheet(shown, columns=len(shown), captions=captions), tables={"probabilities": table}
-        )
+        sure = recognise(model, [picture, *result.images])[:, found.index].tolist()
+        strips: dict[int, list[tuple[int, np.ndarray, float]]] = {}
+        for (variant, step), image, part in zip(kept_at, result.images, sure[1:], strict=True):
+            strips.setdefault(variant, [(0, picture, sure[0])]).append((step, image, part))
+        columns = max(map(len, strips.values()))
+        table, shown, captions = [], [], []
+        for variant, strip in strips.items():
+            table += [{"variant": variant, "step": step, "probability": part} for step, _, part in strip]
+            # The strips of an interrupted batch are shorter.
+            n_missing = columns - len(strip)
+            shown += [*(image for _, image, _ in strip), *n_missing * [np.ones_like(picture)]]
+            names = ["photograph", *(f"step {step}" for step, _, _ in strip[1:])]
+            said = [f"{name}\n{found.label} {part:.0%}" for name, (_, _, part) in zip(names, strip, strict=True)]
+            captions += [*said, *n_missing * [""]]
+        sheet = contact_sheet(np.stack(shown), columns=columns, captions=captions)
+        return replace(result, sheet=sheet, tables={"probabilities": table})
 
     return recorded_run(
         "refine",
-        run,
+        lambda: optimize_in_batches(run_batch, n_images, batch_size=batch_size, callback=callback),
         model=model,
         found_class=found,
         settings={
@@ -133,7 +145,24 @@ def refine(
             **vars(how),
             "n_steps": n_steps,
             "size": list(image_size),
+            "batch_size": batch_size,
         },
         seed=seed,
         finish=finish,
     )
+
+
+def plan_steps(checkpoints: Sequence[int], n_steps: int | None) -> tuple[list[int], int]:
+    """Put the checkpoints in order, and let the last of them be the last step where no other is given.
+
+    Raises
+    ------
+    InputError
+        There is no checkpoint, one of them twice, or one that no step comes to.
+    """
+    checkpoints = sorted(read_list(checkpoints, "checkpoint", whole_number))
+    if checkpoints[0] < 1:
+        raise InputError(f"checkpoints are numbers of steps, each at least 1; got {checkpoints}")
+    if n_steps is not None and n_steps < checkpoints[-1]:
+        raise InputError(f"the last checkpoint, {checkpoints[-1]}, comes after the last step, {n_steps}")
+    return checkpoints, checkpoints[-1] if n_steps is None else n_steps

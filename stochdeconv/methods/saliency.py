@@ -14,6 +14,7 @@ import numpy as np
 
 from stochdeconv import map_pictures
 from stochdeconv.errors import InputError, ModelError, closest
+from stochdeconv.lists import read_list
 from stochdeconv.methods.objectives import parse_unit
 from stochdeconv.methods.presets import input_origin
 
@@ -310,18 +311,21 @@ def parse_rules(rule: str) -> tuple[str, ...]:
     Raises
     ------
     InputError
-        A name is unknown.
+        A name is unknown, or named twice.
     """
     if rule == "all":
         return tuple(RULES)
-    names = tuple(dict.fromkeys(name.strip().replace("-", "_") for name in rule.split(",")))
-    for name in names:
-        if name not in RULES:
-            near = closest(name, RULES)
-            raise InputError(
-                f"rule '{name}' is unknown{f'; closest: {near}' if near else ''}; there are {', '.join(RULES)}, and all"
-            )
-    return names
+    return tuple(read_list(rule, "rule", _find_rule))
+
+
+def _find_rule(word: str) -> str:
+    name = word.replace("-", "_")
+    if name not in RULES:
+        near = closest(name, RULES)
+        raise InputError(
+            f"rule '{name}' is unknown{f'; closest: {near}' if near else ''}; there are {', '.join(RULES)}, and all"
+        )
+    return name
 
 
 def _class_of(model: ImageModel, class_name: str | int | None, image: np.ndarray) -> ClassName:

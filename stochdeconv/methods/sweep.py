@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stochdeconv.errors import ClassNotFoundError, InputError
+from stochdeconv.lists import read_list, whole_number
 from stochdeconv.methods.deepdream import Octaves, dream_loss, parse_layers, warn_where_nothing_fired
-from stochdeconv.methods.objectives import split_list
 
 if TYPE_CHECKING:
     from stochdeconv.class_names import ClassName
@@ -91,12 +91,10 @@ def sweep(
     from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult, optimize_in_batches
     from stochdeconv.run_folder import recorded_run, source_of
 
-    layers, n_steps = split_list(layers), split_list(n_steps)
+    layers, n_steps = read_list(layers, "layer"), read_list(n_steps, "number of steps", whole_number)
     amplified = {layer: parse_layers(model, layer) for layer in layers}
-    if not layers or not n_steps or min(n_steps) < 1:
-        raise InputError(
-            f"a sweep needs a layer and numbers of steps, each at least 1; got {layers} and {list(n_steps)}"
-        )
+    if min(n_steps) < 1:
+        raise InputError(f"numbers of steps are each at least 1; got {n_steps}")
     if batch_size < 1:
         raise InputError(f"batch_size is how many photographs are dreamt at a time, at least 1; got {batch_size}")
     image_size = model.image_size(size)

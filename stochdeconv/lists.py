@@ -1,0 +1,66 @@
+"""Lists as users write them: entries with commas between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from stochdeconv.errors import InputError
+
+
+def read_list(words: Any, what: str, read: Callable[[Any], Any] | None = None) -> list[Any]:
+    """Read a comma-separated text entry by entry; a sequence is a list already, anything else a list of one.
+
+    Blanks around the entries of a text do not count, nor does a comma after the last one.
+
+    Parameters
+    ----------
+    words : str, iterable or object
+    what : str
+        What one entry is, for error messages: ``"layer"``.
+    read : callable, optional
+        What is made of each entry; by default the entry itself.
+
+    Returns
+    -------
+    list
+        At least one entry, each once.
+
+    Raises
+    ------
+    InputError
+        Nothing is listed, an entry is empty, or two are read as the same.
+    """
+    if isinstance(words, str):
+        entries = [entry.strip() for entry in words.strip().removesuffix(",").split(",")]
+    else:
+        entries = list(words) if isinstance(words, Iterable) else [words]
+    listed = f"'{words if isinstance(words, str) else ', '.join(map(str, entries))}'"
+    if entries in ([], [""]):
+        raise InputError(f"expected at least one {what}, several with commas between them; got {listed}")
+    if "" in entries:
+        raise InputError(f"{listed} lists nothing between two commas; expected a {what} there")
+    found: list[Any] = []
+    for entry in entries:
+        one = entry if read is None else read(entry)
+        if one in found:
+            raise InputError(f"{listed} lists the {what} '{entry}' twice; expected each once")
+        found.append(one)
+    return found
+
+
+def whole_number(entry: Any) -> int:
+    """Read one entry of a list of whole numbers.
+
+    Raises
+    ------
+    InputError
+        It is none.
+    """
+    try:
+        number = int(entry)
+    except (TypeError, ValueError):
+        number = None
+    if number is None or (not isinstance(entry, str) and number != entry):
+        raise InputError(f"expected whole numbers with commas between them; got '{entry}'")
+    return number
