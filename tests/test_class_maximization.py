@@ -39,6 +39,20 @@ def test_every_preset_raises_the_class_logit(model, preset):
     assert result.record["settings"]["preset"] == preset and result.record["complete"]
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_images_of_a_network_with_shuffled_weights_do_not_raise_the_class(model, preset):
+    keras_model = keras.models.clone_model(model.keras_model)
+    rng = np.random.default_rng(0)
+    weights = model.keras_model.get_weights()
+    keras_model.set_weights([rng.permutation(weight.ravel()).reshape(weight.shape) for weight in weights])
+    names = [found.label for found in model.class_names]
+    shuffled = load_model(keras_model, preprocessing="tf", class_names=names, dtype="float32")
+    how = {"preset": preset, "n_images": 2, "n_steps": 30}
+    ours, theirs = (model.logits(maximize(network, "dog", **how).images)[:, 1] for network in (model, shuffled))
+    start = model.logits(maximize(model, "dog", **{**how, "n_steps": 1}).images)[:, 1]
+    assert np.all(theirs - start < 0.5 * (ours - start))
+
+
 def test_units_and_channels(model):
     result = maximize(model, unit="deep:3:5:6", n_images=1, n_steps=30)
     values = model.activations(result.images, ["deep"])["deep"][0, :, :, 3]

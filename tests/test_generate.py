@@ -187,6 +187,14 @@ def test_images_along_a_component_go_along_it(model, statistics):
         assert result.record["settings"]["component"] == component and result.frames is None
 
 
+def test_images_of_another_network_do_not_go_along_a_component(model, statistics, photographs):
+    other = network(7)
+    theirs = generate(other, collect(other, photographs, n_components=16), component="deep:1", n_steps=80)
+    ours = generate(model, statistics, component="deep:1", n_steps=80)
+    spans = [np.ptp(component_deviations(model, statistics, "deep:1", series.images)) for series in (ours, theirs)]
+    assert spans[0] > 2 * spans[1]
+
+
 def test_a_photograph_is_as_far_along_a_component_as_its_row(model, statistics, photographs):
     photos = np.stack([load_image(photographs / f"{i:02d}.png", None) for i in range(60)])
     rows = [statistics.image_names.index(name) for name in sorted(statistics.image_names)]

@@ -141,6 +141,18 @@ def test_suppression_brings_images_nearer_to_the_class(model, statistics, preset
     assert free.record["statistics_hash"] is None and free.record["settings"]["outlier_weight"] is None
 
 
+def test_another_networks_images_are_outliers(model, statistics):
+    # What is held within the class is so to this network, not to one with other weights.
+    other = make_network(2)
+    how = {"preset": "simonyan", "l2": 0.0, "n_images": 2, "n_steps": 60}
+    held, theirs = maximize(model, "dog", suppress_outliers=statistics, **how), maximize(other, "dog", **how)
+    ours, blamed = (
+        ops.convert_to_numpy(outlier_loss(statistics)(model.activations(found.images, ["conv", "deep"])))
+        for found in (held, theirs)
+    )
+    assert np.all(ours < 0.5 * blamed)
+
+
 def test_every_map_is_watched(statistics):
     assert outlier_loss(statistics).layers == ("conv", "deep")
     assert outlier_loss(statistics, layers=["deep"]).layers == ("deep",)
