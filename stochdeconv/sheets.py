@@ -10,6 +10,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from stochdeconv.errors import InputError
 
+# Pictures narrower than this, in pixels, are enlarged where they bear captions: words need the room, and small pictures the size.
+_CAPTIONED_WIDTH = 224
+
 
 def contact_sheet(
     images: np.ndarray, *, columns: int | None = None, margin: int = 4, captions: Sequence[str] = ()
@@ -25,16 +28,20 @@ def contact_sheet(
     margin : int
         White pixels around each picture.
     captions : sequence of str
-        One for each picture, written below it on as many lines as it takes (a line break starts one); none by default.
+        One for each picture, written below it on as many lines as it takes (a line break starts one); none by default. Small pictures are
+        then enlarged by a whole factor, each pixel to a square.
 
     Returns
     -------
     ndarray of shape (rows * (height + caption + margin) + margin, columns * (width + margin) + margin, 3)
-        float32 in [0, 1].
+        float32 in [0, 1]; height and width are those of an enlarged picture.
     """
     images = np.asarray(images, dtype=np.float32)
     if images.ndim != 4 or images.shape[-1] != 3 or len(images) == 0:
         raise InputError(f"a contact sheet is made of pictures of shape (image, height, width, 3); got {images.shape}")
+    if captions:
+        factor = math.ceil(_CAPTIONED_WIDTH / images.shape[2])
+        images = images.repeat(factor, axis=1).repeat(factor, axis=2)
     n_images, height, width, _ = images.shape
     if columns is None:
         columns = _columns(n_images)

@@ -85,7 +85,8 @@ def test_the_record_says_what_each_row_is(result):
 
 def test_a_sheet_has_a_row_a_setting(result, model):
     height, width, _ = result.sheet.shape
-    assert width == N_IMAGES * (24 + 4) + 4 and height > 7 * (24 + 4)
+    shown = 240  # 24, enlarged for its captions
+    assert width == N_IMAGES * (shown + 4) + 4 and height > 7 * (shown + 4)
 
 
 def test_constraints_of_pixels_need_pixels(model):

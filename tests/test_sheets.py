@@ -23,14 +23,14 @@ def test_contact_sheets_are_a_row_or_near_square(n_images, shape):
 
 
 def test_captions_stand_below_their_pictures():
-    pictures = np.zeros((3, 20, 60, 3), np.float32)
-    captions = ["one", "two words that take several lines", "first\nsecond"]
+    pictures = np.zeros((3, 20, 240, 3), np.float32)
+    captions = ["one", "many words, more than fit into two lines, that take several of them", "first\nsecond"]
     sheet = contact_sheet(pictures, columns=3, captions=captions, margin=2)
     plain = contact_sheet(pictures, columns=3, margin=2)
     assert sheet.shape[0] > plain.shape[0] + 3 * 9 and sheet.shape[1] == plain.shape[1]
     np.testing.assert_array_equal(sheet[:22], plain[:22])
     below = sheet[22:-2]
-    ink = [np.any(below[:, left : left + 60].mean(axis=2) < 0.5, axis=1) for left in (2, 64, 126)]
+    ink = [np.any(below[:, left : left + 240].mean(axis=2) < 0.5, axis=1) for left in (2, 244, 486)]
     lines = [int(np.diff(rows.astype(int), prepend=0).clip(0).sum()) for rows in ink]
     assert lines[0] == 1 and lines[1] >= 3 and lines[2] == 2
     # Nothing is written beyond the picture's own width, however long a word is.
@@ -38,3 +38,16 @@ def test_captions_stand_below_their_pictures():
     assert np.all(long[:, :2] == 1) and np.all(long[:, -2:] == 1) and np.any(long[22:] < 0.5)
     with pytest.raises(InputError, match="a caption for each picture; got 1 for 3"):
         contact_sheet(pictures, captions=["one"])
+
+
+@pytest.mark.parametrize(("width", "shown"), [(32, 224), (112, 224), (150, 300), (224, 224), (768, 768)])
+def test_words_are_legible_below_small_pictures_too(width, shown):
+    """Those are enlarged by whole factors; without words they stay as they are."""
+    pictures = np.random.default_rng(0).uniform(0.5, 1, (2, 16, width, 3)).astype(np.float32)
+    factor = shown // width
+    sheet = contact_sheet(pictures, captions=["Hhx", "Hhx"], margin=2)
+    large = contact_sheet(pictures.repeat(factor, axis=1).repeat(factor, axis=2), margin=2)
+    np.testing.assert_array_equal(sheet[: 16 * factor + 2], large[: 16 * factor + 2])
+    letters = np.any(sheet[16 * factor + 2 :].mean(axis=2) < 0.5, axis=1)
+    assert letters.sum() >= 10  # rows of pixels from the foot to the head of a capital
+    assert contact_sheet(pictures, margin=2).shape == (20, 2 * width + 6, 3)

@@ -86,7 +86,9 @@ def test_rates_over_a_folder_count_the_class_it_is_named_after(model, folder, tm
     with open(tmp_path / "out" / "rates.csv") as file:
         assert len(list(csv.DictReader(file))) == 6
     with open(tmp_path / "out" / "cells.csv") as file:
-        assert [row["photo"] for row in csv.DictReader(file)][::4] == ["0.png", "1.png", "2.png"]
+        rows = list(csv.DictReader(file))
+    assert [row["photo"] for row in rows][::4] == ["0.png", "1.png", "2.png"]
+    assert [int(row["image"]) for row in rows] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
 
 
 def test_without_a_class_a_recogniser_is_asked_for_what_it_saw_before(model, folder, tmp_path):

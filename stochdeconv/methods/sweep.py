@@ -75,7 +75,8 @@ def sweep(
     Returns
     -------
     RunResult
-        Every dream, photograph by photograph, layer by layer. `tables`: ``cells``, the five surest names before and after each dream;
+        Every dream, photograph by photograph, layer by layer; the sheet shows those of the first photograph. `tables`: ``cells``, the five
+        surest names before and after each dream, ``image`` its number among the images;
         ``rates``, for every layer and number of steps the part of the photographs in which a recogniser sees first (``top1``), or
         among its first five (``top5``), what it is asked for: the class a folder is named after, where the network knows it, else
         what the recogniser saw first before the dream (``asked`` says which). All of it is kept in memory until it is saved.
@@ -152,7 +153,7 @@ def sweep(
             "rates": _rate_rows(done, before, after, recognisers),
         }
         return replace(
-            result, tables=tables, sheet=_sheet(pictures[0], done, before, after, result.images, len(n_steps))
+            result, tables=tables, sheet=_sheet(pictures[0], names, done, before, after, result.images, len(n_steps))
         )
 
     return recorded_run(
@@ -255,9 +256,10 @@ def _cell_rows(
     cells: list[_Cell], names: list[str], before: list[dict], after: list[dict], recognisers: list[_Named]
 ) -> list[dict[str, Any]]:
     rows = []
-    for cell, seen in zip(cells, after, strict=True):
+    for image, (cell, seen) in enumerate(zip(cells, after, strict=True)):
         for who in recognisers:
-            row = {"photo": names[cell.photo], "layer": cell.layer, "n_steps": cell.n_steps, "recogniser": who.name}
+            row = {"image": image, "photo": names[cell.photo], "layer": cell.layer, "n_steps": cell.n_steps}
+            row["recogniser"] = who.name
             for when, named in (("before", before[cell.photo][who.name]), ("after", seen[who.name])):
                 for rank in range(_N_NAMED):
                     name, score = named[rank] if rank < len(named) else ("", "")
@@ -287,7 +289,13 @@ def _rate_rows(
 
 
 def _sheet(
-    picture: np.ndarray, cells: list[_Cell], before: list[dict], after: list[dict], images: np.ndarray, n_columns: int
+    picture: np.ndarray,
+    names: list[str],
+    cells: list[_Cell],
+    before: list[dict],
+    after: list[dict],
+    images: np.ndarray,
+    n_columns: int,
 ) -> np.ndarray:
     """Draw the grid of the first photograph: a row a layer, the photograph first, below each what is seen first."""
     from stochdeconv.sheets import contact_sheet
@@ -306,7 +314,9 @@ def _sheet(
             break
         if i % n_columns == 0:
             shown.append(picture)
-            captions.append(said("photograph" if len(before) == 1 else f"photograph 1 of {len(before)}", before[0]))
+            captions.append(
+                said("photograph" if len(names) == 1 else f"{names[0]}\nphotograph 1 of {len(names)}", before[0])
+            )
         shown.append(images[i])
         captions.append(said(f"{cell.layer}, {cell.n_steps} steps", after[i]))
     return contact_sheet(np.stack(shown), columns=n_columns + 1, captions=captions)
