@@ -24,7 +24,7 @@ def test_every_name_is_there_and_listed():
 
     for name in sd.__all__:
         assert getattr(sd, name) is not None
-        assert name in dir(sd)
+    assert set(dir(sd)) == {*sd.__all__, "__version__"}
     assert sd.load_model.__module__ == "stochdeconv.models"
     assert isinstance(sd.losses, types.ModuleType)
 

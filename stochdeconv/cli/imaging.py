@@ -157,25 +157,35 @@ def maximize(
     l2: Annotated[
         float | None,
         typer.Option(
-            help="Weight of the squared, mean-centred input.", show_default="as the preset finds it for the network"
+            help="Weight of the squared, mean-centred input; any preset.",
+            show_default="as the preset finds it for the network",
         ),
     ] = None,
     blur: Annotated[
-        float | None, typer.Option(help="Gaussian blur between steps, in pixels.", show_default="the preset's")
+        float | None,
+        typer.Option(
+            help="Gaussian blur between steps, in pixels (simonyan, regularised).",
+            show_default="the preset's",
+        ),
     ] = None,
     blur_every: Annotated[
-        int | None, typer.Option(help="Steps from one blur to the next.", show_default="the preset's")
+        int | None,
+        typer.Option(help="Steps from one blur to the next (simonyan, regularised).", show_default="the preset's"),
     ] = None,
     jitter: Annotated[
-        int | None, typer.Option(help="Largest random shift, in pixels.", show_default="the preset's")
+        int | None, typer.Option(help="Largest random shift, in pixels; any preset.", show_default="the preset's")
     ] = None,
     clip: Annotated[
-        float | None, typer.Option(help="Largest distance of a pixel from mid-grey.", show_default="the preset's")
+        float | None,
+        typer.Option(
+            help="Largest distance of a pixel from mid-grey (simonyan, regularised).",
+            show_default="the preset's",
+        ),
     ] = None,
     contribution: Annotated[
         float | None,
         typer.Option(
-            help="Percentile of the pixels, those that contribute least, that are reset to the mean colour.",
+            help="Percentile of the pixels, those that contribute least, that are reset to the mean colour (simonyan, regularised).",
             show_default="the preset's",
         ),
     ] = None,
@@ -240,7 +250,7 @@ def maximize(
         "contribution": contribution,
     }
     choose_preset(preset, constraints, ablate_constraints=ablate_constraints)
-    check_diversity(diversity, n_images=n_images, batch_size=batch_size)
+    check_diversity(diversity, diversity_layer, n_images=n_images, batch_size=batch_size)
     if unit is not None:
         read_list(unit, "unit", read_unit)
     if direction is not None:

@@ -128,7 +128,7 @@ def maximize(
         "contribution": contribution,
     }
     preset, how = choose_preset(preset, overrides, ablate_constraints=ablate_constraints)
-    check_diversity(diversity, n_images=n_images, batch_size=batch_size)
+    check_diversity(diversity, diversity_layer, n_images=n_images, batch_size=batch_size)
     image_size = model.image_size(size)
 
     objective = find_objective(model, class_name, unit, direction)
@@ -200,13 +200,17 @@ def choose_preset(
     how = find_preset(preset, overrides)
     if ablate_constraints and how.parameterization != "pixels":
         raise InputError(f"--ablate-constraints acts on pixels; the preset '{preset}' has none: use '{VALUES_OF}'")
+    if overrides["blur_every"] is not None and not how.blur and not ablate_constraints:
+        raise InputError(f"--blur-every says how often the blur comes, and '{preset}' has none: give --blur too")
     return preset, how
 
 
-def check_diversity(diversity: float, *, n_images: int, batch_size: int) -> None:
+def check_diversity(diversity: float, layer: str | None, *, n_images: int, batch_size: int) -> None:
     """Raise InputError where images are to differ that do not see each other."""
     if not diversity >= 0:
         raise InputError(f"diversity is a weight of at least 0; got {diversity}")
+    if layer is not None and not diversity:
+        raise InputError(f"layer '{layer}' is where the images are to differ, but diversity has no weight: give one")
     if diversity and not 2 <= n_images <= batch_size:
         raise InputError(
             f"diversity is between the images of one batch: it takes at least 2 images and a --batch-size of as many; "
