@@ -10,6 +10,10 @@ from typer.testing import CliRunner
 from stochdeconv.cli import app
 
 CLASS_NAMES = ["church", "barn", "crane", "crane"]
+N_PHOTOS = 20
+# Flags that make a collection and a run quick.
+SMALL = ("--n-components", 4, "--layout-size", 8, "--batch-size", 8)
+SHORT = ("-n", 2, "--n-steps", 2)
 
 
 def make_network(path, *, seed):

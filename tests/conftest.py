@@ -18,3 +18,26 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no photographs and networks at {folder} (STOCHDECONV_SHARED says where)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """Networks, photographs, statistics and runs that the tests of the command line look at and do not change."""
+    from commands import N_PHOTOS, SHORT, SMALL, make_network, make_photos, succeed
+
+    folder = tmp_path_factory.mktemp("made")
+    make_network(folder / "tiny.keras", seed=0)
+    make_network(folder / "other.keras", seed=1)
+    for number, name in enumerate(("photos/church", "photos/barn", "held")):
+        make_photos(folder / name, N_PHOTOS, seed=number)
+    succeed("collect", folder / "photos/church", "-m", folder / "tiny.keras", "-o", folder / "church.h5", *SMALL)
+    succeed("generate", folder / "church.h5", "-o", folder / "ours", *SHORT)
+    succeed("maximize", "church", "-m", folder / "tiny.keras", "-o", folder / "theirs", *SHORT)
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
