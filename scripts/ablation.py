@@ -19,7 +19,8 @@ import numpy as np
 import stochdeconv as sd
 from stochdeconv.class_names import file_stem
 from stochdeconv.generate import Recipe, own_recipe
-from stochdeconv.images import find_images, hold_out, write_atomically
+from stochdeconv.image_folders import find_images, hold_out
+from stochdeconv.images import write_atomically
 from stochdeconv.metrics.figures import FIGURE_KEYS, Reference, measure_figures
 from stochdeconv.metrics.intervals import average, interval
 from stochdeconv.metrics.judge import Judge

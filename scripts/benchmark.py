@@ -24,7 +24,8 @@ from keras import ops
 import stochdeconv as sd
 from stochdeconv import backend
 from stochdeconv.generate import Recipe, target_loss
-from stochdeconv.images import find_images, load_image, save_png
+from stochdeconv.image_folders import find_images
+from stochdeconv.images import load_image, save_png
 from stochdeconv.methods.class_maximization import PRESETS
 from stochdeconv.samplers import sample_targets
 

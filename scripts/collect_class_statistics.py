@@ -14,7 +14,7 @@ from pathlib import Path
 
 import stochdeconv as sd
 from stochdeconv.class_names import file_stem
-from stochdeconv.images import find_class_folders, find_images, hold_out
+from stochdeconv.image_folders import find_class_folders, find_images, hold_out
 
 
 def collect_class(model, folder: Path, output: Path, *, held_out: float, n_rows: int | None, **settings: int) -> Path:

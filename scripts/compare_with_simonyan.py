@@ -17,7 +17,8 @@ import numpy as np
 
 import stochdeconv as sd
 from stochdeconv.generate import own_recipe
-from stochdeconv.images import find_images, hold_out, load_image, resize, save_png
+from stochdeconv.image_folders import find_images, hold_out
+from stochdeconv.images import load_image, resize, save_png
 from stochdeconv.methods.class_maximization import PRESETS
 from stochdeconv.run_folder import RECORD, read_record
 from stochdeconv.sheets import contact_sheet

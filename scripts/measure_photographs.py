@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 import stochdeconv as sd
-from stochdeconv.images import find_class_folders, find_images, hold_out
+from stochdeconv.image_folders import find_class_folders, find_images, hold_out
 from stochdeconv.metrics.entries import ClassKey
 from stochdeconv.metrics.judge import Judge
 from stochdeconv.metrics.measurements import measure

@@ -21,7 +21,8 @@ import numpy as np
 
 import stochdeconv as sd
 from stochdeconv.cli.terminal import format_table
-from stochdeconv.images import find_class_folders, find_images, load_image, resize, save_png, write_atomically
+from stochdeconv.image_folders import find_class_folders, find_images
+from stochdeconv.images import load_image, resize, save_png, write_atomically
 from stochdeconv.methods.class_maximization import PRESETS
 from stochdeconv.metrics.entries import ClassKey
 from stochdeconv.metrics.judge import Judge

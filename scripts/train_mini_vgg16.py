@@ -30,7 +30,8 @@ from mini_networks import ABOUT, NETWORKS, SIZE, fold
 
 import stochdeconv as sd
 from stochdeconv.class_names import find_class, imagenet_class_names
-from stochdeconv.images import find_class_folders, find_images, hold_out, load_image, write_atomically
+from stochdeconv.image_folders import find_class_folders, find_images, hold_out
+from stochdeconv.images import load_image, write_atomically
 from stochdeconv.models import ImageModel
 from stochdeconv.pretrained import IMAGENET_MEAN_BGR
 

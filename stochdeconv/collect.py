@@ -14,7 +14,7 @@ import numpy as np
 
 from stochdeconv.errors import ClassNotFoundError, InputError, StochDeconvError
 from stochdeconv.finalisation import finalise
-from stochdeconv.images import find_images, image_keys
+from stochdeconv.image_folders import find_images, image_keys
 from stochdeconv.lists import read_list
 from stochdeconv.measurement import Progress, measure, measured_layers, open_spool
 from stochdeconv.spool import FORMAT, FORMAT_VERSION, Spool, differing
@@ -54,7 +54,7 @@ def collect(
     model : ImageModel
         The network; run in float32.
     images : path-like or iterable of path-like
-        A folder, a text file of paths, or the paths (see ``images.find_images``).
+        A folder, a text file of paths, or the paths (see ``image_folders.find_images``).
     layers : str or sequence of str, optional
         Layers to measure, as a text comma-separated; the network's default layers otherwise. The image itself, ``"input"``,
         always comes first.

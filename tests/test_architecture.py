@@ -43,7 +43,7 @@ LEVELS = [
     {"backend"},
     {"distributions"},
     {"animations"},
-    {"images", "map_pictures", "sheets"},
+    {"image_folders", "images", "map_pictures", "sheets"},
     {"class_names", "lists"},
     {"errors", "shipped"},
 ]
@@ -79,7 +79,17 @@ FREE_OF_KERAS = [
     ),
 ]
 # What knows that an input is a picture: nothing the loop needs.
-IMAGE_ROOMS = {"animations", "class_names", "images", "models", "pretrained", "regularizers", "sheets", "shipped"}
+IMAGE_ROOMS = {
+    "animations",
+    "class_names",
+    "image_folders",
+    "images",
+    "models",
+    "pretrained",
+    "regularizers",
+    "sheets",
+    "shipped",
+}
 
 
 def module_name(path):

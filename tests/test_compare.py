@@ -12,6 +12,7 @@ from keras import layers
 from stochdeconv import images as image_files
 from stochdeconv.compare import compare
 from stochdeconv.errors import ExistingOutputError, FileFormatError, InputError, MissingInputError
+from stochdeconv.image_folders import find_images
 from stochdeconv.metrics.entries import ClassKey, read_contestants
 from stochdeconv.metrics.figures import FIGURE_KEYS
 from stochdeconv.metrics.judge import Judge
@@ -421,7 +422,7 @@ def measured(data, judge):
     classes = {}
     for folder in (data / "real" / "n00000001", data / "real" / "dog"):
         found = judge.find_class(folder.name)
-        paths = image_files.find_images(folder)
+        paths = find_images(folder)
         one = measure(paths, asked, size=(SIZE, SIZE), class_index=found.index, tick=lambda n: None)
         classes[ClassKey(found.wnid, found.label)] = one
     return MeasuredPhotographs.by(asked, classes, (SIZE, SIZE))

@@ -8,7 +8,8 @@ import pytest
 
 from stochdeconv.class_names import imagenet_class_names
 from stochdeconv.errors import ModelError
-from stochdeconv.images import find_images, hold_out, load_image
+from stochdeconv.image_folders import find_images, hold_out
+from stochdeconv.images import load_image
 from stochdeconv.metrics.judge import find_feature_source
 from stochdeconv.metrics.photographs import load_photographs
 from stochdeconv.models import load_model

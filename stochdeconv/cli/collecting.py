@@ -75,7 +75,7 @@ def collect(
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv collect``."""
-    from stochdeconv.images import find_class_folders, find_images
+    from stochdeconv.image_folders import find_class_folders, find_images
 
     if not images.exists():
         raise MissingInputError(f"no such folder or list of images: '{images}'")

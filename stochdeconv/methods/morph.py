@@ -204,7 +204,7 @@ def check_frames(n_frames: int, n_steps: int) -> None:
 
 def is_photograph(start: str | int | Path | np.ndarray) -> bool:
     """Tell whether a morph starts from a photograph (there or not), or else from a class: folders are often named after one."""
-    from stochdeconv.images import IMAGE_SUFFIXES
+    from stochdeconv.image_folders import IMAGE_SUFFIXES
 
     if not isinstance(start, str):
         return isinstance(start, np.ndarray | Path)

@@ -53,8 +53,8 @@ def sweep(
     model : ImageModel
         Dreams, and is the first recogniser.
     photos : path, ndarray of shape (height, width, 3) in [0, 1], or sequence of paths
-        One photograph, or many: a folder, or a list as `images.find_images` takes it. The shorter side is resized to the network's, then
-        the centre is cropped.
+        One photograph, or many: a folder, or a list as `image_folders.find_images` takes it. The shorter side is resized to the
+        network's, then the centre is cropped.
     layers : str or sequence of str
         As `deepdream.dream` takes one, each alone; as a text, comma-separated.
     judge : ImageModel or callable, optional
@@ -238,7 +238,7 @@ def _folder_name(photos: object) -> str | None:
 
 def _photographs(photos: str | Path | np.ndarray | Sequence[str | Path]) -> tuple[list[str], list[Any]]:
     """Names and sources of the photographs."""
-    from stochdeconv.images import find_images, image_keys
+    from stochdeconv.image_folders import find_images, image_keys
 
     if isinstance(photos, np.ndarray):
         return ["in memory"], [photos]

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stochdeconv import images as image_files
 from stochdeconv.errors import InputError, MissingInputError, closest
+from stochdeconv.image_folders import find_class_folders, find_images
 from stochdeconv.metrics import NOISE_FLOOR, REAL
 from stochdeconv.run_folder import read_record
 
@@ -214,7 +214,7 @@ def _is_of(run: Run, class_key: ClassKey, class_keys: Sequence[ClassKey]) -> boo
 def _photographs(root: Path, class_key: ClassKey, class_keys: Sequence[ClassKey], *, option: str) -> tuple[Path, ...]:
     if not root.exists():
         raise MissingInputError(f"no such folder of photographs: '{root}' (--{option})")
-    folders = image_files.find_class_folders(root)
+    folders = find_class_folders(root)
     if not folders:
         if len(class_keys) > 1:
             titles = ", ".join(key.title for key in class_keys)
@@ -225,7 +225,7 @@ def _photographs(root: Path, class_key: ClassKey, class_keys: Sequence[ClassKey]
             raise InputError(
                 f"--{option} '{root}' holds another class than the images, which are of '{class_key.title}' ({class_key.wnid})"
             )
-        return tuple(image_files.find_images(root))
+        return tuple(find_images(root))
     if class_key.key == "images":
         raise InputError(
             f"the runs carry no class, so --{option} must be one folder of images; '{root}' is a tree of {len(folders)} folders"
@@ -233,7 +233,7 @@ def _photographs(root: Path, class_key: ClassKey, class_keys: Sequence[ClassKey]
     names = {_comparable(folder.name): folder for folder in folders}
     for word in (class_key.wnid, class_key.label):
         if word and _comparable(word) in names:
-            return tuple(image_files.find_images(names[_comparable(word)]))
+            return tuple(find_images(names[_comparable(word)]))
     found = [folder.name for folder in folders]
     near = closest(class_key.label or "", found) or closest(class_key.wnid or "", found)
     raise InputError(
