@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from stochdeconv.errors import InputError, ModelError, closest
+from stochdeconv.lists import read_list
 
 if TYPE_CHECKING:
     from stochdeconv.models import ImageModel
@@ -94,7 +95,7 @@ def parse_recipe(text: str, base: Recipe | None = None) -> Recipe:
     base = base or Recipe()
     defaults = asdict(base)
     changes: dict[str, object] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
+    for part in read_list(text, "NAME=VALUE") if text.strip() else ():
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or name not in defaults:
             near = closest(name, defaults)
@@ -102,6 +103,8 @@ def parse_recipe(text: str, base: Recipe | None = None) -> Recipe:
                 f"recipe: '{part}' is not NAME=VALUE of a part of the recipe{f'; closest: {near}' if near else ''}; "
                 f"there are {', '.join(defaults)}"
             )
+        if name in changes:
+            raise InputError(f"recipe: '{text}' sets {name} twice; expected each part once")
         kind = type(defaults[name])
         readings = {"true": True, "false": False} if kind is bool else None
         try:

@@ -351,6 +351,8 @@ def test_a_recipe_is_read_from_the_command_line():
         ("decay=maybe", "true or false"),
         ("jitter=1.5", "a value like"),
         ("order=shallow", "deepest-first"),
+        ("jitter=1,,decay=true", "nothing between"),
+        ("jitter=1,jitter=2", "sets jitter twice"),
     ]:
         with pytest.raises(InputError, match=message):
             parse_recipe(text)

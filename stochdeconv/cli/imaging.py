@@ -13,7 +13,7 @@ from stochdeconv.errors import InputError, MissingInputError
 from stochdeconv.generate import check_shown
 from stochdeconv.generate import generate as generate_images
 from stochdeconv.lists import read_list
-from stochdeconv.methods.class_maximization import check_diversity, choose_preset
+from stochdeconv.methods.class_maximization import OUTLIER_WEIGHT, check_diversity, choose_preset, weigh_outliers
 from stochdeconv.methods.class_maximization import maximize as maximize_images
 from stochdeconv.methods.constraint_ablation import VALUES_OF
 from stochdeconv.methods.objectives import read_direction, read_unit
@@ -223,8 +223,12 @@ def maximize(
         typer.Option(metavar="FILE.h5", help="Statistics of the class: what makes layers outliers of it is decreased."),
     ] = None,
     outlier_weight: Annotated[
-        float, typer.Option(help="Standard deviations of the class score that an outlier at twice the limit costs.")
-    ] = default(maximize_images, "outlier_weight"),
+        float | None,
+        typer.Option(
+            help="Standard deviations of the class score that an outlier at twice the limit costs.",
+            show_default=f"{OUTLIER_WEIGHT:g}",
+        ),
+    ] = None,
     weights: terminal.Weights = None,
     n_steps: terminal.NumberOfSteps = default(maximize_images, "n_steps"),
     size: terminal.Size = None,
@@ -250,6 +254,7 @@ def maximize(
         "contribution": contribution,
     }
     choose_preset(preset, constraints, ablate_constraints=ablate_constraints)
+    weigh_outliers(suppress_outliers, outlier_weight)
     check_diversity(diversity, diversity_layer, n_images=n_images, batch_size=batch_size)
     if unit is not None:
         read_list(unit, "unit", read_unit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PRESETS", "Preset", "maximize"]
 
+#: Deviations of the class score that an outlier at twice the limit costs (docs/outlier_suppression.md says how it was chosen).
+OUTLIER_WEIGHT = 10.0
+
 
 def maximize(
     model: ImageModel,
@@ -51,7 +55,7 @@ def maximize(
     diversity: float = 0.0,
     diversity_layer: str | None = None,
     suppress_outliers: ClassStatistics | str | Path | None = None,
-    outlier_weight: float = 10.0,
+    outlier_weight: float | None = None,
     n_images: int = 8,
     n_steps: int = 256,
     size: int | None = None,
@@ -87,8 +91,8 @@ def maximize(
         Where likeness is measured; the middle one of the network's default layers by default.
     suppress_outliers : ClassStatistics or path, optional
         Of the class that is maximised: channels that make a layer an outlier of it are decreased, see `outlier_suppression`.
-    outlier_weight : float
-        Standard deviations of the class score that an outlier at twice the limit costs, each layer.
+    outlier_weight : float, optional
+        Standard deviations of the class score that an outlier at twice the limit costs, each layer; by default `OUTLIER_WEIGHT`, 10.
     n_images, n_steps, batch_size, seed : int
     size : int, optional
         Side of the images in pixels; the network's own by default, others where the network is convolutional throughout.
@@ -129,6 +133,7 @@ def maximize(
     }
     preset, how = choose_preset(preset, overrides, ablate_constraints=ablate_constraints)
     check_diversity(diversity, diversity_layer, n_images=n_images, batch_size=batch_size)
+    outlier_weight = weigh_outliers(suppress_outliers, outlier_weight)
     image_size = model.image_size(size)
 
     objective = find_objective(model, class_name, unit, direction)
@@ -173,7 +178,7 @@ def maximize(
             "diversity": diversity,
             "diversity_layer": likeness_layer,
             "suppress_outliers": source_of(suppress_outliers),
-            "outlier_weight": None if statistics is None else outlier_weight,
+            "outlier_weight": outlier_weight,
             "ablate_constraints": {name: vars(row) for name, row in rows.items()} if ablate_constraints else None,
             "n_steps": n_steps,
             "batch_size": batch_size,
@@ -203,6 +208,26 @@ def choose_preset(
     if overrides["blur_every"] is not None and not how.blur and not ablate_constraints:
         raise InputError(f"--blur-every says how often the blur comes, and '{preset}' has none: give --blur too")
     return preset, how
+
+
+def weigh_outliers(suppress_outliers: object, weight: float | None) -> float | None:
+    """Return the weight that was given, or the default; None without outliers to suppress.
+
+    Raises
+    ------
+    InputError
+        A weight was given of nothing, or one that is none.
+    """
+    if suppress_outliers is None:
+        if weight is not None:
+            raise InputError(
+                f"outlier_weight {weight} weighs nothing: say with --suppress-outliers FILE.h5 what an outlier is"
+            )
+        return None
+    weight = OUTLIER_WEIGHT if weight is None else weight
+    if not weight >= 0 or not math.isfinite(weight):
+        raise InputError(f"outlier_weight is a number of at least 0; got {weight}")
+    return weight
 
 
 def check_diversity(diversity: float, layer: str | None, *, n_images: int, batch_size: int) -> None:

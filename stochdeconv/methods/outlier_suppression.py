@@ -53,8 +53,6 @@ def suppression(model: ImageModel, statistics: ClassStatistics, classes: Sequenc
             f"outliers are suppressed while their own class is maximised: the statistics are of '{statistics.class_name or 'no class'}', "
             f"what is maximised is {wanted}"
         )
-    if not weight >= 0 or not np.isfinite(weight):
-        raise InputError(f"outlier_weight is a number of at least 0; got {weight}")
     return weight * float(np.std(statistics.logits)) * outlier_loss(statistics)
 
 
