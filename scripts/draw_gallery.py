@@ -151,6 +151,10 @@ SECTIONS = (
                 "SqueezeNet, L-BFGS",
             ),
             Shown(
+                f"stochdeconv invert china.png {SQUEEZENET} --layer fire3_concat,fire9_concat -n 3 -o reconstructions",
+                "SqueezeNet, three pictures of each layer: what they do not agree on, the layer does not keep",
+            ),
+            Shown(
                 f"stochdeconv invert china.png {SQUEEZENET} --layer fire5_concat,fire7_concat --enhance 1.5 --init photo -o enhanced",
                 "SqueezeNet, activations enhanced by half, from the photograph",
             ),
