@@ -82,7 +82,9 @@ def test_variants_stand_side_by_side_and_do_not_depend_on_each_other(model, star
     result = morph(model, start, "dog", n_images=3, batch_size=2, **how)
     assert result.images.shape == (3, *SIZE, 3)
     step = SIZE[1] + 4
-    assert result.frames.shape == (5, SIZE[0] + 8, 3 * step + 4, 3) and result.sheet.shape[1] == 4 * step + 4
+    assert result.frames.shape == (5, SIZE[0] + 8, 3 * step + 4, 3)
+    enlarged = 224 // SIZE[1]  # what has captions
+    assert result.sheet.shape[1] == 4 * (enlarged * SIZE[1] + 4) + 4
     for variant, image in enumerate(result.images):
         shown = result.frames[-1][4 : 4 + SIZE[0], 4 + variant * step : variant * step + step]
         np.testing.assert_array_equal(shown, np.rint(image * 255))
