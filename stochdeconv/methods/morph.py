@@ -31,7 +31,7 @@ def morph(
     class_name: str | int,
     *,
     n_frames: int = 48,
-    strength: float = 6.0,
+    strength: float = 4.0,
     tv: float = Approach.tv,
     jitter: int = Approach.jitter,
     scale: float = Approach.scale,
