@@ -2,7 +2,7 @@
 
 Objects are counted twice. ``cam_peaks`` are places at which the judge sees the class half as strongly as in photographs, so that what
 it does not recognise holds no object. ``own_peaks`` are places at which it sees the class half as strongly as anywhere in the same
-picture: how often the picture repeats what it shows, recognised or not.
+picture: how often the picture repeats what it shows, however weakly it is recognised (one that is nowhere recognised counts none).
 
 The statistics name the classes and the network; photographs are a folder a class (or an .npz of measure_photographs.py) that the
 statistics have not seen. Images use the seeds 0, 1, 2, …; nothing is picked. What is finished is not made again, so the run can be

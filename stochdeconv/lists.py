@@ -59,7 +59,7 @@ def whole_number(entry: Any) -> int:
     """
     try:
         number = int(entry)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = None
     if number is None or (not isinstance(entry, str) and number != entry):
         raise InputError(f"expected whole numbers with commas between them; got '{entry}'")

@@ -7,6 +7,7 @@ from stochdeconv.errors import InputError, LayerNotFoundError, MissingInputError
 from stochdeconv.images import save_png
 from stochdeconv.methods.deepdream import Amplified, dream, parse_layers
 from stochdeconv.models import load_model
+from stochdeconv.programs import Program
 from stochdeconv.run_folder import RunInterrupted
 
 SIZE = (32, 32)
@@ -110,14 +111,28 @@ def test_a_large_picture_goes_through_in_tiles(model, photo):
     assert steps.max() < 3 * np.median(steps)
 
 
-def test_tiles_at_a_time_change_nothing_but_memory(model, photo):
+def test_tiles_at_a_time_change_nothing_but_memory(model, photo, monkeypatch):
     large = np.tile(photo, (3, 3, 1))
     how = {**HOW, "jitter": 3, "tile_size": 32}
-    one, four = (dream(model, large, "conv,deep", **how, batch_size=size) for size in (1, 4))
+    lengths = set()
+    batches_of = Program._batches_of
+
+    def watched(program, places, *, n_images):
+        for batch in batches_of(program, places, n_images=n_images):
+            lengths.add(len(batch))
+            yield batch
+
+    monkeypatch.setattr(Program, "_batches_of", watched)
+    one = dream(model, large, "conv,deep", **how, batch_size=1)
+    assert lengths == {1}
+    four = dream(model, large, "conv,deep", **how, batch_size=4)
+    assert 4 in lengths <= {1, 4}
     assert np.abs(four.images - one.images).mean() < 1e-5
     for row, same in zip(one.history, four.history, strict=True):
         assert row == pytest.approx(same, rel=1e-4)
     assert four.record["settings"]["batch_size"] == 4
+    listed = dream(model, large, ["conv", "deep"], **how)
+    np.testing.assert_array_equal(listed.images, one.images)
     with pytest.raises(InputError, match="at least 1 tile"):
         dream(model, large, "deep", **how, batch_size=0)
 

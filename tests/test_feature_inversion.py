@@ -105,7 +105,7 @@ def test_several_pictures_of_a_layer_have_its_activations_and_are_different(mode
     # The deeper layer leaves more open.
     spread = [np.mean(np.var(result.images[part], axis=0)) for part in (slice(0, 3), slice(3, 6))]
     assert spread[1] > max(2 * spread[0], 1e-4)
-    assert result.sheet.shape[1] == 4 * (SIZE[1] + 4) + 4
+    assert result.sheet.shape[1] == 4 * (224 // SIZE[1] * SIZE[1] + 4) + 4
     # Picture i depends on (seed, i) alone.
     fewer = invert(model, picture(), "deep", n_images=2, batch_size=1, **how)
     np.testing.assert_allclose(fewer.images, result.images[3:5], atol=0.02)
@@ -135,7 +135,7 @@ def test_an_interruption_keeps_the_pictures_there_are(model):
     result = caught.value.result
     found = [(row["layer"], row["variant"]) for row in result.tables["distances"]]
     assert found == [("conv", 0), ("conv", 1), ("conv", 2), ("conv", 3), ("deep", 0), ("deep", 1)]
-    assert len(result.images) == 6 and result.sheet.shape[1] == 5 * (SIZE[1] + 4) + 4
+    assert len(result.images) == 6 and result.sheet.shape[1] == 5 * (224 // SIZE[1] * SIZE[1] + 4) + 4
 
 
 def test_senseless_calls_are_refused(model):

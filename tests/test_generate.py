@@ -230,6 +230,16 @@ def test_a_walk_leads_from_one_sample_to_another(model, statistics, tmp_path):
     assert (tmp_path / "walk/animation.mp4").stat().st_size > 0 and (tmp_path / "walk/image_004.png").exists()
 
 
+def test_a_walk_of_another_network_leads_elsewhere(model, statistics, photographs):
+    other = network(7)
+    theirs = generate(other, collect(other, photographs, n_components=16), walk=3, n_steps=60)
+    ours = generate(model, statistics, walk=3, n_steps=60)
+    ends = sample_targets(statistics, n_images=2).layers["deep"].mean
+    seen = [model.activations(walk.images[[0, -1]], ["deep"])["deep"].mean(axis=(1, 2)) for walk in (ours, theirs)]
+    away = [np.linalg.norm(means - ends, axis=1) for means in seen]
+    assert np.all(away[0] < 0.7 * away[1])
+
+
 def test_a_walk_starts_from_its_middle_half_made(model, statistics):
     def first_losses(**how):
         history = generate(model, statistics, **how).history

@@ -133,6 +133,24 @@ def test_a_gradient_that_is_not_finite_is_laid_to_its_term(model):
         optimize(model, losses.cross_entropy(0) + Kinked("input"), parameterization=variables, n_steps=3)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_activations_come_in_the_networks_dtype_to_terms_that_read_it(model, dtype):
+    read = {}
+
+    class Reader(losses.Term):
+        def of_values(self, values, arrays):
+            read[type(self).__name__] = keras.backend.standardize_dtype(values.dtype)
+            return ops.mean(ops.cast(values, "float32"), axis=(1, 2, 3))
+
+    class ReaderAsComputed(Reader):
+        reads_network_dtype = True
+
+    asked = losses.Loss() + Reader("deep") + ReaderAsComputed("deep")
+    of_dtype = load_model(model.keras_model, preprocessing="none", dtype=dtype)
+    optimize(of_dtype, asked, parameterization=fourier(), n_steps=1)
+    assert read == {"Reader": "float32", "ReaderAsComputed": dtype}
+
+
 def test_terms_of_ones_own_keep_their_own_constants(model):
     class Level(losses.Term):
         def __init__(self, level):

@@ -74,7 +74,7 @@ def test_variants_each_have_a_strip_and_do_not_depend_on_each_other(model):
     result = refine(model, picture(), "dog", n_images=3, batch_size=2, **how)
     rows = result.tables["probabilities"]
     assert [(row["variant"], row["step"]) for row in rows] == [(i, step) for i in range(3) for step in (0, 3, 12)]
-    assert result.images.shape == (6, *SIZE, 3) and result.sheet.shape[1] == 3 * (SIZE[1] + 4) + 4
+    assert result.images.shape == (6, *SIZE, 3) and result.sheet.shape[1] == 3 * (224 // SIZE[1] * SIZE[1] + 4) + 4
     seen = scores(model, result.images)
     assert np.all(seen[1::2] > seen[::2])
     for other in (refine(model, picture(), "dog", **how), refine(model, picture(), "dog", n_images=2, **how)):
@@ -92,7 +92,7 @@ def test_an_interruption_keeps_whole_strips_and_what_there_is_of_the_next(model)
     result = caught.value.result
     steps = [(row["variant"], row["step"]) for row in result.tables["probabilities"]]
     assert steps == [(0, 0), (0, 2), (0, 3), (0, 4), (1, 0), (1, 2), (1, 3)]
-    assert result.sheet.shape[1] == 4 * (SIZE[1] + 4) + 4
+    assert result.sheet.shape[1] == 4 * (224 // SIZE[1] * SIZE[1] + 4) + 4
     assert result.sheet[-20:, -SIZE[1] :].min() == 1  # nothing where the last picture would be
 
 

@@ -133,6 +133,10 @@ def test_batches_change_nothing_and_photographs_have_views_of_their_own(model, f
         2: [0, 0, 1, 1],
         8: [0, 0],
     }
+    # Large ones go through in tiles, which lie elsewhere for each.
+    large = {**HOW, "n_steps": 1, "octaves": 1, "size": 520, "step_size": 8.0}
+    one, two = (sweep(model, folder, "deep", batch_size=n, **large) for n in (1, 2))
+    np.testing.assert_allclose(two.images, one.images, atol=1e-4)
     copy = folder.parent / "copy.png"
     save_png(copy, load_image(folder / "0.png"))
     # The same picture again, as another photograph: other views, another dream.

@@ -204,6 +204,11 @@ def guide(layer: str, features: np.ndarray, *, unit: float | np.ndarray = 1.0) -
 class Diversity(Term):
     """Mean likeness of an image's texture to that of the others beside it. See `diversity`."""
 
+    @property
+    def is_tied_to_places(self):
+        """Yes: tiles of one image are no images beside each other."""
+        return True
+
     def of_values(self, values, arrays):
         """Return the loss per image."""
         n_images = values.shape[0]

@@ -32,7 +32,7 @@ def _moments(values: Tensor, about: Tensor) -> tuple[Tensor, Tensor]:
     differentiates the covariances does so symmetrically.
     """
     values = _as_map(values)
-    # Taken about the mean or near it, a product of few digits loses none of them to the mean.
+    # Taken about the mean or near it, a product of few digits loses none of them to the mean; far from it, the mean is what is felt.
     near = ops.cast(about, values.dtype)
     values = values - near[:, None]
     n_positions = values.shape[1]

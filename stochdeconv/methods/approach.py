@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,8 +37,10 @@ class Approach:
     rotate: float = 3.0
 
     def __post_init__(self):
-        if not (self.strength > 0 and self.tv >= 0):
-            raise InputError(f"strength must be above 0 and tv at least 0; got {self.strength} and {self.tv}")
+        if not (0 < self.strength < math.inf and 0 <= self.tv < math.inf):
+            raise InputError(
+                f"strength must be above 0 and tv at least 0, both finite; got {self.strength} and {self.tv}"
+            )
 
     def check_variants(self, n_images: int) -> None:
         """Raise InputError where several pictures from one start would all be the same."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -177,7 +178,7 @@ def _counted(history: list[dict[str, float]], **numbers: int) -> list[dict[str, 
 def dream(
     model: ImageModel,
     photo: str | Path | np.ndarray,
-    layer: str,
+    layer: str | Sequence[str],
     *,
     octaves: int = Octaves.octaves,
     octave_scale: float = Octaves.octave_scale,
@@ -204,7 +205,7 @@ def dream(
     model : ImageModel
     photo : path, ndarray of shape (height, width, 3) in [0, 1], or "noise"
         Of any size: what is larger than `tile_size` goes through the network in tiles.
-    layer : str
+    layer : str or sequence of str
         ``LAYER[:CHANNEL][=WEIGHT],…``: layers, or single channels, and how much of each. Norms are relative to those of the picture
         (its middle, at the network's size), so that equal weights mean about equal shares.
     octaves : int
@@ -231,7 +232,7 @@ def dream(
     tile_size : int
         Side of the tiles, pixels; less takes less memory.
     batch_size : int
-        Tiles at a time. It changes no result; more take more memory, and less time where tiles are small.
+        Tiles at a time; those left over go one by one. It changes no result; more take more memory, and less time where tiles are small.
     seed : int
     callback : callable, optional
         Called with a `Step` after each step.
@@ -260,6 +261,7 @@ def dream(
     how = Octaves(octaves, octave_scale, jitter, step_size, n_steps, tile_size, batch_size, seed)
     check_zoom(zoom_frames, zoom, rotate)
     zoom = ZOOM if zoom is None else zoom
+    layer = ",".join(read_list(layer, "layer"))
     amplified = parse_layers(model, layer)
     picture = _picture(model, photo, size, seed)
     loss = dream_loss(model, amplified, picture[None], guide)
@@ -328,8 +330,10 @@ def check_zoom(zoom_frames: int, zoom: float | None, rotate: float) -> None:
         raise InputError(
             "zoom and rotate are about the frames of a stream: say how many (--zoom-frames), or leave them out"
         )
-    if zoom_frames < 0 or (zoom is not None and not 0 <= zoom < 1):
-        raise InputError(f"zoom_frames must be at least 0 and zoom in [0, 1); got {zoom_frames} and {zoom}")
+    if zoom_frames < 0 or (zoom is not None and not 0 <= zoom < 1) or not math.isfinite(rotate):
+        raise InputError(
+            f"zoom_frames must be at least 0, zoom in [0, 1) and rotate a number of degrees; got {zoom_frames}, {zoom} and {rotate}"
+        )
 
 
 def warn_where_nothing_fired(layer: str, history: list[dict[str, float]]) -> None:

@@ -196,6 +196,7 @@ def invert(
             "gradient_rule": gradient_rule,
             "tv": tv,
             "alpha_norm": alpha_norm,
+            "n_images": n_images,
             "n_steps": n_steps,
             "size": list(image_size),
             "batch_size": batch_size,

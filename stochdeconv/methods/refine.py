@@ -143,6 +143,7 @@ def refine(
             "photo": source_of(photo),
             "checkpoints": checkpoints,
             **vars(how),
+            "n_images": n_images,
             "n_steps": n_steps,
             "size": list(image_size),
             "batch_size": batch_size,

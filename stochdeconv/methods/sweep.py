@@ -98,7 +98,10 @@ def sweep(
         raise InputError(f"numbers of steps are each at least 1; got {n_steps}")
     if batch_size < 1:
         raise InputError(f"batch_size is how many photographs are dreamt at a time, at least 1; got {batch_size}")
+    grid = Octaves(octaves, octave_scale, jitter, step_size, seed=seed)
     image_size = model.image_size(size)
+    if max(image_size) > grid.tile_size:
+        batch_size = 1  # pictures of one batch are cut into tiles at the same places
     names, sources = _photographs(photos)
     pictures = np.stack([open_image(source, image_size) for source in sources])
     recognisers = _recognisers(model, judge, class_word=_folder_name(photos))
@@ -109,7 +112,7 @@ def sweep(
     dreams: dict[_Cell, np.ndarray] = {}
 
     def dream_column(layer: str, steps: int, on_step: Callable[[Step], None]) -> OptimizationResult:
-        how = Octaves(octaves, octave_scale, jitter, step_size, steps, seed=seed)
+        how = replace(grid, n_steps=steps)
 
         def batch(first: int, n: int, on_step: Callable[[Step], None]) -> OptimizationResult:
             taken = pictures[first : first + n]
