@@ -178,7 +178,7 @@ class ClassStatistics(Mapping[str, LayerStatistics]):
         except KeyError:
             near = closest(name, self.layers)
             raise LayerNotFoundError(
-                f"the statistics hold no layer '{name}'; closest: {near or 'none'}; all of them: {', '.join(self.layers)}"
+                f"the statistics hold no layer '{name}'{f'; closest: {near}' if near else ''}; all of them: {', '.join(self.layers)}"
             ) from None
 
     def __iter__(self) -> Iterator[str]:

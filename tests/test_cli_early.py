@@ -47,6 +47,10 @@ CALLS = {
     "search": (["invert", PHOTO, "--layer", "a", *NETWORK, *OUT, "--gradient-rule", "guided"], "gradient of no"),
     "target": (["invert", PHOTO, "--layer", "a", *NETWORK, *OUT, "--target", "no.png"], "no such image"),
     "zoom": (["dream", PHOTO, "--layer", "a", *NETWORK, *OUT, "--zoom-frames", "3", "--zoom", "2"], "zoom in [0, 1)"),
+    "steps of a sweep": (
+        ["sweep", PHOTO, "--layers", "a", "--n-steps", "5,0", *NETWORK, *OUT],
+        "steps must be at least 1",
+    ),
     "octaves": (["dream", PHOTO, "--layer", "a", *NETWORK, *OUT, "--octave-scale", "1"], "octave_scale above 1"),
     "guide": (["dream", PHOTO, "--layer", "a", *NETWORK, *OUT, "--guide", "no.png"], "no such image"),
     "layers of sweep": (["sweep", PHOTO, "--layers", "a,a", *NETWORK, *OUT], "'a' twice"),

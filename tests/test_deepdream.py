@@ -196,7 +196,12 @@ def test_layers_are_read_and_checked(model):
     for bad in ("deep:x", "deep=much", "deep:1:2"):
         with pytest.raises(InputError, match="LAYER:CHANNEL=WEIGHT"):
             parse_layers(model, bad)
-    for bad, message in ((" ,", "at least one layer"), ("deep=0", "needs a layer"), ("conv,conv", "'conv' twice")):
+    for bad, message in (
+        (" ,", "at least one layer"),
+        ("deep=0", "weight 0"),
+        ("deep=nan", "finite"),
+        ("conv,conv", "'conv' twice"),
+    ):
         with pytest.raises(InputError, match=message):
             parse_layers(model, bad)
     with pytest.raises(LayerNotFoundError, match="channels 0 to 7"):
@@ -207,7 +212,7 @@ def test_layers_are_read_and_checked(model):
 
 def test_senseless_calls_are_refused(model, photo, tmp_path):
     for how in ({"octaves": 0}, {"octave_scale": 1.0}, {"step_size": 0.0}):
-        with pytest.raises(InputError, match="octaves must be at least 1"):
+        with pytest.raises(InputError, match="octaves and the number of steps must be at least 1"):
             dream(model, photo, "deep", **how)
     with pytest.raises(ModelError, match="fewer --octaves"):
         dream(model, photo, "deep", octaves=8)

@@ -129,7 +129,7 @@ def sweep(
 ) -> None:
     """Run ``stochdeconv sweep``."""
     steps = terminal.parse_numbers(n_steps, "--n-steps")
-    Octaves(octaves, octave_scale, jitter, step_size)
+    Octaves(octaves, octave_scale, jitter, step_size, min(steps))
     read_list(layers, "layer")
     if not Path(photos).exists():
         raise MissingInputError(f"no such photograph or folder: '{photos}'")

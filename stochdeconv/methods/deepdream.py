@@ -64,6 +64,8 @@ def parse_layers(model: ImageModel, text: str) -> list[Amplified]:
             raise InputError(
                 f"'{part}' is not of the form LAYER, LAYER:CHANNEL, LAYER=WEIGHT or LAYER:CHANNEL=WEIGHT"
             ) from None
+        if not math.isfinite(amplified.weight):
+            raise InputError(f"'{part}': a layer is weighted by a finite number")
         n_channels = model.layer_shape(layer)[-1]
         if amplified.channel is not None and not 0 <= amplified.channel < n_channels:
             raise LayerNotFoundError(f"layer '{layer}' has channels 0 to {n_channels - 1}; got {amplified.channel}")
@@ -71,7 +73,9 @@ def parse_layers(model: ImageModel, text: str) -> list[Amplified]:
 
     found = read_list(text, "layer", read)
     if not any(one.weight for one in found):
-        raise InputError("a dream needs a layer to amplify: --layer LAYER[:CHANNEL][=WEIGHT],…")
+        raise InputError(
+            f"'{text}' gives every layer the weight 0; a dream needs one to amplify: LAYER[:CHANNEL][=WEIGHT],…"
+        )
     return found
 
 
@@ -96,10 +100,10 @@ class Octaves:
     seed: int = 0
 
     def __post_init__(self):
-        if self.octaves < 1 or self.octave_scale <= 1 or self.step_size <= 0:
+        if self.octaves < 1 or self.n_steps < 1 or not (self.octave_scale > 1 and self.step_size > 0):
             raise InputError(
-                f"octaves must be at least 1, octave_scale above 1 and step_size above 0; got {self.octaves}, "
-                f"{self.octave_scale} and {self.step_size}"
+                "octaves and the number of steps must be at least 1, octave_scale above 1 and step_size above 0; got "
+                f"{self.octaves}, {self.n_steps}, {self.octave_scale} and {self.step_size}"
             )
 
     def sizes(self, full: tuple[int, int]) -> list[tuple[int, int]]:

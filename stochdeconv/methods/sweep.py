@@ -94,11 +94,9 @@ def sweep(
 
     layers, n_steps = read_list(layers, "layer"), read_list(n_steps, "number of steps", whole_number)
     amplified = {layer: parse_layers(model, layer) for layer in layers}
-    if min(n_steps) < 1:
-        raise InputError(f"numbers of steps are each at least 1; got {n_steps}")
     if batch_size < 1:
         raise InputError(f"batch_size is how many photographs are dreamt at a time, at least 1; got {batch_size}")
-    grid = Octaves(octaves, octave_scale, jitter, step_size, seed=seed)
+    grid = Octaves(octaves, octave_scale, jitter, step_size, min(n_steps), seed=seed)
     image_size = model.image_size(size)
     if max(image_size) > grid.tile_size:
         batch_size = 1  # pictures of one batch are cut into tiles at the same places
