@@ -117,7 +117,7 @@ def generate(
     from stochdeconv.samplers import sample_targets
     from stochdeconv.transforms import Transform
 
-    check_shown(n_images, component=component, walk=walk, gif=gif, temperature=temperature)
+    check_shown(n_images, component=component, walk=walk, gif=gif)
     check_model(model, statistics)
     if not isinstance(recipe, Recipe):
         recipe = parse_recipe(recipe or "", own_recipe(model))
@@ -243,9 +243,7 @@ def _with_deviations(
     return replace(done, tables={"deviations": table}, sheet=contact_sheet(done.images, captions=captions))
 
 
-def check_shown(
-    n_images: int | None, *, component: str | None, walk: int | None, gif: bool, temperature: float
-) -> None:
+def check_shown(n_images: int | None, *, component: str | None, walk: int | None, gif: bool) -> None:
     """Raise InputError where what is to be shown contradicts itself."""
     if component is not None and walk is not None:
         raise InputError("component and walk are two different series of images; give one of the two")
@@ -253,8 +251,6 @@ def check_shown(
         raise InputError(f"a walk has its own number of frames, here {walk}; leave n_images out")
     if walk is not None and gif:
         raise InputError("a walk is an animation already; leave gif out")
-    if walk is not None and temperature == 0:
-        raise InputError("at a temperature of 0 every sample is the mean of the class, and a walk leads nowhere")
 
 
 def _variables(recipe: Recipe, size: tuple[int, int], photo: np.ndarray | None, **seeds: int) -> Parameterization:

@@ -104,7 +104,9 @@ def loss_gradient(
     def pulled_down(half):
         def score(x):
             values = ruled_activations(x)
-            return sum(ops.sum(values[layer] * ops.stop_gradient(half[layer])) for layer in half), ()
+            # Layers come in the network's dtype, the image beside them in float32.
+            products = (ops.sum(values[layer] * ops.stop_gradient(half[layer])) for layer in half)
+            return sum(ops.cast(product, "float32") for product in products), ()
 
         return value_and_gradient(score)(variable)[1]
 

@@ -200,9 +200,9 @@ class Network:
         -------
         callable
             inputs (input, ...), float32, of any size the layers allow -> dict of float32 tensors (`as_computed` apart): the
-            layers, ``"input"`` and ``"network_input"``. Images (image, height, width, channel) in [0, 1] for an `ImageModel`. A mapping of layers to values
-            as a second argument puts these in the place of what the inputs give there, so that a score can be differentiated
-            with respect to them.
+            layers, ``"input"`` and ``"network_input"``. Images (image, height, width, channel) in [0, 1] for an `ImageModel`. A
+            mapping of layers to values as a second argument puts these in the place of what the inputs give there, so that a
+            score can be differentiated with respect to them.
 
         Raises
         ------

@@ -301,7 +301,6 @@ def test_a_series_that_contradicts_itself_is_refused(model, statistics):
         ({"component": "deep:0", "walk": 4}, "one of the two"),
         ({"walk": 4, "n_images": 4}, "leave n_images out"),
         ({"walk": 4, "gif": True}, "leave gif out"),
-        ({"walk": 4, "temperature": 0}, "leads nowhere"),
         ({"walk": 1}, "at least 2 frames"),
         ({"component": "deep:0", "n_images": 1}, "at least 2 images"),
         ({"component": "deep:16"}, "16 components, 0 to 15; got 16"),

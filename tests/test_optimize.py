@@ -133,6 +133,18 @@ def test_a_gradient_that_is_not_finite_is_laid_to_its_term(model):
         optimize(model, losses.cross_entropy(0) + Kinked("input"), parameterization=variables, n_steps=3)
 
 
+def test_rules_follow_a_bfloat16_network_as_they_do_in_float32(model):
+    asked = losses.unit("deep", 3) + regularizers.total_variation()
+    found = [
+        optimize(network, asked, parameterization=fourier(), n_steps=8, descent=Descent(gradient_rule="guided"))
+        for network in (model, load_model(model.keras_model, preprocessing="tf", dtype="bfloat16"))
+    ]
+    exact, rough = (result.history[-1] for result in found)
+    assert rough["unit:deep:3"] == pytest.approx(exact["unit:deep:3"], rel=0.1)
+    assert found[0].history[0]["unit:deep:3"] > 1.02 * exact["unit:deep:3"]
+    assert rough["cosine"] == pytest.approx(exact["cosine"], abs=0.1)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_activations_come_in_the_networks_dtype_to_terms_that_read_it(model, dtype):
     read = {}

@@ -97,7 +97,7 @@ def generate(
     check_sampling(sampler, temperature=temperature, row_weight=row_weight)
     Descent(gradient_rule=gradient_rule)
     try:
-        check_shown(n_images, component=component, walk=walk, gif=gif, temperature=temperature)
+        check_shown(n_images, component=component, walk=walk, gif=gif)
     except InputError as error:
         raise typer.BadParameter(str(error)) from None
     running.check_output(output, overwrite=overwrite)
