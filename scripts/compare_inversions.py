@@ -12,6 +12,7 @@ import numpy as np
 
 import stochdeconv as sd
 from stochdeconv.images import load_image, save_png
+from stochdeconv.lists import read_list
 from stochdeconv.sheets import contact_sheet
 
 
@@ -30,7 +31,7 @@ def main() -> None:
     regularizer = 2.0 * sd.regularizers.total_variation() + 0.01 * sd.regularizers.alpha_norm()
     grey = np.full((*model.input_size, 3), 0.5)
     shown, captions = [], []
-    for layer in arguments.layers.split(","):
+    for layer in read_list(arguments.layers, "layer"):
         match = sd.losses.match(model.activations(photo[None], [layer]))
         shown.append(photo)
         captions.append(f"photograph\n{layer}")

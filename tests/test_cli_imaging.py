@@ -112,6 +112,20 @@ def test_maximize_takes_directions_diversity_and_statistics(made, here):
     assert any(name.startswith("outliers:") for name in record["settings"]["optimization"]["loss"])
 
 
+def test_refine_and_morph_take_statistics(made, here):
+    known = load_statistics(made / "church.h5").hash()
+    words = ("-m", made / "tiny.keras", "--suppress-outliers", made / "church.h5")
+    photo = made / "photos/barn/00.png"
+    succeed("refine", photo, "church", *words, "-o", "refined", "--checkpoints", 1, "--outlier-weight", 2)
+    succeed("morph", "barn", "church", *words, "-o", "morphed", "--n-frames", 2, "--n-steps", 1)
+    for name, weight in (("refined", 2), ("morphed", 3)):
+        record = json.loads(Path(name, "run.json").read_text())
+        assert (record["statistics_hash"], record["settings"]["outlier_weight"]) == (known, weight)
+    assert "what is raised is barn" in refuse("refine", photo, "barn", *words, "-o", "other")
+    twice = f"{made / 'church.h5'},{made / 'church.h5'}"
+    assert "twice" in refuse("morph", "barn", "church", *words[:3], twice, "-o", "other")
+
+
 def test_existing_output_is_refused_before_any_work(made):
     assert "ours" in refuse("generate", "no.h5", "-o", made / "ours")
     assert "ours" in refuse("saliency", "no.png", "-m", "no.keras", "-o", made / "ours")

@@ -11,7 +11,9 @@ from stochdeconv.errors import InputError, ModelError
 from stochdeconv.gaussians import N_FOLDS, ShrunkGaussian
 from stochdeconv.images import save_png
 from stochdeconv.methods.class_maximization import maximize
-from stochdeconv.methods.outlier_suppression import outlier_loss
+from stochdeconv.methods.morph import morph
+from stochdeconv.methods.outlier_suppression import outlier_loss, suppression
+from stochdeconv.methods.refine import refine
 from stochdeconv.models import load_model
 
 PRECISION = np.array([[2.0, -1.0, 0.0], [-1.0, 2.0, 0.0], [0.0, 0.0, 1.0]])
@@ -114,13 +116,23 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def statistics(model, tmp_path_factory):
+def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)
     for number in range(40):
         coarse = rng.uniform(0.2, 0.8, size=(4, 4, 3)).astype(np.float32)
         save_png(folder / f"{number:02d}.png", np.kron(coarse, np.ones((6, 6, 1), np.float32)))
-    return collect(model, folder, class_name="dog", n_components=4)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def statistics(model, photos):
+    return collect(model, photos, class_name="dog", n_components=4)
+
+
+def blame(model, statistics, images):
+    """What the suppressed loss says of each image."""
+    return ops.convert_to_numpy(outlier_loss(statistics)(model.activations(images, ["conv", "deep"])))
 
 
 @pytest.mark.parametrize("preset", ["simonyan", "regularised", "fourier"])
@@ -129,11 +141,11 @@ def test_suppression_brings_images_nearer_to_the_class(model, statistics, preset
     how = {"preset": preset, "n_images": 2, "n_steps": 60, **({} if preset == "fourier" else {"l2": 0.0})}
     free = maximize(model, "dog", **how)
     held = maximize(model, "dog", suppress_outliers=statistics, **how)
-    seen = [model.activations(result.images, ["conv", "deep"]) for result in (free, held)]
-    blame = [ops.convert_to_numpy(outlier_loss(statistics)(activations)) for activations in seen]
-    distances = [fitted.distances(activations["conv"].mean(axis=(1, 2))) for activations in seen]
+    seen = [model.activations(result.images, ["conv"])["conv"] for result in (free, held)]
+    distances = [fitted.distances(activations.mean(axis=(1, 2))) for activations in seen]
     assert np.all(distances[0] > fitted.limit)
-    assert np.all(blame[0] > 0.3) and np.all(blame[1] < 0.2 * blame[0])
+    before, after = (blame(model, statistics, result.images) for result in (free, held))
+    assert np.all(before > 0.3) and np.all(after < 0.2 * before)
     # A sigmoid over a whole range of greys comes to have channels below their means as well, which are not to blame.
     if preset != "fourier":
         assert np.all(distances[1] < 0.7 * distances[0])
@@ -146,11 +158,45 @@ def test_another_networks_images_are_outliers(model, statistics):
     other = make_network(2)
     how = {"preset": "simonyan", "l2": 0.0, "n_images": 2, "n_steps": 60}
     held, theirs = maximize(model, "dog", suppress_outliers=statistics, **how), maximize(other, "dog", **how)
-    ours, blamed = (
-        ops.convert_to_numpy(outlier_loss(statistics)(model.activations(found.images, ["conv", "deep"])))
-        for found in (held, theirs)
-    )
+    ours, blamed = (blame(model, statistics, found.images) for found in (held, theirs))
     assert np.all(ours < 0.5 * blamed)
+
+
+def test_a_photograph_is_refined_within_its_class(model, statistics, photos):
+    how = {"checkpoints": (30,), "strength": 20.0, "tv": 0.0, "jitter": 2}
+    free = refine(model, photos / "00.png", "dog", **how)
+    held = refine(model, photos / "00.png", "dog", suppress_outliers=statistics, **how)
+    assert blame(model, statistics, free.images) > 0.3
+    assert blame(model, statistics, held.images) < 0.5 * blame(model, statistics, free.images)
+    assert held.record["statistics_hash"] == statistics.hash() and held.record["settings"]["outlier_weight"] == 3
+    assert free.record["statistics_hash"] is None and free.record["settings"]["outlier_weight"] is None
+
+
+def test_a_morph_is_held_within_the_classes_whose_statistics_are_given(model, statistics, photos):
+    cats = collect(model, photos, class_name="cat", n_components=4)
+    how = {"n_frames": 2, "n_steps": 60, "strength": 20.0, "tv": 0.0, "jitter": 2}
+    free = morph(model, "cat", "dog", **how)
+    ends, starts, both = (
+        morph(model, "cat", "dog", suppress_outliers=given, **how) for given in (statistics, cats, [cats, statistics])
+    )
+    first, last = (blame(model, statistics, free.frames[i][None] / 255) for i in (0, -1))
+    assert first > 0.3 and last > 0.3
+    for result, is_held in ((ends, (False, True)), (starts, (True, False)), (both, (True, True))):
+        for i, before, held in zip((0, -1), (first, last), is_held, strict=True):
+            assert (blame(model, statistics, result.frames[i][None] / 255) < 0.5 * before) == held
+    assert both.record["statistics_hash"] == f"{cats.hash()},{statistics.hash()}"
+    assert both.record["settings"]["suppress_outliers"] == ["in memory", "in memory"]
+    with pytest.raises(InputError, match="what is raised is eel or cat"):
+        morph(model, "eel", "cat", suppress_outliers=statistics)
+    with pytest.raises(InputError, match="what is raised is cat"):
+        morph(model, photos / "00.png", "cat", suppress_outliers=statistics)
+    with pytest.raises(InputError, match="two statistics of 'dog'"):
+        morph(
+            model,
+            "cat",
+            "dog",
+            suppress_outliers=[statistics, collect(model, photos, class_name="dog", n_components=3)],
+        )
 
 
 def test_every_map_is_watched(statistics):
@@ -159,9 +205,8 @@ def test_every_map_is_watched(statistics):
 
 
 def test_the_weight_counts_in_deviations_of_the_score(model, statistics):
-    from stochdeconv.methods.outlier_suppression import suppression
-
-    loss = suppression(model, statistics, [model.find_class("dog")], weight=3.0)
+    dog = model.find_class("dog")
+    loss = suppression(model, [statistics], [dog], weight=3.0).loss(dog.index)
     assert loss.terms[0].weight == pytest.approx(3.0 * statistics.logits.std())
 
 
@@ -172,5 +217,7 @@ def test_statistics_that_do_not_fit_are_refused(model, statistics):
     for what in ({"class_name": "cat"}, {"class_name": "dog,cat"}, {"unit": "deep:1"}):
         with pytest.raises(InputError, match="statistics are of 'dog'"):
             maximize(model, **what, suppress_outliers=statistics, n_images=1, n_steps=1)
+    with pytest.raises(InputError, match="statistics are of 'dog'"):
+        refine(model, np.zeros((24, 24, 3)), "cat", suppress_outliers=statistics)
     with pytest.raises(InputError, match="outlier_weight"):
         maximize(model, "dog", suppress_outliers=statistics, outlier_weight=-1.0, n_images=1, n_steps=1)

@@ -6,6 +6,7 @@ from photographs import SIZE, network, picture
 
 from stochdeconv.errors import ClassNotFoundError, InputError
 from stochdeconv.images import resize
+from stochdeconv.methods.recognition import recognise
 from stochdeconv.methods.refine import refine
 from stochdeconv.run_folder import RunInterrupted
 
@@ -90,7 +91,13 @@ def test_an_interruption_keeps_whole_strips_and_what_there_is_of_the_next(model)
     with pytest.raises(RunInterrupted) as caught:
         refine(model, picture(), "dog", checkpoints=(2, 3, 4), n_images=3, batch_size=1, callback=stop)
     result = caught.value.result
-    steps = [(row["variant"], row["step"]) for row in result.tables["probabilities"]]
+    table = result.tables["probabilities"]
+    named = [row for row in table if row["image"] is not None]
+    assert [row["image"] for row in named] == list(range(len(result.images))) and len(table) > len(named)
+    np.testing.assert_allclose(
+        [row["probability"] for row in named], recognise(model, list(result.images))[:, 1], atol=1e-5
+    )
+    steps = [(row["variant"], row["step"]) for row in table]
     assert steps == [(0, 0), (0, 2), (0, 3), (0, 4), (1, 0), (1, 2), (1, 3)]
     assert result.sheet.shape[1] == 4 * (224 // SIZE[1] * SIZE[1] + 4) + 4
     assert result.sheet[-20:, -SIZE[1] :].min() == 1  # nothing where the last picture would be

@@ -10,11 +10,12 @@ import typer
 from stochdeconv.cli import running, terminal
 from stochdeconv.cli.terminal import ProgressBar, default
 from stochdeconv.lists import read_list
-from stochdeconv.methods.approach import Approach
+from stochdeconv.methods.approach import OUTLIER_WEIGHT, Approach
 from stochdeconv.methods.feature_inversion import invert as invert_photo
 from stochdeconv.methods.feature_inversion import plan_search
-from stochdeconv.methods.morph import check_frames, is_photograph
+from stochdeconv.methods.morph import check_frames, is_photograph, list_statistics
 from stochdeconv.methods.morph import morph as morph_image
+from stochdeconv.methods.outlier_suppression import weigh_outliers
 from stochdeconv.methods.refine import plan_steps
 from stochdeconv.methods.refine import refine as refine_photo
 
@@ -25,6 +26,9 @@ TotalVariation = Annotated[float, typer.Option("--tv", help="Weight of the total
 Jitter = Annotated[int, typer.Option(min=0, help="Largest random shift of the view, in pixels.")]
 Scale = Annotated[float, typer.Option(help="Largest random change of the view's size, as a fraction.")]
 Rotate = Annotated[float, typer.Option(help="Largest random turn of the view, in degrees.")]
+OutlierWeight = Annotated[
+    float | None, typer.Option(help=terminal.OUTLIER_WEIGHT_HELP, show_default=f"{OUTLIER_WEIGHT:g}")
+]
 NumberOfVariants = Annotated[
     int, typer.Option("--n-images", "-n", min=1, help="Variants, in random views of their own.")
 ]
@@ -44,6 +48,8 @@ def refine(
     jitter: Jitter = default(refine_photo, "jitter"),
     scale: Scale = default(refine_photo, "scale"),
     rotate: Rotate = default(refine_photo, "rotate"),
+    suppress_outliers: terminal.SuppressOutliers = None,
+    outlier_weight: OutlierWeight = None,
     n_images: NumberOfVariants = default(refine_photo, "n_images"),
     weights: terminal.Weights = None,
     n_steps: Annotated[
@@ -59,8 +65,10 @@ def refine(
     """Run ``stochdeconv refine``."""
     steps, _ = plan_steps(terminal.parse_numbers(checkpoints, "--checkpoints"), n_steps)
     Approach(strength, tv, jitter, scale, rotate).check_variants(n_images)
+    weigh_outliers(suppress_outliers, outlier_weight, default=OUTLIER_WEIGHT)
     running.check_picture(photo)
     running.check_output(output, overwrite=overwrite)
+    running.check_statistics(suppress_outliers)
     network = terminal.load_model(model, weights=weights, dtype=dtype)
     with ProgressBar(class_name, quiet=quiet) as bar:
         saved = running.save_what_comes(
@@ -74,6 +82,8 @@ def refine(
                 jitter=jitter,
                 scale=scale,
                 rotate=rotate,
+                suppress_outliers=suppress_outliers,
+                outlier_weight=outlier_weight,
                 n_images=n_images,
                 n_steps=n_steps,
                 size=size,
@@ -98,6 +108,13 @@ def morph(
     jitter: Jitter = default(morph_image, "jitter"),
     scale: Scale = default(morph_image, "scale"),
     rotate: Rotate = default(morph_image, "rotate"),
+    suppress_outliers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.h5,…", help="Statistics of the class it turns into, of the one it starts from, or both."
+        ),
+    ] = None,
+    outlier_weight: OutlierWeight = None,
     n_images: NumberOfVariants = default(morph_image, "n_images"),
     weights: terminal.Weights = None,
     n_steps: terminal.NumberOfSteps = default(morph_image, "n_steps"),
@@ -111,10 +128,13 @@ def morph(
     """Run ``stochdeconv morph``."""
     check_frames(n_frames, n_steps)
     how = Approach(strength, tv, jitter, scale, rotate)
+    weigh_outliers(suppress_outliers, outlier_weight, default=OUTLIER_WEIGHT)
+    known = list_statistics(suppress_outliers)
     if is_photograph(start):
         how.check_variants(n_images)
         running.check_picture(start)
     running.check_output(output, overwrite=overwrite)
+    running.check_statistics(*known)
     network = terminal.load_model(model, weights=weights, dtype=dtype)
     with ProgressBar(f"{Path(start).stem} to {class_name}", quiet=quiet) as bar:
         saved = running.save_what_comes(
@@ -128,6 +148,8 @@ def morph(
                 jitter=jitter,
                 scale=scale,
                 rotate=rotate,
+                suppress_outliers=known or None,
+                outlier_weight=outlier_weight,
                 n_images=n_images,
                 n_steps=n_steps,
                 size=size,

@@ -13,10 +13,11 @@ from stochdeconv.errors import InputError, MissingInputError
 from stochdeconv.generate import check_shown
 from stochdeconv.generate import generate as generate_images
 from stochdeconv.lists import read_list
-from stochdeconv.methods.class_maximization import OUTLIER_WEIGHT, check_diversity, choose_preset, weigh_outliers
+from stochdeconv.methods.class_maximization import OUTLIER_WEIGHT, check_diversity, choose_preset
 from stochdeconv.methods.class_maximization import maximize as maximize_images
 from stochdeconv.methods.constraint_ablation import VALUES_OF
 from stochdeconv.methods.objectives import read_direction, read_unit
+from stochdeconv.methods.outlier_suppression import weigh_outliers
 from stochdeconv.methods.presets import DEFAULT_PRESET
 from stochdeconv.recipe import parse_recipe
 
@@ -218,16 +219,9 @@ def maximize(
         str | None,
         typer.Option(metavar="LAYER", help="Where likeness is measured.", show_default="the middle default layer"),
     ] = None,
-    suppress_outliers: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.h5", help="Statistics of the class: what makes layers outliers of it is decreased."),
-    ] = None,
+    suppress_outliers: terminal.SuppressOutliers = None,
     outlier_weight: Annotated[
-        float | None,
-        typer.Option(
-            help="Standard deviations of the class score that an outlier at twice the limit costs.",
-            show_default=f"{OUTLIER_WEIGHT:g}",
-        ),
+        float | None, typer.Option(help=terminal.OUTLIER_WEIGHT_HELP, show_default=f"{OUTLIER_WEIGHT:g}")
     ] = None,
     weights: terminal.Weights = None,
     n_steps: terminal.NumberOfSteps = default(maximize_images, "n_steps"),
@@ -239,8 +233,6 @@ def maximize(
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv maximize``."""
-    from stochdeconv.statistics_file import load_statistics
-
     if sum(given is not None for given in (class_name, unit, direction)) != 1:
         raise typer.BadParameter(
             "give either CLASS, --unit LAYER:CHANNEL[:ROW:COLUMN] or --direction LAYER:FILE.npy, one of the three"
@@ -254,15 +246,14 @@ def maximize(
         "contribution": contribution,
     }
     choose_preset(preset, constraints, ablate_constraints=ablate_constraints)
-    weigh_outliers(suppress_outliers, outlier_weight)
+    weigh_outliers(suppress_outliers, outlier_weight, default=OUTLIER_WEIGHT)
     check_diversity(diversity, diversity_layer, n_images=n_images, batch_size=batch_size)
     if unit is not None:
         read_list(unit, "unit", read_unit)
     if direction is not None:
         read_direction(direction)
     running.check_output(output, overwrite=overwrite)
-    if suppress_outliers is not None:
-        load_statistics(suppress_outliers)
+    running.check_statistics(suppress_outliers)
     network = terminal.load_model(model, weights=weights, dtype=dtype)
     with ProgressBar(class_name or unit or direction, quiet=quiet) as bar:
         saved = running.save_what_comes(

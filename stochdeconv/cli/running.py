@@ -35,6 +35,15 @@ def check_picture(*pictures: str | Path | None) -> None:
             load_image(picture)
 
 
+def check_statistics(*files: str | Path | None) -> None:
+    """Refuse statistics that cannot be read before the network is loaded."""
+    from stochdeconv.statistics_file import load_statistics
+
+    for file in files:
+        if file is not None:
+            load_statistics(file)
+
+
 def save_what_comes(run: Callable[[], RunResult], folder: Path, *, overwrite: bool) -> bool:
     """Run and save, after Ctrl-C too; tell whether the run came to its end."""
     from stochdeconv.run_folder import RunInterrupted

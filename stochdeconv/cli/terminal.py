@@ -51,6 +51,11 @@ Seed = Annotated[
 NumberOfImages = Annotated[int, typer.Option("--n-images", "-n", min=1, help="How many images.")]
 NumberOfSteps = Annotated[int, typer.Option(min=1, help="Optimisation steps.")]
 Size = Annotated[int | None, typer.Option(min=1, help="Side of the images in pixels.", show_default="the network's")]
+SuppressOutliers = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.h5", help="Statistics of the class: what makes layers outliers of it is decreased."),
+]
+OUTLIER_WEIGHT_HELP = "Standard deviations of the class score that an outlier at twice the limit costs."
 BatchSize = Annotated[int, typer.Option(min=1, help="Images at a time.")]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ import numpy as np
 from stochdeconv.errors import InputError
 from stochdeconv.methods.constraint_ablation import VALUES_OF, ablation_rows, all_constraints, run_rows, with_sheet
 from stochdeconv.methods.objectives import Objective, find_objective
+from stochdeconv.methods.outlier_suppression import suppression, weigh_outliers
 from stochdeconv.methods.presets import (
     DEFAULT_PRESET,
     PRESETS,
@@ -118,10 +118,8 @@ def maximize(
         On Ctrl-C, with the images as far as they came.
     """
     from stochdeconv import losses, regularizers
-    from stochdeconv.methods.outlier_suppression import suppression
     from stochdeconv.optimize import optimize_in_batches
     from stochdeconv.run_folder import Sampled, recorded_run, source_of
-    from stochdeconv.statistics_file import load_statistics
 
     overrides = {
         "l2": l2,
@@ -133,7 +131,7 @@ def maximize(
     }
     preset, how = choose_preset(preset, overrides, ablate_constraints=ablate_constraints)
     check_diversity(diversity, diversity_layer, n_images=n_images, batch_size=batch_size)
-    outlier_weight = weigh_outliers(suppress_outliers, outlier_weight)
+    outlier_weight = weigh_outliers(suppress_outliers, outlier_weight, default=OUTLIER_WEIGHT)
     image_size = model.image_size(size)
 
     objective = find_objective(model, class_name, unit, direction)
@@ -141,10 +139,11 @@ def maximize(
     if diversity:
         likeness_layer = _likeness_layer(model, diversity_layer)
         extra = extra + diversity * losses.diversity(likeness_layer)
-    is_file = isinstance(suppress_outliers, str | Path)
-    statistics = load_statistics(suppress_outliers) if is_file else suppress_outliers
-    if statistics is not None:
-        extra = extra + suppression(model, statistics, objective.classes, weight=outlier_weight)
+    shown = objective.classes if len(objective.classes) == 1 else []
+    known = [] if suppress_outliers is None else [suppress_outliers]
+    outliers = suppression(model, known, shown, weight=outlier_weight)
+    for found in shown:
+        extra = extra + outliers.loss(found.index)
     mean_color, grey_levels = input_origin(model)
     origin = np.asarray(model.preprocess(mean_color[None, None, None]), np.float32)[0, 0, 0]
     how = all_constraints(how, overrides) if ablate_constraints else how
@@ -168,7 +167,7 @@ def maximize(
         "maximize",
         run,
         model=model,
-        found_class=objective.classes[0] if len(objective.classes) == 1 else None,
+        found_class=shown[0] if shown else None,
         settings={
             "preset": preset,
             "classes": [vars(found) for found in objective.classes],
@@ -184,7 +183,7 @@ def maximize(
             "batch_size": batch_size,
         },
         seed=seed,
-        sampled=None if statistics is None else Sampled(statistics.hash()),
+        sampled=Sampled(outliers.statistics_hash),
         finish=finish,
     )
     _warn_of_silence(objective, result)
@@ -208,26 +207,6 @@ def choose_preset(
     if overrides["blur_every"] is not None and not how.blur and not ablate_constraints:
         raise InputError(f"--blur-every says how often the blur comes, and '{preset}' has none: give --blur too")
     return preset, how
-
-
-def weigh_outliers(suppress_outliers: object, weight: float | None) -> float | None:
-    """Return the weight that was given, or the default; None without outliers to suppress.
-
-    Raises
-    ------
-    InputError
-        A weight was given of nothing, or one that is none.
-    """
-    if suppress_outliers is None:
-        if weight is not None:
-            raise InputError(
-                f"outlier_weight {weight} weighs nothing: say with --suppress-outliers FILE.h5 what an outlier is"
-            )
-        return None
-    weight = OUTLIER_WEIGHT if weight is None else weight
-    if not weight >= 0 or not math.isfinite(weight):
-        raise InputError(f"outlier_weight is a number of at least 0; got {weight}")
-    return weight
 
 
 def check_diversity(diversity: float, layer: str | None, *, n_images: int, batch_size: int) -> None:

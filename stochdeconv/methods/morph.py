@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stochdeconv.errors import InputError
-from stochdeconv.methods.approach import Approach
+from stochdeconv.lists import read_list
+from stochdeconv.methods.approach import OUTLIER_WEIGHT, Approach
+from stochdeconv.methods.outlier_suppression import suppression, weigh_outliers
+from stochdeconv.statistics import ClassStatistics
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Loss
@@ -36,6 +39,8 @@ def morph(
     jitter: int = Approach.jitter,
     scale: float = Approach.scale,
     rotate: float = Approach.rotate,
+    suppress_outliers: ClassStatistics | str | Path | Sequence[ClassStatistics | str | Path] | None = None,
+    outlier_weight: float | None = None,
     n_images: int = 1,
     n_steps: int = 256,
     size: int | None = None,
@@ -59,6 +64,11 @@ def morph(
         Frames of the animation, the start and the end included; dense at the start, where the picture changes fastest.
     strength, tv, jitter, scale, rotate
         See `approach.Approach`.
+    suppress_outliers : ClassStatistics or path, or several, optional
+        Of the class it turns into, of the one it starts from, or of both (paths in one text with commas between them): what makes
+        layers outliers of the class whose score is raised is decreased, see `outlier_suppression`.
+    outlier_weight : float, optional
+        Standard deviations of the class score that an outlier at twice the limit costs, each layer; by default 3.
     n_images : int
         Variants, each in random views of its own and, from a class, from noise of its own.
     n_steps : int
@@ -80,7 +90,9 @@ def morph(
     Raises
     ------
     InputError, MissingInputError, ClassNotFoundError
-        A photograph, class or number that cannot be used.
+        A photograph, class, statistics or number that cannot be used.
+    ModelError, FileFormatError
+        The statistics are another network's, or their file holds none.
     RunInterrupted
         On Ctrl-C, with the frames as far as they came.
     """
@@ -96,11 +108,13 @@ def morph(
         optimize_in_batches,
     )
     from stochdeconv.parameterizations import fourier
-    from stochdeconv.run_folder import recorded_run, source_of
+    from stochdeconv.run_folder import Sampled, recorded_run, source_of
     from stochdeconv.sheets import contact_sheet
 
     check_frames(n_frames, n_steps)
     how = Approach(strength, tv, jitter, scale, rotate)
+    known = list_statistics(suppress_outliers)
+    outlier_weight = weigh_outliers(suppress_outliers, outlier_weight, default=OUTLIER_WEIGHT)
     image_size = model.image_size(size)
     target = model.find_class(class_name)
     is_photo = is_photograph(start)
@@ -112,6 +126,11 @@ def morph(
         picture, source = None, model.find_class(start)
         if source == target:
             raise InputError(f"both classes are {target.label}: there is nothing to turn")
+    outliers = suppression(model, known, [target] if is_photo else [source, target], weight=outlier_weight)
+
+    def raised(class_index: int) -> Loss:
+        return how.loss(model, class_index) + outliers.loss(class_index)
+
     # The first steps change the most: a square law gives them most of the frames.
     wanted_at = n_steps * np.linspace(0, 1, n_frames) ** 2
     kept_at = np.maximum(wanted_at.round().astype(int), np.arange(n_frames))
@@ -145,12 +164,12 @@ def morph(
         if is_photo:
             begin, watched = np.repeat(picture[None], n, axis=0), on_step
         else:
-            begin = stage("start", how.loss(model, source.index), in_stage(on_step, 0, 2))
+            begin = stage("start", raised(source.index), in_stage(on_step, 0, 2))
             watched = in_stage(on_step, 1, 2)
         frames.append(begin)
         # Cross-entropy lowers what is seen instead, but no further than it takes; lowered without end, the score of what it was draws
         # a third class (goldfish to church: dogs).
-        loss = how.loss(model, target.index) + _CLASS_TERM * losses.cross_entropy(target.index)
+        loss = raised(target.index) + _CLASS_TERM * losses.cross_entropy(target.index)
         return OptimizationResult(stage("morph", loss, keep, initial_images=begin, deviation=0.0), history, settings)
 
     def finish(result: RunResult) -> RunResult:
@@ -187,12 +206,15 @@ def morph(
             "from_class": vars(source),
             "n_frames": n_frames,
             **vars(how),
+            "suppress_outliers": [source_of(one) for one in known],
+            "outlier_weight": outlier_weight,
             "n_images": n_images,
             "n_steps": n_steps,
             "size": list(image_size),
             "batch_size": batch_size,
         },
         seed=seed,
+        sampled=Sampled(outliers.statistics_hash),
         finish=finish,
     )
 
@@ -201,6 +223,13 @@ def check_frames(n_frames: int, n_steps: int) -> None:
     """Raise InputError unless there is a step for every frame."""
     if n_frames < 2 or n_frames > n_steps + 1:
         raise InputError(f"n_frames must be from 2 to n_steps + 1 = {n_steps + 1}; got {n_frames}")
+
+
+def list_statistics(given: object) -> list[ClassStatistics | str | Path]:
+    """List what says where outliers begin: nothing, one or several, statistics or files of them."""
+    if given is None or isinstance(given, ClassStatistics):
+        return [] if given is None else [given]
+    return read_list(given, "file of statistics")
 
 
 def is_photograph(start: str | int | Path | np.ndarray) -> bool:

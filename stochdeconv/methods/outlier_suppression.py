@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,8 +21,56 @@ if TYPE_CHECKING:
     from stochdeconv.statistics import ClassStatistics
 
 
-def suppression(model: ImageModel, statistics: ClassStatistics, classes: Sequence[ClassName], *, weight: float) -> Loss:
-    """Weigh the outliers of a class against its score.
+def weigh_outliers(suppress_outliers: object, weight: float | None, *, default: float) -> float | None:
+    """Return the weight that was given, or the default; None without outliers to suppress.
+
+    Raises
+    ------
+    InputError
+        A weight was given of nothing, or one that is none.
+    """
+    if suppress_outliers is None:
+        if weight is not None:
+            raise InputError(
+                f"outlier_weight {weight} weighs nothing: say with --suppress-outliers FILE.h5 what an outlier is"
+            )
+        return None
+    weight = default if weight is None else weight
+    if not weight >= 0 or not math.isfinite(weight):
+        raise InputError(f"outlier_weight is a number of at least 0; got {weight}")
+    return weight
+
+
+@dataclass(frozen=True, eq=False)
+class Suppression:
+    """What images of a class must not activate, for the classes whose statistics are known.
+
+    Attributes
+    ----------
+    losses : mapping of int to Loss
+        By the index of the class.
+    statistics_hash : str or None
+        What it depends on: hashes with commas between them, None where nothing is known.
+    """
+
+    losses: Mapping[int, Loss]
+    statistics_hash: str | None
+
+    def loss(self, class_index: int) -> Loss:
+        """Return what is asked of images of a class: nothing, where its statistics are not known."""
+        from stochdeconv import losses
+
+        return self.losses.get(class_index, losses.Loss())
+
+
+def suppression(
+    model: ImageModel,
+    known: Sequence[ClassStatistics | str | Path],
+    classes: Sequence[ClassName],
+    *,
+    weight: float | None,
+) -> Suppression:
+    """Weigh the outliers of classes against their scores.
 
     Scores of networks differ in scale: the unit here is the standard deviation of the class score over the images of the statistics. At
     a weight of 1, channels that bring D² of a layer to twice its limit cost one standard deviation of score.
@@ -28,32 +79,45 @@ def suppression(model: ImageModel, statistics: ClassStatistics, classes: Sequenc
     ----------
     model : ImageModel
         The network the statistics were collected with.
-    statistics : ClassStatistics
-        Of the class that is maximised.
+    known : sequence of ClassStatistics or path
+        None, or those of some of the classes.
     classes : sequence of ClassName
-        What is maximised: exactly this one class.
+        The classes whose scores are raised.
     weight : float
+        None where nothing is known.
 
     Returns
     -------
-    Loss
+    Suppression
 
     Raises
     ------
     ModelError
         The statistics are another network's.
     InputError
-        They are of another class, or cannot tell outliers.
+        They are of another class, of one class twice, or cannot tell outliers.
+    MissingInputError, FileFormatError
+        Their file is not there, or is none.
     """
-    check_model(model, statistics)
-    indices = [found.index for found in classes]
-    if indices != [statistics.class_index]:
-        wanted = ", ".join(found.label for found in classes) or "no class"
-        raise InputError(
-            f"outliers are suppressed while their own class is maximised: the statistics are of '{statistics.class_name or 'no class'}', "
-            f"what is maximised is {wanted}"
-        )
-    return weight * float(np.std(statistics.logits)) * outlier_loss(statistics)
+    from stochdeconv.statistics_file import load_statistics
+
+    found: dict[int, Loss] = {}
+    hashes = []
+    for given in known:
+        statistics = load_statistics(given) if isinstance(given, str | Path) else given
+        check_model(model, statistics)
+        index = statistics.class_index
+        if index is None or index not in [one.index for one in classes]:
+            wanted = " or ".join(one.label for one in classes) or "no class of its own"
+            raise InputError(
+                f"outliers are suppressed while the score of their own class is raised: the statistics are of "
+                f"'{statistics.class_name or 'no class'}', what is raised is {wanted}"
+            )
+        if index in found:
+            raise InputError(f"two statistics of '{statistics.class_name}' say what its outliers are; give one of them")
+        found[index] = weight * float(np.std(statistics.logits)) * outlier_loss(statistics)
+        hashes.append(statistics.hash())
+    return Suppression(found, ",".join(hashes) or None)
 
 
 def outlier_loss(statistics: ClassStatistics, *, layers: Sequence[str] | None = None) -> Loss:

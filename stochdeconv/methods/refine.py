@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,14 @@ import numpy as np
 
 from stochdeconv.errors import InputError
 from stochdeconv.lists import read_list, whole_number
-from stochdeconv.methods.approach import Approach
+from stochdeconv.methods.approach import OUTLIER_WEIGHT, Approach
+from stochdeconv.methods.outlier_suppression import suppression, weigh_outliers
 
 if TYPE_CHECKING:
     from stochdeconv.models import ImageModel
     from stochdeconv.optimize import OptimizationResult, Step
     from stochdeconv.run_folder import RunResult
+    from stochdeconv.statistics import ClassStatistics
 
 
 def refine(
@@ -30,6 +33,8 @@ def refine(
     jitter: int = Approach.jitter,
     scale: float = Approach.scale,
     rotate: float = Approach.rotate,
+    suppress_outliers: ClassStatistics | str | Path | None = None,
+    outlier_weight: float | None = None,
     n_images: int = 1,
     n_steps: int | None = None,
     size: int | None = None,
@@ -52,6 +57,10 @@ def refine(
         Numbers of steps after which the picture is kept.
     strength, tv, jitter, scale, rotate
         See `approach.Approach`.
+    suppress_outliers : ClassStatistics or path, optional
+        Of the class: what makes layers outliers of it is decreased, see `outlier_suppression`.
+    outlier_weight : float, optional
+        Standard deviations of the class score that an outlier at twice the limit costs, each layer; by default 3.
     n_images : int
         Variants, each in random views of its own.
     n_steps : int, optional
@@ -73,7 +82,9 @@ def refine(
     Raises
     ------
     InputError, MissingInputError, ClassNotFoundError
-        A photograph, class or number that cannot be used.
+        A photograph, class, statistics or number that cannot be used.
+    ModelError, FileFormatError
+        The statistics are another network's, or their file holds none.
     RunInterrupted
         On Ctrl-C, with the pictures as far as they came.
     """
@@ -81,15 +92,18 @@ def refine(
     from stochdeconv.methods.recognition import recognise
     from stochdeconv.optimize import OptimizationInterrupted, optimize, optimize_in_batches
     from stochdeconv.parameterizations import fourier
-    from stochdeconv.run_folder import recorded_run, source_of
+    from stochdeconv.run_folder import Sampled, recorded_run, source_of
     from stochdeconv.sheets import contact_sheet
 
     checkpoints, n_steps = plan_steps(checkpoints, n_steps)
     how = Approach(strength, tv, jitter, scale, rotate)
     how.check_variants(n_images)
+    outlier_weight = weigh_outliers(suppress_outliers, outlier_weight, default=OUTLIER_WEIGHT)
     image_size = model.image_size(size)
     picture, found = open_image(photo, image_size), model.find_class(class_name)
-    loss = how.loss(model, found.index)
+    known = [] if suppress_outliers is None else [suppress_outliers]
+    outliers = suppression(model, known, [found], weight=outlier_weight)
+    loss = how.loss(model, found.index) + outliers.loss(found.index)
     kept_at: list[tuple[int, int]] = []
 
     def run_batch(first: int, n: int, on_step: Callable[[Step], None]) -> OptimizationResult:
@@ -123,8 +137,11 @@ def refine(
             strips.setdefault(variant, [(0, picture, sure[0])]).append((step, image, part))
         columns = max(map(len, strips.values()))
         table, shown, captions = [], [], []
+        numbers = itertools.count()
         for variant, strip in strips.items():
-            table += [{"variant": variant, "step": step, "probability": part} for step, _, part in strip]
+            for i, (step, _, part) in enumerate(strip):
+                number = next(numbers) if i else None  # the first is the photograph
+                table.append({"image": number, "variant": variant, "step": step, "probability": part})
             # The strips of an interrupted batch are shorter.
             n_missing = columns - len(strip)
             shown += [*(image for _, image, _ in strip), *n_missing * [np.ones_like(picture)]]
@@ -143,12 +160,15 @@ def refine(
             "photo": source_of(photo),
             "checkpoints": checkpoints,
             **vars(how),
+            "suppress_outliers": source_of(suppress_outliers),
+            "outlier_weight": outlier_weight,
             "n_images": n_images,
             "n_steps": n_steps,
             "size": list(image_size),
             "batch_size": batch_size,
         },
         seed=seed,
+        sampled=Sampled(outliers.statistics_hash),
         finish=finish,
     )
 
