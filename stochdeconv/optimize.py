@@ -308,9 +308,11 @@ def _divergence(
     """Name the term whose value, or whose gradient, is not finite."""
     bad = [f"the loss '{name}' became {value}" for name, value in found.losses.items() if not math.isfinite(value)]
     if not bad:
-        for name, alone in zip(found.losses, np.diag(weights), strict=True):
-            if not evaluate(alone).is_finite:
-                bad.append(f"the gradient of the loss '{name}' became NaN or infinite")
+        alone = zip(found.losses, np.diag(weights), strict=True)
+        names = [f"'{name}'" for name, weight in alone if not evaluate(weight).is_finite]
+        # Some backends let a term of weight 0 spoil the gradient of the others: then it is one of these.
+        if names:
+            bad.append(f"the gradient of the loss {' or '.join(names)} became NaN or infinite")
     what = bad[0] if bad else "the sum of the gradients became infinite"
     return DivergenceError(
         f"{what} at step {step} of {n_steps}; a smaller learning rate or weight, or --dtype float32, may help"

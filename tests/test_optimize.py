@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from stochdeconv import losses, parameterizations, regularizers, transforms
+from stochdeconv import backend, losses, parameterizations, regularizers, transforms
 from stochdeconv.descent import Descent
 from stochdeconv.errors import DivergenceError, InputError
 from stochdeconv.models import load_model
@@ -129,7 +129,9 @@ def test_a_gradient_that_is_not_finite_is_laid_to_its_term(model):
             return ops.sum(ops.sqrt(ops.abs(values - 0.5)), axis=(1, 2, 3))  # infinitely steep at its minimum
 
     variables = parameterizations.pixels(np.full((*SIZE, 3), 0.5), noise=0.0)
-    with pytest.raises(DivergenceError, match=r"gradient of the loss 'kinked:input' became NaN or infinite at step 1"):
+    # JAX keeps what is not a number even where its weight is 0.
+    blamed = "'kinked:input'" if backend.name() == "tensorflow" else "'cross_entropy:logits' or 'kinked:input'"
+    with pytest.raises(DivergenceError, match=f"gradient of the loss {blamed} became NaN or infinite at step 1"):
         optimize(model, losses.cross_entropy(0) + Kinked("input"), parameterization=variables, n_steps=3)
 
 

@@ -181,9 +181,12 @@ def test_a_morph_is_held_within_the_classes_whose_statistics_are_given(model, st
     )
     first, last = (blame(model, statistics, free.frames[i][None] / 255) for i in (0, -1))
     assert first > 0.3 and last > 0.3
-    for result, is_held in ((ends, (False, True)), (starts, (True, False)), (both, (True, True))):
-        for i, before, held in zip((0, -1), (first, last), is_held, strict=True):
-            assert (blame(model, statistics, result.frames[i][None] / 255) < 0.5 * before) == held
+    for result, held in ((ends, {"morph"}), (starts, {"start"}), (both, {"start", "morph"})):
+        terms = {row["stage"] for row in result.history if any(name.startswith("outliers:") for name in row)}
+        assert terms == held
+        for stage, i, before in (("start", 0, first), ("morph", -1, last)):
+            assert stage not in held or blame(model, statistics, result.frames[i][None] / 255) < 0.5 * before
+    np.testing.assert_array_equal(ends.frames[0], free.frames[0])
     assert both.record["statistics_hash"] == f"{cats.hash()},{statistics.hash()}"
     assert both.record["settings"]["suppress_outliers"] == ["in memory", "in memory"]
     with pytest.raises(InputError, match="what is raised is eel or cat"):
