@@ -21,6 +21,7 @@ from stochdeconv.methods.morph import is_photograph
 from stochdeconv.methods.recognition import recognise
 from stochdeconv.run_folder import RECORD, read_record
 from stochdeconv.sheets import contact_sheet
+from stochdeconv.statistics import ClassStatistics
 
 
 def main() -> None:
@@ -49,13 +50,17 @@ def main() -> None:
     shown, captions = [], []
     settings = list(product(arguments.weights, arguments.strengths))
     for start, target in product(arguments.starts, targets):
-        known = [target] if is_photograph(start) else [target, of_starts.get(model.find_class(start).index)]
+        of_start = None if is_photograph(start) else of_starts.get(model.find_class(start).index)
+        known = [one for one in (target, of_start) if one is not None]
         for weight, strength in settings:
             name = f"weight_{weight:g}_strength_{strength:g}"
             folder = arguments.output / name / f"{Path(start).stem}_{target.class_name}"
-            given = {"suppress_outliers": [one for one in known if one], "outlier_weight": weight} if weight else {}
-            if not is_made(folder, how, strength):
-                result = sd.morph(model, start, target.class_index, n_frames=2, strength=strength, **given, **how)
+            held_by = known if weight else []
+            of_this = {**how, "strength": strength, "outlier_weight": weight or None}
+            if not is_made(folder, of_this, model.weights_hash, held_by):
+                result = sd.morph(
+                    model, start, target.class_index, n_frames=2, suppress_outliers=held_by or None, **of_this
+                )
                 result.save(folder, overwrite=True)
             images = [load_image(path) for path in sorted(folder.glob("image_[0-9]*.png"))]
             sure = recognise(judge, images)
@@ -84,13 +89,18 @@ def main() -> None:
     print(format_table(rows))
 
 
-def is_made(folder: Path, how: dict[str, int], strength: float) -> bool:
-    """Tell whether a folder holds this very run, complete."""
-    if not (folder / RECORD).is_file():
+def is_made(run: Path, how: dict[str, float], weights_hash: str, known: list[ClassStatistics]) -> bool:
+    """Tell whether a run with these settings, of this network and these statistics, is there and complete."""
+    if not (run / RECORD).is_file():
         return False
-    record = read_record(folder)
-    same = all(record["settings"].get(key, record.get(key)) == value for key, value in how.items())
-    return record["complete"] and same and record["settings"]["strength"] == strength
+    record = read_record(run)
+    made = {**record["settings"], "seed": record["seed"]}
+    return (
+        record["complete"]
+        and all(made[name] == value for name, value in how.items())
+        and record["model"]["weights_hash"] == weights_hash
+        and record["statistics_hash"] == (",".join(one.hash() for one in known) or None)
+    )
 
 
 def told(rows: list[dict]) -> str:

@@ -1,9 +1,9 @@
 """Draw the gallery: every method, the command that ran it, and the picture it made.
 
 Works in a folder of its own, with scikit-learn's two photographs; what is there already is not made again. `--squeezenet` and `--judge`
-are .keras files with their sidecars, `--statistics` the class statistics of churches that `collect` made with the first.
+are .keras files with their sidecars, `--statistics` is the folder of class statistics that `collect` made with the first.
 
-    python scripts/draw_gallery.py -o out/gallery --squeezenet squeezenet.keras --judge mobilenet.keras --statistics church.h5
+    python scripts/draw_gallery.py -o out/gallery --squeezenet squeezenet.keras --judge mobilenet.keras --statistics stats_cache/squeezenet
 """
 
 import argparse
@@ -19,6 +19,8 @@ from sklearn.datasets import load_sample_images
 from stochdeconv.images import jpeg_bytes, load_image, save_png, stretch, write_atomically
 
 SQUEEZENET, MINI = "-m squeezenet.keras", "-m mini-vgg16"
+# Those the commands below read.
+STATISTICS = ("church.h5", "English_springer.h5")
 # Widest picture of the page, in pixels.
 WIDTH = 1000
 
@@ -101,15 +103,28 @@ SECTIONS = (
         "The strip shows the photograph and what becomes of it; the steps are the finer the more there are.",
         (
             Shown(f"stochdeconv refine flower.png daisy {SQUEEZENET} -o refined", "SqueezeNet, daisy"),
+            Shown(
+                f"stochdeconv refine china.png church {SQUEEZENET} --suppress-outliers church.h5 -o refined_suppressed",
+                "SqueezeNet, church, outliers suppressed",
+            ),
             Shown(f"stochdeconv refine china.png church {MINI} -o refined_mini", "mini-vgg16, church"),
         ),
     ),
     Section(
         "morph: one thing turned into another",
-        "A photograph, or an image of one class, turns into another class.",
+        "A photograph, or an image of one class, turns into another class. Statistics of the class, where there are some, hold the "
+        "picture within what its photographs activate.",
         (
             Shown(f"stochdeconv morph china.png castle {SQUEEZENET} -o morph", "SqueezeNet, a photograph to a castle"),
-            Shown(f"stochdeconv morph goldfish church {SQUEEZENET} -o morph_classes", "SqueezeNet, goldfish to church"),
+            Shown(
+                f"stochdeconv morph china.png church {SQUEEZENET} --suppress-outliers church.h5 -o morph_suppressed",
+                "SqueezeNet, a photograph to a church, outliers suppressed",
+            ),
+            Shown(
+                f'stochdeconv morph "English springer" church {SQUEEZENET} -o morph_classes '
+                "--suppress-outliers English_springer.h5,church.h5 --strength 10",
+                "SqueezeNet, English springer to church, outliers of both suppressed",
+            ),
             Shown(f'stochdeconv morph church "golf ball" {MINI} -o morph_mini', "mini-vgg16, church to golf ball"),
             Shown(
                 f"stochdeconv morph china.png church {MINI} -o morph_photo_mini", "The frames as a GIF", "animation.gif"
@@ -233,7 +248,7 @@ def prepare(arguments: argparse.Namespace) -> None:
     files = {
         "squeezenet.keras": arguments.squeezenet,
         "mobilenet.keras": arguments.judge,
-        "church.h5": arguments.statistics,
+        **{name: arguments.statistics / name for name in STATISTICS},
     }
     for name, path in files.items():
         for link, target in ((name, path), (Path(name).with_suffix(".json"), path.with_suffix(".json"))):

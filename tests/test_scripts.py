@@ -12,6 +12,7 @@ from PIL import Image
 
 import stochdeconv as sd
 from stochdeconv.images import load_image
+from stochdeconv.methods.recognition import recognise
 from stochdeconv.methods.saliency import RULES
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
@@ -127,6 +128,32 @@ def test_outlier_suppression(made, tmp_path, monkeypatch, capsys):
     histories = [tmp_path / "out" / name / "barn/history.csv" for name in (names[1], names[1] + "_of_1")]
     n_terms = [path.read_text().splitlines()[0].count("outliers:") for path in histories]
     assert n_terms[1] == 1 < n_terms[0]
+
+
+def test_compare_morphs(made, tmp_path, monkeypatch, capsys):
+    words = (made / "photos", "-m", made / "tiny.keras", "-o", tmp_path, "--n-components", 4)
+    run(monkeypatch, capsys, "collect_class_statistics.py", *words)
+    words = (made / "photos/barn/00.png", "barn", "--into", tmp_path / "church.h5", "--judge", made / "tiny.keras")
+    words += ("--statistics-of-starts", tmp_path / "barn.h5", "-o", tmp_path / "out", "-n", 2, "--n-steps", 2)
+    printed = run(monkeypatch, capsys, "compare_morphs.py", *words, "--weights", 0, 3)
+    assert printed[-3].split() == ["weight", "strength", "00", "barn", "all"]
+    folders = {name: tmp_path / "out" / f"weight_{name}_strength_4" / "barn_church" for name in (0, 3)}
+    records = {name: json.loads((folder / "run.json").read_text()) for name, folder in folders.items()}
+    church, barn = (sd.load_statistics(tmp_path / f"{name}.h5").hash() for name in ("church", "barn"))
+    assert [records[name]["statistics_hash"] for name in (0, 3)] == [None, f"{church},{barn}"]
+    found = json.loads((tmp_path / "out/morphs.json").read_text())["morphs"]
+    pictures = [load_image(path) for path in sorted(folders[3].glob("image_*.png"))]
+    sure = recognise(sd.load_model(made / "tiny.keras"), pictures)[:, 0]
+    assert found[-1]["probability"] == pytest.approx(sure.mean()) and found[-1]["weight"] == 3
+    # What is finished is not made again, unless by other settings.
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("run.json")}
+    assert len(before) == 4
+    run(monkeypatch, capsys, "compare_morphs.py", *words, "--weights", 0, 3)
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    run(monkeypatch, capsys, "compare_morphs.py", *words, "--weights", 0, "--seed", 1)
+    assert [path.stat().st_mtime_ns > time for path, time in before.items()] == [
+        "weight_0" in str(path) for path in before
+    ]
 
 
 @pytest.mark.filterwarnings("ignore:56 images cannot give 64 layout components")

@@ -110,9 +110,7 @@ def morph(
     rotate: Rotate = default(morph_image, "rotate"),
     suppress_outliers: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE.h5,…", help="Statistics of the class it turns into, of the one it starts from, or both."
-        ),
+        typer.Option(metavar="FILE.h5,…", help="Statistics of the class it turns into; from a class, of both."),
     ] = None,
     outlier_weight: OutlierWeight = None,
     n_images: NumberOfVariants = default(morph_image, "n_images"),

@@ -65,8 +65,9 @@ def morph(
     strength, tv, jitter, scale, rotate
         See `approach.Approach`.
     suppress_outliers : ClassStatistics or path, or several, optional
-        Of the class it turns into, of the one it starts from, or of both (paths in one text with commas between them): what makes
-        layers outliers of the class whose score is raised is decreased, see `outlier_suppression`.
+        Of the class it turns into and, from a class, of that one too (paths in one text with commas between them): what makes layers
+        outliers of the class whose score is raised is decreased, see `outlier_suppression`. An image of a first class that is not held
+        within it leaves the second little to do but to undo what it overdid: give both.
     outlier_weight : float, optional
         Standard deviations of the class score that an outlier at twice the limit costs, each layer; by default 3.
     n_images : int
