@@ -18,10 +18,10 @@ import stochdeconv as sd
 from stochdeconv.cli.terminal import format_table
 from stochdeconv.images import load_image, save_png, write_atomically
 from stochdeconv.methods.morph import is_photograph
+from stochdeconv.methods.outlier_suppression import suppression
 from stochdeconv.methods.recognition import recognise
 from stochdeconv.run_folder import RECORD, read_record
 from stochdeconv.sheets import contact_sheet
-from stochdeconv.statistics import ClassStatistics
 
 
 def main() -> None:
@@ -50,14 +50,17 @@ def main() -> None:
     shown, captions = [], []
     settings = list(product(arguments.weights, arguments.strengths))
     for start, target in product(arguments.starts, targets):
-        of_start = None if is_photograph(start) else of_starts.get(model.find_class(start).index)
-        known = [one for one in (target, of_start) if one is not None]
+        classes = [*([] if is_photograph(start) else [model.find_class(start)]), model.find_class(target.class_index)]
+        label = Path(start).stem if is_photograph(start) else classes[0].label
+        known = [*(of_starts[one.index] for one in classes[:-1] if one.index in of_starts), target]
         for weight, strength in settings:
             name = f"weight_{weight:g}_strength_{strength:g}"
-            folder = arguments.output / name / f"{Path(start).stem}_{target.class_name}"
+            folder = arguments.output / name / f"{label}_{target.class_name}"
             held_by = known if weight else []
             of_this = {**how, "strength": strength, "outlier_weight": weight or None}
-            if not is_made(folder, of_this, model.weights_hash, held_by):
+            statistics_hash = suppression(model, held_by, classes, weight=weight).statistics_hash
+            begun = start if is_photograph(start) else label
+            if not is_made(folder, {"start": begun, **of_this}, model.weights_hash, statistics_hash):
                 result = sd.morph(
                     model, start, target.class_index, n_frames=2, suppress_outliers=held_by or None, **of_this
                 )
@@ -66,7 +69,7 @@ def main() -> None:
             sure = recognise(judge, images)
             index = judge.class_index(target.wnid or target.class_name)
             row = {
-                "start": Path(start).stem,
+                "start": label,
                 "target": target.class_name,
                 "weight": weight,
                 "strength": strength,
@@ -78,18 +81,24 @@ def main() -> None:
             shown.append(images[0])
             captions.append(f"{row['start']} to {row['target']}\nweight {weight:g}, strength {strength:g}")
     save_png(arguments.output / "sheet.png", contact_sheet(np.stack(shown), columns=len(settings), captions=captions))
-    write_atomically(
-        arguments.output / "morphs.json", json.dumps({"settings": how, "morphs": found}, indent=1).encode()
-    )
-    rows = [["weight", "strength", *(Path(start).stem for start in arguments.starts), "all"]]
+    networks = {"model": model, "judge": judge}
+    record = {
+        "settings": how,
+        **{what: {"name": one.name, "weights_hash": one.weights_hash} for what, one in networks.items()},
+        "statistics": {one.class_name: one.hash() for one in (*targets, *of_starts.values())},
+        "morphs": found,
+    }
+    write_atomically(arguments.output / "morphs.json", json.dumps(record, indent=1).encode())
+    starts = list(dict.fromkeys(row["start"] for row in found))
+    rows = [["weight", "strength", *starts, "all"]]
     for weight, strength in settings:
         chosen = [row for row in found if (row["weight"], row["strength"]) == (weight, strength)]
-        by_start = [[row for row in chosen if row["start"] == Path(start).stem] for start in arguments.starts]
+        by_start = [[row for row in chosen if row["start"] == start] for start in starts]
         rows.append([f"{weight:g}", f"{strength:g}", *map(told, [*by_start, chosen])])
     print(format_table(rows))
 
 
-def is_made(run: Path, how: dict[str, float], weights_hash: str, known: list[ClassStatistics]) -> bool:
+def is_made(run: Path, how: dict[str, object], weights_hash: str, statistics_hash: str | None) -> bool:
     """Tell whether a run with these settings, of this network and these statistics, is there and complete."""
     if not (run / RECORD).is_file():
         return False
@@ -97,9 +106,9 @@ def is_made(run: Path, how: dict[str, float], weights_hash: str, known: list[Cla
     made = {**record["settings"], "seed": record["seed"]}
     return (
         record["complete"]
-        and all(made[name] == value for name, value in how.items())
+        and all(made.get(name) == value for name, value in how.items())
         and record["model"]["weights_hash"] == weights_hash
-        and record["statistics_hash"] == (",".join(one.hash() for one in known) or None)
+        and record["statistics_hash"] == statistics_hash
     )
 
 

@@ -112,8 +112,8 @@ SECTIONS = (
     ),
     Section(
         "morph: one thing turned into another",
-        "A photograph, or an image of one class, turns into another class. Statistics of the class, where there are some, hold the "
-        "picture within what its photographs activate.",
+        "A photograph, or an image of one class, turns into another class. Statistics of the class keep the "
+        "picture [nearer to what its photographs activate](../outlier_suppression.md#in-refine-and-morph).",
         (
             Shown(f"stochdeconv morph china.png castle {SQUEEZENET} -o morph", "SqueezeNet, a photograph to a castle"),
             Shown(
@@ -123,7 +123,7 @@ SECTIONS = (
             Shown(
                 f'stochdeconv morph "English springer" church {SQUEEZENET} -o morph_classes '
                 "--suppress-outliers English_springer.h5,church.h5 --strength 10",
-                "SqueezeNet, English springer to church, outliers of both suppressed",
+                "SqueezeNet, English springer to church, outliers of both suppressed, strength 10",
             ),
             Shown(f'stochdeconv morph church "golf ball" {MINI} -o morph_mini', "mini-vgg16, church to golf ball"),
             Shown(

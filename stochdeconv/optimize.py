@@ -310,7 +310,7 @@ def _divergence(
     if not bad:
         alone = zip(found.losses, np.diag(weights), strict=True)
         names = [f"'{name}'" for name, weight in alone if not evaluate(weight).is_finite]
-        # Some backends let a term of weight 0 spoil the gradient of the others: then it is one of these.
+        # Some backends let a term of weight 0 spoil the gradient of the others: then it is one or more of these.
         if names:
             bad.append(f"the gradient of the loss {' or '.join(names)} became NaN or infinite")
     what = bad[0] if bad else "the sum of the gradients became infinite"

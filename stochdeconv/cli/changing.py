@@ -10,12 +10,12 @@ import typer
 from stochdeconv.cli import running, terminal
 from stochdeconv.cli.terminal import ProgressBar, default
 from stochdeconv.lists import read_list
-from stochdeconv.methods.approach import OUTLIER_WEIGHT, Approach
+from stochdeconv.methods.approach import Approach
 from stochdeconv.methods.feature_inversion import invert as invert_photo
 from stochdeconv.methods.feature_inversion import plan_search
 from stochdeconv.methods.morph import check_frames, is_photograph, list_statistics
 from stochdeconv.methods.morph import morph as morph_image
-from stochdeconv.methods.outlier_suppression import weigh_outliers
+from stochdeconv.methods.outlier_suppression import APPROACH_WEIGHT, weigh_outliers
 from stochdeconv.methods.refine import plan_steps
 from stochdeconv.methods.refine import refine as refine_photo
 
@@ -27,7 +27,7 @@ Jitter = Annotated[int, typer.Option(min=0, help="Largest random shift of the vi
 Scale = Annotated[float, typer.Option(help="Largest random change of the view's size, as a fraction.")]
 Rotate = Annotated[float, typer.Option(help="Largest random turn of the view, in degrees.")]
 OutlierWeight = Annotated[
-    float | None, typer.Option(help=terminal.OUTLIER_WEIGHT_HELP, show_default=f"{OUTLIER_WEIGHT:g}")
+    float | None, typer.Option(help=terminal.OUTLIER_WEIGHT_HELP, show_default=f"{APPROACH_WEIGHT:g}")
 ]
 NumberOfVariants = Annotated[
     int, typer.Option("--n-images", "-n", min=1, help="Variants, in random views of their own.")
@@ -65,7 +65,7 @@ def refine(
     """Run ``stochdeconv refine``."""
     steps, _ = plan_steps(terminal.parse_numbers(checkpoints, "--checkpoints"), n_steps)
     Approach(strength, tv, jitter, scale, rotate).check_variants(n_images)
-    weigh_outliers(suppress_outliers, outlier_weight, default=OUTLIER_WEIGHT)
+    weigh_outliers(suppress_outliers, outlier_weight, default=APPROACH_WEIGHT)
     running.check_picture(photo)
     running.check_output(output, overwrite=overwrite)
     running.check_statistics(suppress_outliers)
@@ -110,7 +110,10 @@ def morph(
     rotate: Rotate = default(morph_image, "rotate"),
     suppress_outliers: Annotated[
         str | None,
-        typer.Option(metavar="FILE.h5,…", help="Statistics of the class it turns into; from a class, of both."),
+        typer.Option(
+            metavar="FILE.h5,…",
+            help="Statistics of the class it turns into, from a class of both: what makes layers outliers is decreased.",
+        ),
     ] = None,
     outlier_weight: OutlierWeight = None,
     n_images: NumberOfVariants = default(morph_image, "n_images"),
@@ -126,7 +129,7 @@ def morph(
     """Run ``stochdeconv morph``."""
     check_frames(n_frames, n_steps)
     how = Approach(strength, tv, jitter, scale, rotate)
-    weigh_outliers(suppress_outliers, outlier_weight, default=OUTLIER_WEIGHT)
+    weigh_outliers(suppress_outliers, outlier_weight, default=APPROACH_WEIGHT)
     known = list_statistics(suppress_outliers)
     if is_photograph(start):
         how.check_variants(n_images)

@@ -13,11 +13,11 @@ from stochdeconv.errors import InputError, MissingInputError
 from stochdeconv.generate import check_shown
 from stochdeconv.generate import generate as generate_images
 from stochdeconv.lists import read_list
-from stochdeconv.methods.class_maximization import OUTLIER_WEIGHT, check_diversity, choose_preset
+from stochdeconv.methods.class_maximization import check_diversity, choose_preset
 from stochdeconv.methods.class_maximization import maximize as maximize_images
 from stochdeconv.methods.constraint_ablation import VALUES_OF
 from stochdeconv.methods.objectives import read_direction, read_unit
-from stochdeconv.methods.outlier_suppression import weigh_outliers
+from stochdeconv.methods.outlier_suppression import MAXIMIZE_WEIGHT, weigh_outliers
 from stochdeconv.methods.presets import DEFAULT_PRESET
 from stochdeconv.recipe import parse_recipe
 
@@ -221,7 +221,7 @@ def maximize(
     ] = None,
     suppress_outliers: terminal.SuppressOutliers = None,
     outlier_weight: Annotated[
-        float | None, typer.Option(help=terminal.OUTLIER_WEIGHT_HELP, show_default=f"{OUTLIER_WEIGHT:g}")
+        float | None, typer.Option(help=terminal.OUTLIER_WEIGHT_HELP, show_default=f"{MAXIMIZE_WEIGHT:g}")
     ] = None,
     weights: terminal.Weights = None,
     n_steps: terminal.NumberOfSteps = default(maximize_images, "n_steps"),
@@ -246,7 +246,7 @@ def maximize(
         "contribution": contribution,
     }
     choose_preset(preset, constraints, ablate_constraints=ablate_constraints)
-    weigh_outliers(suppress_outliers, outlier_weight, default=OUTLIER_WEIGHT)
+    weigh_outliers(suppress_outliers, outlier_weight, default=MAXIMIZE_WEIGHT)
     check_diversity(diversity, diversity_layer, n_images=n_images, batch_size=batch_size)
     if unit is not None:
         read_list(unit, "unit", read_unit)

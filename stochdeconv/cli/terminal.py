@@ -55,7 +55,7 @@ SuppressOutliers = Annotated[
     Path | None,
     typer.Option(metavar="FILE.h5", help="Statistics of the class: what makes layers outliers of it is decreased."),
 ]
-OUTLIER_WEIGHT_HELP = "Standard deviations of the class score that an outlier at twice the limit costs."
+OUTLIER_WEIGHT_HELP = "Standard deviations of the class score that an outlier at twice the limit costs, each layer."
 BatchSize = Annotated[int, typer.Option(min=1, help="Images at a time.")]
 
 

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from stochdeconv.models import ImageModel
     from stochdeconv.transforms import Transform
 
-#: Deviations of the class score that an outlier at twice the limit costs, see `outlier_suppression`.
-OUTLIER_WEIGHT = 3.0
-
 
 @dataclass(frozen=True)
 class Approach:

@@ -13,7 +13,7 @@ import numpy as np
 from stochdeconv.errors import InputError
 from stochdeconv.methods.constraint_ablation import VALUES_OF, ablation_rows, all_constraints, run_rows, with_sheet
 from stochdeconv.methods.objectives import Objective, find_objective
-from stochdeconv.methods.outlier_suppression import suppression, weigh_outliers
+from stochdeconv.methods.outlier_suppression import MAXIMIZE_WEIGHT, suppression, weigh_outliers
 from stochdeconv.methods.presets import (
     DEFAULT_PRESET,
     PRESETS,
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from stochdeconv.statistics import ClassStatistics
 
 __all__ = ["PRESETS", "Preset", "maximize"]
-
-#: Deviations of the class score that an outlier at twice the limit costs (docs/outlier_suppression.md says how it was chosen).
-OUTLIER_WEIGHT = 10.0
 
 
 def maximize(
@@ -92,7 +89,7 @@ def maximize(
     suppress_outliers : ClassStatistics or path, optional
         Of the class that is maximised: channels that make a layer an outlier of it are decreased, see `outlier_suppression`.
     outlier_weight : float, optional
-        Standard deviations of the class score that an outlier at twice the limit costs, each layer; by default `OUTLIER_WEIGHT`, 10.
+        Standard deviations of the class score that an outlier at twice the limit costs, each layer; by default 10.
     n_images, n_steps, batch_size, seed : int
     size : int, optional
         Side of the images in pixels; the network's own by default, others where the network is convolutional throughout.
@@ -131,7 +128,7 @@ def maximize(
     }
     preset, how = choose_preset(preset, overrides, ablate_constraints=ablate_constraints)
     check_diversity(diversity, diversity_layer, n_images=n_images, batch_size=batch_size)
-    outlier_weight = weigh_outliers(suppress_outliers, outlier_weight, default=OUTLIER_WEIGHT)
+    outlier_weight = weigh_outliers(suppress_outliers, outlier_weight, default=MAXIMIZE_WEIGHT)
     image_size = model.image_size(size)
 
     objective = find_objective(model, class_name, unit, direction)
@@ -141,6 +138,11 @@ def maximize(
         extra = extra + diversity * losses.diversity(likeness_layer)
     shown = objective.classes if len(objective.classes) == 1 else []
     known = [] if suppress_outliers is None else [suppress_outliers]
+    if known and not shown:
+        raise InputError(
+            f"outliers are suppressed while one class is maximised; what is maximised is {', '.join(objective.titles)}: "
+            "maximise the class of the statistics, or leave --suppress-outliers out"
+        )
     outliers = suppression(model, known, shown, weight=outlier_weight)
     for found in shown:
         extra = extra + outliers.loss(found.index)

@@ -11,8 +11,8 @@ import numpy as np
 
 from stochdeconv.errors import InputError
 from stochdeconv.lists import read_list
-from stochdeconv.methods.approach import OUTLIER_WEIGHT, Approach
-from stochdeconv.methods.outlier_suppression import suppression, weigh_outliers
+from stochdeconv.methods.approach import Approach
+from stochdeconv.methods.outlier_suppression import APPROACH_WEIGHT, suppression, weigh_outliers
 from stochdeconv.statistics import ClassStatistics
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ def morph(
         See `approach.Approach`.
     suppress_outliers : ClassStatistics or path, or several, optional
         Of the class it turns into and, from a class, of that one too (paths in one text with commas between them): what makes layers
-        outliers of the class whose score is raised is decreased, see `outlier_suppression`. An image of a first class that is not held
-        within it leaves the second little to do but to undo what it overdid: give both.
+        outliers of the class whose score is raised is decreased, see `outlier_suppression`. Held by the second class alone, a morph comes
+        out worse than held by none (docs/outlier_suppression.md).
     outlier_weight : float, optional
         Standard deviations of the class score that an outlier at twice the limit costs, each layer; by default 3.
     n_images : int
@@ -115,7 +115,7 @@ def morph(
     check_frames(n_frames, n_steps)
     how = Approach(strength, tv, jitter, scale, rotate)
     known = list_statistics(suppress_outliers)
-    outlier_weight = weigh_outliers(suppress_outliers, outlier_weight, default=OUTLIER_WEIGHT)
+    outlier_weight = weigh_outliers(known or None, outlier_weight, default=APPROACH_WEIGHT)
     image_size = model.image_size(size)
     target = model.find_class(class_name)
     is_photo = is_photograph(start)
@@ -207,7 +207,7 @@ def morph(
             "from_class": vars(source),
             "n_frames": n_frames,
             **vars(how),
-            "suppress_outliers": [source_of(one) for one in known],
+            "suppress_outliers": [source_of(one) for one in known] or None,
             "outlier_weight": outlier_weight,
             "n_images": n_images,
             "n_steps": n_steps,
@@ -228,9 +228,11 @@ def check_frames(n_frames: int, n_steps: int) -> None:
 
 def list_statistics(given: object) -> list[ClassStatistics | str | Path]:
     """List what says where outliers begin: nothing, one or several, statistics or files of them."""
-    if given is None or isinstance(given, ClassStatistics):
-        return [] if given is None else [given]
-    return read_list(given, "file of statistics")
+    if isinstance(given, str):
+        return read_list(given, "file of statistics")
+    if isinstance(given, ClassStatistics | Path):
+        return [given]
+    return [] if given is None else list(given)
 
 
 def is_photograph(start: str | int | Path | np.ndarray) -> bool:

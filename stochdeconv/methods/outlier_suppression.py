@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from stochdeconv.models import ImageModel
     from stochdeconv.statistics import ClassStatistics
 
+#: Deviations of the class score that an outlier at twice the limit costs: in `maximize`, and in `refine` and `morph`
+#: (docs/outlier_suppression.md says how they were chosen).
+MAXIMIZE_WEIGHT, APPROACH_WEIGHT = 10.0, 3.0
+
 
 def weigh_outliers(suppress_outliers: object, weight: float | None, *, default: float) -> float | None:
     """Return the weight that was given, or the default; None without outliers to suppress.
@@ -43,14 +47,14 @@ def weigh_outliers(suppress_outliers: object, weight: float | None, *, default: 
 
 @dataclass(frozen=True, eq=False)
 class Suppression:
-    """What images of a class must not activate, for the classes whose statistics are known.
+    """What images of a class are not to activate, for the classes whose statistics are known.
 
     Attributes
     ----------
     losses : mapping of int to Loss
         By the index of the class.
     statistics_hash : str or None
-        What it depends on: hashes with commas between them, None where nothing is known.
+        What it depends on: hashes in the order of the classes, with commas between them; None where nothing is known.
     """
 
     losses: Mapping[int, Loss]
@@ -80,11 +84,11 @@ def suppression(
     model : ImageModel
         The network the statistics were collected with.
     known : sequence of ClassStatistics or path
-        None, or those of some of the classes.
+        Those of some of the classes, or of none: it may be empty.
     classes : sequence of ClassName
         The classes whose scores are raised.
-    weight : float
-        None where nothing is known.
+    weight : float or None
+        None only where nothing is known.
 
     Returns
     -------
@@ -102,13 +106,13 @@ def suppression(
     from stochdeconv.statistics_file import load_statistics
 
     found: dict[int, Loss] = {}
-    hashes = []
+    hashes: dict[int, str] = {}
     for given in known:
         statistics = load_statistics(given) if isinstance(given, str | Path) else given
         check_model(model, statistics)
         index = statistics.class_index
         if index is None or index not in [one.index for one in classes]:
-            wanted = " or ".join(one.label for one in classes) or "no class of its own"
+            wanted = " or ".join(one.label for one in classes)
             raise InputError(
                 f"outliers are suppressed while the score of their own class is raised: the statistics are of "
                 f"'{statistics.class_name or 'no class'}', what is raised is {wanted}"
@@ -116,8 +120,8 @@ def suppression(
         if index in found:
             raise InputError(f"two statistics of '{statistics.class_name}' say what its outliers are; give one of them")
         found[index] = weight * float(np.std(statistics.logits)) * outlier_loss(statistics)
-        hashes.append(statistics.hash())
-    return Suppression(found, ",".join(hashes) or None)
+        hashes[index] = statistics.hash()
+    return Suppression(found, ",".join(hashes[one.index] for one in classes if one.index in hashes) or None)
 
 
 def outlier_loss(statistics: ClassStatistics, *, layers: Sequence[str] | None = None) -> Loss:

@@ -12,8 +12,8 @@ import numpy as np
 
 from stochdeconv.errors import InputError
 from stochdeconv.lists import read_list, whole_number
-from stochdeconv.methods.approach import OUTLIER_WEIGHT, Approach
-from stochdeconv.methods.outlier_suppression import suppression, weigh_outliers
+from stochdeconv.methods.approach import Approach
+from stochdeconv.methods.outlier_suppression import APPROACH_WEIGHT, suppression, weigh_outliers
 
 if TYPE_CHECKING:
     from stochdeconv.models import ImageModel
@@ -98,7 +98,7 @@ def refine(
     checkpoints, n_steps = plan_steps(checkpoints, n_steps)
     how = Approach(strength, tv, jitter, scale, rotate)
     how.check_variants(n_images)
-    outlier_weight = weigh_outliers(suppress_outliers, outlier_weight, default=OUTLIER_WEIGHT)
+    outlier_weight = weigh_outliers(suppress_outliers, outlier_weight, default=APPROACH_WEIGHT)
     image_size = model.image_size(size)
     picture, found = open_image(photo, image_size), model.find_class(class_name)
     known = [] if suppress_outliers is None else [suppress_outliers]
