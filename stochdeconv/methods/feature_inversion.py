@@ -69,9 +69,9 @@ def invert(
     optimizer : {"lbfgs", "adam"}
         SciPy's L-BFGS-B, or Adam.
     gradient_rule : {"true", "guided", "deconvnet", "mix"}
-        See `gradients.loss_gradient`; only ``"true"`` with L-BFGS. At deep layers the others hardly follow the true gradient: after
-        128 steps toward scikit-learn's china.jpg at mini-vgg16's block4_conv3 guided is left with 49 % of the squared distance, deconvnet with 15 %, mix with 2 %,
-        true with 0.4 %.
+        See `gradients.loss_gradient`; only ``"true"`` with L-BFGS. At deep layers the others hardly follow the true gradient: 128
+        steps toward scikit-learn's china.jpg at mini-vgg16's block4_conv3 leave 49 % of the squared distance with guided, 15 % with
+        deconvnet, 2 % with mix, 0.4 % with true.
     tv, alpha_norm : float
         Weights of the regularizers; deeper layers leave more open and bear more of both.
     n_images : int
