@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import keras
@@ -84,7 +85,14 @@ def test_fewer_images_than_components_is_a_warning_of_one_line(made, here):
 
 
 def test_a_place_that_cannot_be_written_to_is_told_before_the_work(made, here, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != here)
+    written = tempfile.TemporaryFile
+
+    def refused(*words, dir=None, **options):
+        if dir is not None and Path(dir) == here:
+            raise PermissionError(f"not in {here}")
+        return written(*words, dir=dir, **options)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
     for words in (("generate", made / "church.h5"), ("maximize", "church", "-m", made / "tiny.keras"), ("demo",)):
         assert f"cannot write to '{here}'" in refuse(*words, "-o", here / "new")
     assert not list(here.iterdir())

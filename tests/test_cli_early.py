@@ -15,6 +15,12 @@ OUT = ("-o", "out")
 CALLS = {
     "output": (["generate", "church.h5", "-o", "held"], "already holds a run"),
     "output is a file": (["refine", PHOTO, "church", *NETWORK, "-o", "text.npy"], "is a file"),
+    "output in a file": (["refine", PHOTO, "church", *NETWORK, "-o", "text.npy/out"], "text.npy' is a file"),
+    "output nowhere": (["maximize", "church", *NETWORK, "-o", "/dev/null/out"], "/dev/null' is a file"),
+    "output in a place that is not written to": (
+        ["maximize", "church", *NETWORK, "-o", "/proc/out"],
+        "choose another place with -o",
+    ),
     "statistics": (["generate", "no.h5", *OUT], "no.h5"),
     "sampler": (["generate", "church.h5", *OUT, "--sampler", "chian"], "closest: 'chain'"),
     "temperature": (["generate", "church.h5", *OUT, "--temperature", "-1"], "temperature is -1"),

@@ -130,8 +130,15 @@ def describe_os_error(error: OSError) -> str:
 
 def require_writable(path: Path) -> None:
     """Fail before the work where its result could not be written."""
-    folder = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
-    if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+    there = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    folder = there.parent if there == path.absolute() and there.is_file() else there
+    if not folder.is_dir():
+        fail(f"'{folder}' is a file, and '{path}' is to go into it; choose another place with -o")
+    try:
+        # Some places refuse whatever their permissions say: by writing alone it is known.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError:
         fail(f"cannot write to '{folder}', where '{path}' is to go; choose another place with -o")
 
 

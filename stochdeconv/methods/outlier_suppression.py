@@ -115,7 +115,7 @@ def suppression(
             wanted = " or ".join(one.label for one in classes)
             raise InputError(
                 f"outliers are suppressed while the score of their own class is raised: the statistics are of "
-                f"'{statistics.class_name or 'no class'}', what is raised is {wanted}"
+                f"'{statistics.class_name or 'no class'}', what is raised is {wanted}; give statistics of what is raised"
             )
         if index in found:
             raise InputError(f"two statistics of '{statistics.class_name}' say what its outliers are; give one of them")
