@@ -150,6 +150,14 @@ def test_compare_morphs(made, tmp_path, monkeypatch, capsys):
     assert len(before) == 4
     run(monkeypatch, capsys, "compare_morphs.py", *words, "--weights", 0, 3)
     assert before == {path: path.stat().st_mtime_ns for path in before}
+    # Other statistics make other morphs, but for those that read none.
+    again = (made / "photos", "-m", made / "tiny.keras", "-o", tmp_path / "other", "--n-components", 3)
+    run(monkeypatch, capsys, "collect_class_statistics.py", *again)
+    others = [tmp_path / "other/church.h5" if word == tmp_path / "church.h5" else word for word in words]
+    run(monkeypatch, capsys, "compare_morphs.py", *others, "--weights", 0, 3)
+    now = {path: path.stat().st_mtime_ns for path in before}
+    assert [now[path] > time for path, time in before.items()] == ["weight_3" in str(path) for path in before]
+    before = now
     run(monkeypatch, capsys, "compare_morphs.py", *words, "--weights", 0, "--seed", 1)
     assert [path.stat().st_mtime_ns > time for path, time in before.items()] == [
         "weight_0" in str(path) for path in before
