@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -48,18 +48,21 @@ class LayerCopies:
         gradient_rule : str
             Backward rule of the ReLUs, see `gradients.rectify`.
         """
+        n_inputs = next(iter(values.values())).shape[0]
         for step in steps:
             if all(id(symbol) in values for symbol in step.outputs):
                 continue
             args, kwargs = keras.tree.map_structure(
                 lambda leaf: values[id(leaf)] if is_symbol(leaf) else leaf, (step.args, dict(step.kwargs))
             )
-            if step.kind == "relu":
+            if step.kind == "held":
+                (symbol,) = step.outputs
+                result = ops.broadcast_to(
+                    ops.convert_to_tensor(step.operation, dtype=self._dtype_of(symbol)),
+                    (n_inputs, *step.operation.shape),
+                )
+            elif step.kind == "relu":
                 result = rectify(args[0] if args else next(iter(kwargs.values())), gradient_rule, step.max_value)
-            elif step.kind == "softmax" and not isinstance(step.operation, keras.layers.Layer):
-                result = step.operation(*args, **kwargs)
-            elif step.kind == "softmax":
-                result = ops.softmax(args[0], axis=getattr(step.operation, "axis", -1))
             elif isinstance(step.operation, keras.layers.Layer):
                 layer, takes_training = self._of(step)
                 if takes_training:
@@ -70,25 +73,31 @@ class LayerCopies:
             for symbol, value in zip(step.outputs, keras.tree.flatten(result), strict=True):
                 values[id(symbol)] = value
 
+    def _dtype_of(self, symbol: Any) -> str:
+        """Whole numbers stay what they are."""
+        return self.dtype if keras.backend.is_float_dtype(symbol.dtype) else symbol.dtype
+
     def _of(self, step: Step) -> tuple[Any, bool]:
         key = (id(step.operation), step.kind)
         if key not in self._copies:
-            layer = _copy_layer(step, self.dtype)
+            # A name of our own: what the owner's may hold ("block 1", "größe") is no name to every backend.
+            layer = _copy_layer(step, self.dtype, f"copy_{len(self._copies)}")
             self._copies[key] = (layer, "training" in inspect.signature(layer.call).parameters)
         return self._copies[key]
 
 
-def _copy_layer(step: Step, dtype: str) -> Any:
+def _copy_layer(step: Step, dtype: str, name: str) -> Any:
     layer = step.operation
     if isinstance(layer, keras.layers.Lambda):
         # Keras refuses to make Python code from a config, even of a function that is at hand.
-        return keras.layers.Lambda(layer.function, arguments=layer.arguments, name=layer.name, dtype=dtype)
+        return keras.layers.Lambda(layer.function, arguments=layer.arguments, name=name, dtype=dtype)
     try:
         with warnings.catch_warnings():
             # That a lambda makes a bad file does not matter here.
             warnings.filterwarnings("ignore", message="The object being serialized includes a `lambda`")
-            config = layer.get_config()
-        if layer.dtype_policy.name != dtype:
+            config = _with_safe_names(layer.get_config(), name)
+        # A quantised layer has arrays of its own kind, and computes in whole numbers whatever is around it.
+        if layer.dtype_policy.name != dtype and getattr(layer, "quantization_mode", None) is None:
             config["dtype"] = dtype
         if isinstance(layer, LAYERS_WITH_FUSED_ACTIVATION):
             # The function itself: one written by the user has no name Keras could find it by.
@@ -112,6 +121,17 @@ def _copy_layer(step: Step, dtype: str) -> Any:
             "a layer of your own needs get_config"
         ) from error
     return copy
+
+
+def _with_safe_names(config: Any, name: str) -> Any:
+    """Rename a layer, and the layers that it holds, in its configuration."""
+    if isinstance(config, list | tuple):
+        return type(config)(_with_safe_names(part, f"{name}_{number}") for number, part in enumerate(config))
+    if not isinstance(config, Mapping):
+        return config
+    parts = {key: _with_safe_names(part, f"{name}_{key}") for key, part in config.items()}
+    # Of what Keras writes down, layers alone have both.
+    return {**parts, "name": name} if {"name", "trainable"} <= config.keys() else parts
 
 
 def _placeholder(leaf: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,11 @@ from keras import ops
 
 from stochdeconv.class_names import ClassName, find_class, load_class_names
 from stochdeconv.errors import InputError, ModelError
-from stochdeconv.networks import Network, only_input
+from stochdeconv.heads import Head, find_head
+from stochdeconv.network_graph import IMAGE_CHANNELS, has_channels_first
+from stochdeconv.networks import Network
 from stochdeconv.parameterizations import Parameterization, fourier
+from stochdeconv.ports import choose_input, is_image_shape, output_names
 from stochdeconv.pretrained import (
     Pretrained,
     input_convention,
@@ -37,7 +42,11 @@ def load_model(
     weights: str | Path | None = None,
     preprocessing: str | None = None,
     mean: Any = None,
+    std: Any = None,
     class_names: Any = None,
+    input: str | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    output: str | int | None = None,
     dtype: str = "auto",
 ) -> ImageModel:
     """Load a network to look into.
@@ -53,10 +62,17 @@ def load_model(
     preprocessing : {"caffe", "tf", "torch", "none"}, optional
         How the network wants its input, see `pretrained.input_convention`; needed for a model in memory, else it
         replaces the sidecar's.
-    mean : sequence of three float, optional
-        Blue, green, red in 0..255, for ``"caffe"``.
+    mean, std : sequence of float, optional
+        For ``"caffe"`` (mean) and ``"torch"`` (both), see there.
     class_names : path or sequence, optional
-        See `class_names.load_class_names`.
+        See `class_names.load_class_names`. Two make a network of one value a classifier of two classes, and as many as a map has
+        channels make a segmentation of it.
+    input : str, optional
+        Which of several inputs is the image; by default the only one that is one.
+    inputs : mapping of str to number or array, optional
+        What all other inputs are held at, for one image: ``{"age": 30}``.
+    output : str or int, optional
+        Which of several outputs has the classes, by name or number; by default the first.
     dtype : {"auto", "float32", "bfloat16"}
         Of the network in the image loop; ``"auto"`` is the fastest the device has.
 
@@ -67,10 +83,17 @@ def load_model(
     Raises
     ------
     ModelError
-        The network cannot be loaded, or not be looked into.
+        The network cannot be loaded, or not be looked into; an input or output is not there, or not clear; the number of class names is
+        not that of the classes.
     MissingInputError
         A file is not there.
+
+    Warns
+    -----
+    UserWarning
+        How the network ends is not understood: its output is taken as it is.
     """
+    convention = {"mean": mean, "std": std, "input": input, "inputs": inputs, "output": output}
     if isinstance(model, keras.Model):
         _refuse_weights(weights, "a model in memory")
         if preprocessing is None:
@@ -79,23 +102,24 @@ def load_model(
                 "pass preprocessing='caffe', 'tf', 'torch' or 'none'"
             )
         names = None if class_names is None else load_class_names(class_names)
-        found = Pretrained(model, model.name, model.name, input_convention(preprocessing, mean), names)
+        pretrained = Pretrained(model, model.name, model.name, input_convention(preprocessing, **convention), names)
     elif not isinstance(model, (str, Path)):
         raise ModelError(f"expected a network's name, a path or a keras.Model, not {type(model).__name__}")
     elif _is_path(model):
         _refuse_weights(weights, f"the file {model}")
-        found = load_keras_file(Path(model), preprocessing=preprocessing, mean=mean, class_names=class_names)
+        pretrained = load_keras_file(Path(model), preprocessing=preprocessing, class_names=class_names, **convention)
     else:
-        if preprocessing is not None or mean is not None:
+        given = [name for name, value in {"preprocessing": preprocessing, **convention}.items() if value is not None]
+        if given:
             raise ModelError(
-                f"how '{model}' wants its input is known: preprocessing and mean go with a file or a model in memory"
+                f"how '{model}' wants its input is known: {' and '.join(given)} go with a file or a model in memory"
             )
         if model in NETWORKS:
             _refuse_weights(weights, f"'{model}', which ships with the package,")
-            found = load_shipped(model, class_names=class_names)
+            pretrained = load_shipped(model, class_names=class_names)
         else:
-            found = load_application(str(model), weights=weights, class_names=class_names)
-    return ImageModel(found, dtype=dtype)
+            pretrained = load_application(str(model), weights=weights, class_names=class_names)
+    return ImageModel(pretrained, dtype=dtype)
 
 
 def _is_path(model: str | Path) -> bool:
@@ -108,10 +132,11 @@ def _refuse_weights(weights: str | Path | None, what: str) -> None:
 
 
 class ImageModel(Network):
-    """A network with its input convention: float32 RGB images in [0, 1], (image, height, width, channel), go in.
+    """A network with its input convention: float32 images in [0, 1], (image, height, width, channel), go in.
 
-    To what a `networks.Network` of any input has it adds the convention and the classes: the layer ``"input"`` are the
-    images, ``"network_input"`` the images as the network wants them.
+    They are RGB, or of one channel where the network takes grey ones. A network that takes an opacity too is shown opaque images; one whose
+    channels come first is shown them in that order. To what a `networks.Network` of any input has it adds the convention and the classes:
+    the layer ``"input"`` are the images, ``"network_input"`` the images as the network wants them (channels last, without opacity).
 
     Attributes
     ----------
@@ -121,6 +146,8 @@ class ImageModel(Network):
         The word that loads it again: name, absolute path; the model's name for a model in memory.
     input_size : tuple of int
         (height, width).
+    n_channels : int
+        Of an image: 3, or 1 for grey.
     preprocessing : dict
         In the sidecar's form.
     recipe : str
@@ -132,14 +159,28 @@ class ImageModel(Network):
     """
 
     def __init__(self, pretrained: Pretrained, *, dtype: str = "auto"):
-        self.input_size = _input_size(pretrained.keras_model)
-        super().__init__(pretrained.keras_model, dtype=dtype, input_shape=(*self.input_size, 3))
+        model, convention = pretrained.keras_model, pretrained.preprocessing
+        shape = _image_shape(model, convention.get("input"))
+        self._n_named = None if pretrained.class_names is None else len(pretrained.class_names)
+        self._has_channels_first = has_channels_first(shape)
+        height, width, self._n_network_channels = (*shape[1:], shape[0]) if self._has_channels_first else shape
+        self.input_size = (height, width)
+        self.n_channels = 1 if self._n_network_channels == 1 else 3
+        self.preprocessing = _checked_convention(pretrained, self.n_channels)
+        super().__init__(
+            model,
+            dtype=dtype,
+            input_shape=shape,
+            **{name: convention.get(name) for name in ("input", "inputs", "output")},
+        )
+        self.input_shape = (*self.input_size, self.n_channels)
         self.name = pretrained.name
         self.source = pretrained.source
-        self.preprocessing = pretrained.preprocessing
         self.recipe = pretrained.recipe
-        self.default_layers = self._graph.default_layers()
+        self.default_layers = self.graph.default_layers(has_classes=self.head is not None)
         self.class_names = self._checked_class_names(pretrained.class_names)
+        for doubt in self._doubts():
+            warnings.warn(doubt, stacklevel=3)
 
     def __repr__(self) -> str:
         return f"ImageModel('{self.name}', {len(self.layer_names)} layers, {len(self.class_names)} classes)"
@@ -148,8 +189,7 @@ class ImageModel(Network):
 
     def find_class(self, word: str | int) -> ClassName:
         """Find a class by name, wnid or index; see `class_names.find_class`."""
-        if not self.class_names:
-            raise ModelError(self._no_logits())
+        self._require_head()
         return find_class(word, self.class_names)
 
     def class_index(self, word: str | int) -> int:
@@ -160,10 +200,8 @@ class ImageModel(Network):
 
     @property
     def score_layer(self) -> str:
-        """Layer whose mean over positions is a class's score before any ReLU; see `network_graph.NetworkGraph.score_layer`."""
-        if self._graph.logits is None:
-            raise ModelError(self._no_logits())
-        return self._graph.score_layer
+        """Layer whose mean over positions is a class's score before any ReLU; see `heads.Head`."""
+        return self._require_head().score_layer
 
     # Computing
 
@@ -183,12 +221,31 @@ class ImageModel(Network):
         if mode == "tf":
             return images * 2.0 - 1.0
         if mode == "torch":
-            mean, std = (ops.convert_to_tensor(values, dtype="float32") for values in (_TORCH_MEAN, _TORCH_STD))
-            return (images - mean) / std
+            mean, std = (
+                self.preprocessing.get(name, known) for name, known in (("mean", _TORCH_MEAN), ("std", _TORCH_STD))
+            )
+            return (images - ops.convert_to_tensor(mean, dtype="float32")) / ops.convert_to_tensor(std, dtype="float32")
         return images * 255.0
 
+    def _arranged(self, inputs: Tensor) -> Tensor:
+        if self._n_network_channels == 4:
+            opaque = 255.0 if self.preprocessing["preprocessing"] in {"caffe", "none"} else 1.0
+            inputs = ops.concatenate([inputs, opaque * ops.ones_like(inputs[..., :1])], axis=-1)
+        return ops.moveaxis(inputs, -1, 1) if self._has_channels_first else inputs
+
+    def _find_head(self) -> Head | None:
+        return find_head(self.graph, name=self.name, n_named=self._n_named, n_image_channels=self._n_network_channels)
+
+    def _doubts(self) -> Iterator[str]:
+        """Say what was decided for a network that could mean something else."""
+        if self.head is not None and self.head.doubt:
+            yield self.head.doubt
+        names = output_names(self.keras_model)
+        if len(names) > 1 and "output" not in self.preprocessing:
+            yield f"model '{self.name}' has the outputs {', '.join(names)}; the first one is taken: output= names another"
+
     def image_size(self, size: int | None = None) -> tuple[int, int]:
-        """Return (height, width) of images with sides of `size` pixels; by default the network's own.
+        """Return (height, width) of images whose shorter side is `size` pixels, in the network's proportions; by default its own size.
 
         Raises
         ------
@@ -197,11 +254,12 @@ class ImageModel(Network):
         """
         if size is not None and size < 1:
             raise InputError(f"size is the side of the images in pixels, at least 1; got {size}")
-        return self.input_size if size is None else (size, size)
+        shorter = min(self.input_size)
+        return self.input_size if size is None else tuple(round(side * size / shorter) for side in self.input_size)
 
     def default_parameterization(self) -> Parameterization:
         """Return one Fourier image of the network's size."""
-        return fourier(self.input_size)
+        return fourier(self.input_size, n_channels=self.n_channels)
 
     # Checks
 
@@ -214,9 +272,9 @@ class ImageModel(Network):
 
     def _checked_inputs(self, inputs: np.ndarray) -> np.ndarray:
         images = np.asarray(inputs)
-        if images.ndim != 4 or images.shape[-1] != 3 or not len(images):
+        if images.ndim != 4 or images.shape[-1] != self.n_channels or not len(images):
             raise InputError(
-                f"images have shape {images.shape}; expected (image, height, width, 3), at least one image"
+                f"images have shape {images.shape}; expected (image, height, width, {self.n_channels}), at least one image"
             )
         return np.ascontiguousarray(images, dtype=np.float32)
 
@@ -224,23 +282,42 @@ class ImageModel(Network):
         return f"stochdeconv layers {self.source}"
 
     def _checked_class_names(self, names: tuple[ClassName, ...] | None) -> tuple[ClassName, ...]:
-        if self._graph.logits is None:
+        if self.head is None:
+            if names is not None:
+                shape = tuple(self.graph.channels_last(self.graph.output).shape[1:])
+                raise ModelError(
+                    f"model '{self.name}' ends in shape {shape}, which are no scores of {len(names)} classes: leave class_names out"
+                )
             return ()
-        n_classes = self._graph.logits.shape[-1]
+        n_classes = self.head.n_classes
         if names is None:
             return tuple(ClassName(index, None, f"class {index}") for index in range(n_classes))
         if len(names) != n_classes:
-            raise ModelError(
-                f"model '{self.name}' has {n_classes} class scores, but {len(names)} class names were given"
-            )
+            what = "two classes, the two sides of its one value" if self.head.is_pair else f"{n_classes} class scores"
+            raise ModelError(f"model '{self.name}' has {what}, but {len(names)} class names were given")
         return names
 
 
-def _input_size(model: keras.Model) -> tuple[int, int]:
-    shape = tuple(only_input(model, called="image").shape)
-    if len(shape) != 4 or shape[-1] != 3:
+def _image_shape(model: keras.Model, name: str | None) -> tuple[int, int, int]:
+    """Find the shape of the images a model takes, in its own order; where it takes any size, of the usual one."""
+    number = choose_input(model, name)
+    shape = tuple(model.inputs[number].shape[1:])
+    if not is_image_shape(shape):
         raise ModelError(
-            f"model '{model.name}' takes an input of shape {shape}; expected colour images, channels last: "
-            "(image, height, width, 3)"
+            f"model '{model.name}' takes an input of shape {shape}; expected images, (height, width, channel) or "
+            f"(channel, height, width), of {', '.join(map(str, IMAGE_CHANNELS))} channels; sd.Network takes inputs of any kind"
         )
-    return tuple(side or _DEFAULT_SIZE for side in shape[1:3])
+    return tuple(side or _DEFAULT_SIZE for side in shape)
+
+
+def _checked_convention(pretrained: Pretrained, n_channels: int) -> dict[str, Any]:
+    convention = pretrained.preprocessing
+    mode, mean = convention["preprocessing"], convention.get("mean")
+    n_numbers = len(mean) if mean is not None else 3 if mode in {"caffe", "torch"} else n_channels
+    if n_numbers != n_channels and not (mode == "torch" and n_numbers == 1):
+        example = '"mean": [128]' if mode == "caffe" else '"mean": [0], "std": [1]'
+        raise ModelError(
+            f"model '{pretrained.name}' takes images of {'one channel' if n_channels == 1 else '3 channels'}, and the mean of its "
+            f"convention '{mode}' has {n_numbers}: say it as {example if n_channels == 1 else 'three numbers'}"
+        )
+    return convention

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
+
+#: Numbers of channels that an input may have to be an image: grey, colour, colour and opacity.
+IMAGE_CHANNELS = (1, 3, 4)
+#: Keras's activation functions of one value or, the first three, of all channels.
+ACTIVATIONS = {
+    name: getattr(keras.activations, name)
+    for name in (
+        *("softmax", "log_softmax", "sparsemax"),
+        *("sigmoid", "log_sigmoid", "hard_sigmoid", "sparse_sigmoid"),
+        *("tanh", "hard_tanh", "softsign", "softplus", "relu", "relu6"),
+        *("elu", "selu", "celu", "leaky_relu", "squareplus", "silu", "hard_silu", "gelu", "mish", "exponential"),
+    )
+}
+# Bare operations without settings of their own but for an axis, by Keras's names for them.
+_BARE = {"".join(word.capitalize() for word in name.split("_")): name for name in list(ACTIVATIONS)[:13]} | {
+    "Exp": "exponential"
+}
+# Values by which an activation of another name is recognised: both signs, small and large.
+_PROBE = (np.random.default_rng(0).normal(size=(9, 5)) * np.repeat([[0.1], [3.0], [300.0]], 3, axis=0)).astype(
+    "float32"
+)
 
 # Layers that end in ``self.activation(...)``, so that replacing it by the identity gives what stands before it.
 LAYERS_WITH_FUSED_ACTIVATION = (
@@ -47,15 +71,18 @@ class Step:
     ----------
     name : str
         The layer as its owner calls it; ``outer/inner`` inside a nested model.
-    kind : {"layer", "linear", "relu", "softmax"}
-        ``"linear"`` is a layer without its fused activation, ``"relu"`` and ``"softmax"`` are activations, fused or
-        not.
-    operation : keras.Operation
-        The owner's layer or operation; it is never called, except an operation without state.
+    kind : {"layer", "linear", "relu", "activation", "held"}
+        ``"linear"`` is a layer without its fused activation, ``"relu"`` is a ReLU, fused or not, ``"activation"`` another fused
+        activation, ``"held"`` an input that always has the same value.
+    operation : keras.Operation or callable
+        The owner's layer or operation; it is never called, except an operation without state. Of ``"activation"`` the function, of
+        ``"held"`` the value.
     args, kwargs : tuple, dict
         Of the call; a ``keras.KerasTensor`` stands for a value.
     outputs : tuple of keras.KerasTensor
         What the call returns, flattened.
+    activation : callable or None
+        The function that the outputs come out of, where it is one of Keras's activations; its input is what the step takes.
     max_value : float or None
         Upper bound of a ReLU.
     """
@@ -66,6 +93,7 @@ class Step:
     args: tuple
     kwargs: Mapping[str, Any]
     outputs: tuple
+    activation: Callable | None = None
     max_value: float | None = None
 
     @property
@@ -80,16 +108,21 @@ class Step:
 
 
 class NetworkGraph:
-    """What a functional or sequential model computes, as a list of steps.
+    """What a functional or sequential model computes of one of its inputs, as a list of steps.
 
     Nested models are opened. The model is read, not changed and not called.
 
     Parameters
     ----------
     model : keras.Model
-        With one input.
     input_shape : tuple of int
         Of one input, without the batch axis: what the shapes are worked out for.
+    input_number : int
+        Which of the model's inputs is looked into.
+    held : mapping of int to ndarray
+        The values of all others by their number, for one sample.
+    output_number : int
+        Which of the model's outputs is meant.
 
     Attributes
     ----------
@@ -97,24 +130,42 @@ class NetworkGraph:
     symbols : dict of str to keras.KerasTensor
         Layer name to its value.
     linear_symbols : dict of str to keras.KerasTensor
-        Layer name to the value before its ReLU.
+        Layer name to the value before its activation.
     input, output : keras.KerasTensor
-    logits : keras.KerasTensor or None
-        Class scores before the softmax, if there is one; None where the model does not end in a vector.
     """
 
-    def __init__(self, model: keras.Model, input_shape: tuple[int, ...]):
+    def __init__(
+        self,
+        model: keras.Model,
+        input_shape: tuple[int, ...],
+        *,
+        input_number: int = 0,
+        held: Mapping[int, np.ndarray] | None = None,
+        output_number: int = 0,
+    ):
         self.steps: list[Step] = []
         self.symbols: dict[str, Any] = {}
         self.linear_symbols: dict[str, Any] = {}
+        self._channels_first: set[int] = set()
+        self._views: dict[int, Any] = {}
         self.input = keras.KerasTensor((None, *input_shape), dtype="float32")
-        self.output = keras.tree.flatten(self._trace(model, (self.input,), prefix=""))[0]
+        if len(input_shape) == 3 and has_channels_first(input_shape):
+            self._channels_first.add(id(self.input))
+        inputs = [
+            self.input if number == input_number else self._hold(symbol, held[number])
+            for number, symbol in enumerate(model.inputs)
+        ]
+        self.output = keras.tree.flatten(self._trace(model, inputs, prefix=""))[output_number]
         self._producers = {id(symbol): step for step in self.steps for symbol in step.outputs}
         self._n_graph_steps = len(self.steps)
         self._add_linear_symbols()
-        self.logits = self._find_logits()
 
     # Reading the model
+
+    def _hold(self, symbol: Any, value: np.ndarray) -> Any:
+        constant = keras.KerasTensor((None, *value.shape), dtype=symbol.dtype)
+        self.steps.append(Step(symbol.name, "held", value, (), {}, (constant,)))
+        return constant
 
     def _trace(self, model: keras.Model, inputs: Iterable[Any], *, prefix: str) -> Any:
         def record(operation: Any, *args: Any, **kwargs: Any) -> Any:
@@ -147,15 +198,41 @@ class NetworkGraph:
         # Fresh symbols: an operation may hand back the one it was given.
         structure = keras.tree.map_structure(lambda spec: keras.KerasTensor(spec.shape, dtype=spec.dtype), structure)
         outputs = tuple(keras.tree.flatten(structure))
-        kind, is_fused, max_value = _activation(operation)
+        activation, is_fused = activation_of(operation)
         if is_fused:
             before = keras.KerasTensor(outputs[0].shape, dtype=outputs[0].dtype)
-            self.steps.append(Step(name, "linear", operation, args, kwargs, (before,)))
+            self._add(Step(name, "linear", operation, args, kwargs, (before,)))
             args, kwargs = (before,), {}
-        step = Step(name, kind, operation, args, kwargs, outputs, max_value)
-        self.steps.append(step)
+        max_value = _relu_bound(operation, activation)
+        if max_value is not None:
+            step = Step(
+                name, "relu", operation, args, kwargs, outputs, activation, max_value if max_value < math.inf else None
+            )
+        elif is_fused:
+            step = Step(name, "activation", activation, args, kwargs, outputs, activation)
+        else:
+            step = Step(name, "layer", operation, args, kwargs, outputs, activation)
+        self._add(step)
         self._name(name, outputs)
         return structure
+
+    def _add(self, step: Step) -> None:
+        self.steps.append(step)
+        if self._is_channels_first(step):
+            self._channels_first.update(id(symbol) for symbol in step.outputs if len(symbol.shape) == 4)
+
+    def _is_channels_first(self, step: Step) -> bool:
+        """Tell whether a step's maps have their channels before the rows."""
+        axes = getattr(step.operation, "dims", None) or getattr(step.operation, "axes", None)
+        if step.type_name in {"Permute", "Transpose"} and axes is not None and len(axes) >= 3:
+            # From (channel, row, column) to (row, column, channel), or back; Permute leaves the batch axis out.
+            order = tuple(axes)[-3:]
+            return order == (3, 1, 2) or (order != (2, 3, 1) and self._takes_channels_first(step))
+        stated = getattr(step.operation, "data_format", None)
+        return stated == "channels_first" if stated else self._takes_channels_first(step)
+
+    def _takes_channels_first(self, step: Step) -> bool:
+        return any(id(symbol) in self._channels_first for symbol in step.inputs)
 
     def _name(self, name: str, outputs: Iterable[Any]) -> None:
         outputs = list(outputs)
@@ -165,50 +242,72 @@ class NetworkGraph:
     def _add_linear_symbols(self) -> None:
         before_relu = {}
         for step in self.steps[: self._n_graph_steps]:
+            if step.activation is not None and step.inputs:
+                self.linear_symbols[step.name] = step.inputs[0]
             if step.kind == "relu":
                 (before_relu[id(step.outputs[0])],) = step.inputs
-                self.linear_symbols[step.name] = step.inputs[0]
                 producer = self._producers.get(id(step.inputs[0]))
                 if producer is not None and producer.kind == "layer":
                     # A convolution with a ReLU layer after it: its own values are those before the ReLU.
                     self.linear_symbols.setdefault(producer.name, step.inputs[0])
             elif step.type_name == "Concatenate" and all(id(symbol) in before_relu for symbol in step.inputs):
-                args, kwargs = keras.tree.map_structure(
-                    lambda leaf: before_relu[id(leaf)] if is_symbol(leaf) else leaf, (step.args, dict(step.kwargs))
-                )
-                symbol = keras.KerasTensor(step.outputs[0].shape, dtype=step.outputs[0].dtype)
-                self.steps.append(Step(step.name, "layer", step.operation, args, kwargs, (symbol,)))
+                symbol = self.repeat(step, before_relu)
                 self.linear_symbols[step.name] = symbol
                 before_relu[id(step.outputs[0])] = symbol
 
-    def _find_logits(self) -> Any:
-        symbol = self.output
-        step = self._producers.get(id(symbol))
-        while (
-            step is not None
-            and step.type_name == "Activation"
-            and step.operation.activation is keras.activations.linear
-        ):
-            symbol = step.inputs[0]
-            step = self._producers.get(id(symbol))
-        if step is not None and step.kind == "softmax":
-            symbol = step.inputs[0]
-        return symbol if len(symbol.shape) == 2 else None
+    # Adding to the graph
+
+    def repeat(self, step: Step, replaced: Mapping[int, Any]) -> Any:
+        """Add a step once more, of other values.
+
+        Parameters
+        ----------
+        step : Step
+            With one output.
+        replaced : mapping of int to keras.KerasTensor
+            By ``id`` of what the step takes.
+
+        Returns
+        -------
+        keras.KerasTensor
+        """
+        args, kwargs = keras.tree.map_structure(
+            lambda leaf: replaced[id(leaf)] if is_symbol(leaf) else leaf, (step.args, dict(step.kwargs))
+        )
+        symbol = keras.KerasTensor(step.outputs[0].shape, dtype=step.outputs[0].dtype)
+        self._add(Step(step.name, step.kind, step.operation, args, kwargs, (symbol,)))
+        return symbol
+
+    def compute(self, function: Callable[[Any], Any], symbol: Any, shape: tuple[int | None, ...]) -> Any:
+        """Add what a function makes of a value; it gets a tensor and returns one of that shape.
+
+        Returns
+        -------
+        keras.KerasTensor
+        """
+        result = keras.KerasTensor(shape, dtype=symbol.dtype)
+        self.steps.append(Step("", "layer", function, (symbol,), {}, (result,)))
+        return result
+
+    def channels_last(self, symbol: Any) -> Any:
+        """Return the value with its channels last: itself, or a view of a map that has them first."""
+        if id(symbol) not in self._channels_first:
+            return symbol
+        if id(symbol) not in self._views:
+            batch, channels, *places = symbol.shape
+            shape = (batch, *places, channels)
+            self._views[id(symbol)] = self.compute(lambda values: ops.moveaxis(values, 1, -1), symbol, shape)
+        return self._views[id(symbol)]
+
+    def has_channels_first(self, symbol: Any) -> bool:
+        """Tell whether a value is a map with its channels before the rows."""
+        return id(symbol) in self._channels_first
 
     # Questions about the graph
 
-    @property
-    def score_layer(self) -> str:
-        """Layer whose mean over positions is a class's score before any ReLU: ``"logits"``, or the map that is rectified and averaged.
-
-        A network that ends in a ReLU and an average (SqueezeNet) has no gradient where the class does not fire at all yet.
-        """
-        step = self._producers.get(id(self.logits))
-        if step is not None and step.type_name == "GlobalAveragePooling2D":
-            below = self._producers.get(id(step.inputs[0]))
-            if below is not None and below.kind == "relu":
-                return f"{below.name}_linear"
-        return "logits"
+    def producer(self, symbol: Any) -> Step | None:
+        """Return the step of the model that a value comes from; None of the input."""
+        return self._producers.get(id(symbol))
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -230,29 +329,37 @@ class NetworkGraph:
                 wanted.update(id(symbol) for symbol in step.inputs)
         return needed[::-1]
 
-    def default_layers(self) -> tuple[str, ...]:
+    def default_layers(self, *, has_classes: bool) -> tuple[str, ...]:
         """Choose the layers whose statistics describe an image at every scale.
 
-        These are maps that every path from the input to the output passes, after their ReLU (a concatenation or sum of
-        rectified maps included), no bottleneck (fewer channels than the map before), with weights still to come (the
-        maps of class scores are none of them; a network without class scores has no such maps). Of every run of equal
-        shape it is the last. A network without such maps gives those after other activations and sums, failing that all
-        maps that every path passes.
+        Parameters
+        ----------
+        has_classes : bool
+            Whether the output are scores of classes.
+
+        Returns
+        -------
+        tuple of str
+            These are maps that every path from the input to the output passes, after their ReLU (a concatenation or sum of
+            rectified maps included), no bottleneck (fewer channels than the map before), with weights still to come (the maps
+            of class scores are none of them; a network without class scores has no such maps). Of every run of equal shape it
+            is the last. A network without such maps gives those after other activations and sums, failing that all maps that
+            every path passes.
         """
-        chokes = [name for name in self.symbols if self._is_choke(name)]
+        chokes = [name for name in self.symbols if self._is_choke(name, has_classes)]
         for fitting in (self._rectified(), self._activated()):
             chosen = self._last_of_runs([name for name in chokes if id(self.symbols[name]) in fitting])
             if chosen:
                 return chosen
         return self._last_of_runs(chokes)
 
-    def _is_choke(self, name: str) -> bool:
+    def _is_choke(self, name: str, has_classes: bool) -> bool:
         symbol = self.symbols[name]
         if len(symbol.shape) != 4:
             return False
         to, onward, total = self._path_counts()
         passes_all = to[id(symbol)] * onward[id(symbol)] == total
-        return passes_all and (self.logits is None or id(symbol) in self._before_weights())
+        return passes_all and (not has_classes or id(symbol) in self._before_weights())
 
     def _path_counts(self) -> tuple[Counter, Counter, int]:
         to, onward = Counter({id(self.input): 1}), Counter({id(self.output): 1})
@@ -290,8 +397,8 @@ class NetworkGraph:
         """Collect the outputs of activation functions of any kind, and of joins."""
         activated = set()
         for step in self.steps[: self._n_graph_steps]:
-            activation = getattr(step.operation, "activation", keras.activations.linear)
-            if step.type_name in _JOINS | _NONLINEAR or activation is not keras.activations.linear:
+            function = getattr(step.operation, "activation", keras.activations.linear)
+            if step.type_name in _JOINS | _NONLINEAR or step.activation or function is not keras.activations.linear:
                 activated.update(id(output) for output in step.outputs)
         return activated
 
@@ -300,7 +407,7 @@ class NetworkGraph:
         runs: list[str] = []
         before = None
         for name in names:
-            shape = self.symbols[name].shape[1:]
+            shape = self.channels_last(self.symbols[name]).shape[1:]
             is_bottleneck = before is not None and shape[-1] < before
             before = shape[-1]
             if is_bottleneck:
@@ -329,26 +436,60 @@ def is_symbol(leaf: Any) -> bool:
     return isinstance(leaf, keras.KerasTensor)
 
 
-def _activation(operation: Any) -> tuple[str, bool, float | None]:
-    """Tell what an operation ends in: the kind of step, whether it is fused into a layer, the bound of a ReLU."""
-    if isinstance(operation, keras.layers.ReLU):
-        if operation.negative_slope or operation.threshold:
-            return "layer", False, None
-        return "relu", False, None if operation.max_value is None else float(operation.max_value)
+def has_channels_first(shape: tuple[int | None, ...]) -> bool:
+    """Tell an image (channel, height, width) from one (height, width, channel)."""
+    return shape[-1] not in IMAGE_CHANNELS and shape[0] in IMAGE_CHANNELS
+
+
+def activation_of(operation: Any) -> tuple[Callable | None, bool]:
+    """Find Keras's activation function that an operation ends in, and whether it is fused into a layer.
+
+    A function of another name or make counts as the one that it agrees with.
+
+    Returns
+    -------
+    activation : callable or None
+        None where there is none, or one that is not known.
+    is_fused : bool
+    """
     if isinstance(operation, keras.layers.Softmax):
-        return "softmax", False, None
+        return keras.activations.softmax, False
+    if isinstance(operation, keras.layers.ReLU):
+        is_plain = not (operation.negative_slope or operation.threshold)
+        return (keras.activations.relu if is_plain else None), False
+    if isinstance(operation, keras.layers.Lambda) and not operation.arguments:
+        return recognised_activation(operation.function), False
     if isinstance(operation, keras.layers.Layer):
         is_fused = isinstance(operation, LAYERS_WITH_FUSED_ACTIVATION)
         if not is_fused and not isinstance(operation, keras.layers.Activation):
-            return "layer", False, None
-        known: dict[Callable, tuple[str, float | None]] = {
-            keras.activations.relu: ("relu", None),
-            keras.activations.relu6: ("relu", 6.0),
-            keras.activations.softmax: ("softmax", None),
-        }
-        kind, max_value = known.get(operation.activation, ("layer", None))
-        return kind, is_fused and kind != "layer", max_value
+            return None, False
+        activation = recognised_activation(operation.activation)
+        return activation, is_fused and activation is not None
     # ops.relu(x) and its like in a functional model are bare operations.
-    bare = {"Relu": ("relu", None), "Relu6": ("relu", 6.0), "Softmax": ("softmax", None)}
-    kind, max_value = bare.get(type(operation).__name__, ("layer", None))
-    return kind, False, max_value
+    return ACTIVATIONS.get(_BARE.get(type(operation).__name__)), False
+
+
+def recognised_activation(function: Callable) -> Callable | None:
+    """Find the one of Keras's activation functions that a function is, by what it is or by what it gives; None for others and linear.
+
+    `keras.ops.softmax`, a backend's own softmax or a lambda of it are Keras's softmax then.
+    """
+    for known in (keras.activations.linear, *ACTIVATIONS.values()):
+        if function is known:
+            return None if known is keras.activations.linear else known
+    try:
+        given = np.asarray(ops.convert_to_numpy(function(ops.convert_to_tensor(_PROBE))))
+    except Exception:  # a function of somebody's own may want anything
+        return None
+    for known in ACTIVATIONS.values():
+        expected = ops.convert_to_numpy(known(ops.convert_to_tensor(_PROBE)))
+        if given.shape == expected.shape and np.allclose(given, expected, rtol=1e-4, atol=1e-6):
+            return known
+    return None
+
+
+def _relu_bound(operation: Any, activation: Callable | None) -> float | None:
+    """Return the upper bound of a ReLU, infinite where it has none; None of other operations."""
+    if isinstance(operation, keras.layers.ReLU) and activation is not None:
+        return math.inf if operation.max_value is None else float(operation.max_value)
+    return {keras.activations.relu: math.inf, keras.activations.relu6: 6.0}.get(activation)

@@ -15,9 +15,11 @@ from keras import ops
 from stochdeconv import backend
 from stochdeconv.errors import InputError, LayerNotFoundError, ModelError, closest
 from stochdeconv.gradients import GRADIENT_RULES
+from stochdeconv.heads import Head, find_head
 from stochdeconv.layer_copies import LayerCopies
-from stochdeconv.network_graph import NetworkGraph, has_graph
+from stochdeconv.network_graph import NetworkGraph
 from stochdeconv.parameterizations import Parameterization
+from stochdeconv.ports import choose_input, choose_output, held_values
 
 Tensor = Any
 
@@ -25,28 +27,37 @@ _DTYPES = ("float32", "bfloat16")
 # Programs a network keeps; more would hold more memory than compiling anew is worth.
 _MAX_PROGRAMS = 16
 _SPECIAL_LAYERS = ("input", "network_input", "logits")
+# No layer can be called so: Keras allows no such sign.
+PROBABILITIES, LOG_PROBABILITIES = "/probabilities", "/log_probabilities"
 
 
 class Network:
     """A Keras model to look into and to optimise an input of: pictures, voxels, spectra, vectors.
 
-    The model's layers are copied when they are first needed, with fused ReLUs split off; the owner's model stays as it
+    The model's layers are copied when they are first needed, with fused activations split off; the owner's model stays as it
     is. Weights are those it had then.
 
     Layers are called by the owner's names (``outer/inner`` inside a nested model). Beside them there are ``"input"``,
     what goes in; ``"network_input"``, the same as the network wants it (here the very same, an `ImageModel` has a
-    convention of its own); ``"logits"``, the class scores before the softmax (the output itself of a network without
-    one); and ``NAME_linear``, the values before the ReLU of layer NAME. ``NAME`` is always what the owner's model
-    computes there, but for the first three, which keep their meaning if a layer has the same name.
+    convention of its own); ``"logits"``, the score of each class before the last non-linearity, see `heads.Head`; and
+    ``NAME_linear``, the values before the activation of layer NAME. ``NAME`` is always what the owner's model computes
+    there, but for the first three, which keep their meaning if a layer has the same name; maps have their channels last,
+    also where the model has them first.
 
     Parameters
     ----------
     keras_model : keras.Model
-        Functional or sequential, built, with one input; it is read and never changed.
+        Functional or sequential, built; it is read and never changed.
     dtype : {"float32", "bfloat16", "auto"}
         Of the network in the loop of `optimize`; ``"auto"`` is the fastest the device has.
     input_shape : sequence of int, optional
         Shape of one input, without the batch axis; needed where the model leaves an axis open.
+    input : str, optional
+        Which of several inputs is looked into; by default the only one, or the only image.
+    inputs : mapping of str to number or array, optional
+        What all other inputs are held at, by name, for one sample.
+    output : str or int, optional
+        Which of several outputs is meant, by its name or number; by default the first.
 
     Attributes
     ----------
@@ -59,11 +70,13 @@ class Network:
     layer_names : tuple of str
         In order of computation, without input layers.
     dtype : {"float32", "bfloat16"}
+    head : Head or None
+        How the network ends; None where its output is no scores of classes.
 
     Raises
     ------
     ModelError
-        The model has no graph, or not one input.
+        The model has no graph, an input or output that was named is not there, or one that has to be named was not.
     InputError
         The input's shape is open, or not one the model takes; the dtype is unknown.
 
@@ -74,14 +87,31 @@ class Network:
     >>> sd.optimize(network, sd.losses.unit("score", 0), parameterization=start).images
     """
 
-    def __init__(self, keras_model: keras.Model, *, dtype: str = "float32", input_shape: Iterable[int] | None = None):
-        symbol = only_input(keras_model)
+    def __init__(
+        self,
+        keras_model: keras.Model,
+        *,
+        dtype: str = "float32",
+        input_shape: Iterable[int] | None = None,
+        input: str | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        output: str | int | None = None,
+    ):
+        number = choose_input(keras_model, input)
+        symbol = keras_model.inputs[number]
         self.keras_model = keras_model
         self.name = keras_model.name
         self.dtype = self._checked_dtype(backend.preferred_dtype() if dtype == "auto" else dtype)
         self.input_shape = _checked_shape(keras_model, tuple(symbol.shape[1:]), input_shape)
-        self._graph = NetworkGraph(keras_model, self.input_shape)
-        self.layer_names = self._graph.layer_names
+        self.graph = NetworkGraph(
+            keras_model,
+            self.input_shape,
+            input_number=number,
+            held=held_values(keras_model, number, inputs),
+            output_number=choose_output(keras_model, output),
+        )
+        self.head = self._find_head()
+        self.layer_names = self.graph.layer_names
         self._copies: dict[str, LayerCopies] = {}
         self._forwards: dict[tuple, Callable] = {}
         self._compiled: dict[tuple, Callable] = {}
@@ -96,6 +126,13 @@ class Network:
     def preprocess(self, inputs: Tensor) -> Tensor:
         """Turn inputs into what the network takes: here they are that."""
         return inputs
+
+    def _arranged(self, inputs: Tensor) -> Tensor:
+        """Bring preprocessed inputs into the order of the model's axes."""
+        return inputs
+
+    def _find_head(self) -> Head | None:
+        return find_head(self.graph, name=self.name)
 
     def program(self, key: tuple, make: Callable[[], Any]) -> Any:
         """Return what was compiled for this network under a key, or make it; those not used for the longest time are forgotten.
@@ -137,16 +174,21 @@ class Network:
 
     def layer_shape(self, layer: str) -> tuple[int, ...]:
         """Return the shape of a layer's values for one input of the network's own shape."""
+        if layer in {"input", "network_input"}:
+            return self.input_shape
         return tuple(self._symbol(layer).shape[1:])
 
     def _symbol(self, layer: str) -> Any:
-        graph = self._graph
+        return self.graph.channels_last(self._own_symbol(layer))
+
+    def _own_symbol(self, layer: str) -> Any:
+        """Find a layer's value as the model has it, with its channels first maybe."""
+        graph = self.graph
         if layer in {"input", "network_input"}:
             return graph.input
-        if layer == "logits":
-            if graph.logits is None:
-                raise ModelError(self._no_logits())
-            return graph.logits
+        if layer in {"logits", PROBABILITIES, LOG_PROBABILITIES}:
+            head = self._require_head()
+            return {"logits": head.scores, PROBABILITIES: head.probabilities}.get(layer, head.log_probabilities)
         if layer in graph.symbols:
             return graph.symbols[layer]
         stem = layer.removesuffix("_linear")
@@ -154,7 +196,7 @@ class Network:
             return graph.linear_symbols[stem]
         if stem != layer and stem in graph.symbols:
             raise LayerNotFoundError(
-                f"layer '{stem}' of model '{self.name}' has no ReLU of its own, so there is no '{layer}'"
+                f"layer '{stem}' of model '{self.name}' has no activation of its own, so there is no '{layer}'"
             )
         near = closest(layer, (*self.layer_names, *_SPECIAL_LAYERS))
         raise LayerNotFoundError(
@@ -163,19 +205,24 @@ class Network:
             + f"; all of them: {self._all_layers()}"
         )
 
-    def _no_logits(self) -> str:
-        shape = tuple(self._graph.output.shape[1:])
-        return f"model '{self.name}' has no class scores: it ends in shape {shape}, not in a vector"
+    def _require_head(self) -> Head:
+        if self.head is None:
+            shape = tuple(self.graph.channels_last(self.graph.output).shape[1:])
+            raise ModelError(
+                f"model '{self.name}' has no class scores: it ends in shape {shape}, which is no vector; "
+                "if its channels are classes, name them with class_names"
+            )
+        return self.head
 
     @property
     def has_relu(self) -> bool:
         """Whether there is a ReLU whose backward rule could be changed."""
-        return self._graph.has_relu
+        return self.graph.has_relu
 
     def is_computed_from(self, layer: str, below: str) -> bool:
         """Tell whether another layer's values are among those that a layer's are computed from."""
-        wanted = id(self._symbol(below))
-        steps = self._graph.needed_steps([self._symbol(layer)])
+        wanted = id(self._own_symbol(below))
+        steps = self.graph.needed_steps([self._own_symbol(layer)])
         return any(wanted == id(symbol) for step in steps for symbol in step.inputs)
 
     # Computing
@@ -224,11 +271,11 @@ class Network:
             raise InputError(
                 f"there is no gradient rule '{gradient_rule}' of one pass; expected one of {', '.join(rules)}"
             )
-        if gradient_rule != "true" and not self._graph.has_relu:
+        if gradient_rule != "true" and not self.graph.has_relu:
             raise ModelError(
                 f"model '{self.name}' has no ReLU whose gradient could be {gradient_rule}; use gradient rule 'true'"
             )
-        graph = self._graph
+        graph = self.graph
         symbols = {layer: self._symbol(layer) for layer in layers if layer not in {"input", "network_input"}}
         steps = graph.needed_steps(symbols.values())
         copies = self._copies.setdefault(dtype, LayerCopies(dtype))
@@ -237,8 +284,11 @@ class Network:
         def forward(inputs: Tensor, given: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
             inputs = ops.convert_to_tensor(inputs, dtype="float32")
             network_input = self.preprocess(inputs)
-            values = {id(graph.input): ops.cast(network_input, dtype)}
-            values.update({id(self._symbol(layer)): ops.cast(value, dtype) for layer, value in (given or {}).items()})
+            values = {id(graph.input): ops.cast(self._arranged(network_input), dtype)}
+            for layer, value in (given or {}).items():
+                own, view, value = self._own_symbol(layer), self._symbol(layer), ops.cast(value, dtype)
+                values[id(own)] = value if own is view else ops.moveaxis(value, -1, 1)
+                values[id(view)] = value
             try:
                 copies.run(steps, values, gradient_rule=gradient_rule)
             except Exception as error:
@@ -286,7 +336,7 @@ class Network:
         return {layer: np.concatenate(values) for layer, values in parts.items()}
 
     def logits(self, inputs: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
-        """Compute class scores before the softmax.
+        """Compute class scores before the last non-linearity, see `heads.Head`.
 
         Returns
         -------
@@ -295,9 +345,23 @@ class Network:
         Raises
         ------
         ModelError
-            The network does not end in a vector.
+            The network has no class scores.
         """
         return self.activations(inputs, ("logits",), batch_size=batch_size)["logits"]
+
+    def probabilities(self, inputs: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
+        """Compute the probability of each class that the network itself gives, see `heads.Head`.
+
+        Returns
+        -------
+        ndarray of shape (input, class)
+
+        Raises
+        ------
+        ModelError
+            The network has no class scores.
+        """
+        return self.activations(inputs, (PROBABILITIES,), batch_size=batch_size)[PROBABILITIES]
 
     @functools.cached_property
     def weights_hash(self) -> str:
@@ -313,32 +377,6 @@ class Network:
         if dtype not in _DTYPES:
             raise InputError(f"dtype is {dtype!r}; expected one of auto, {', '.join(_DTYPES)}")
         return dtype
-
-
-def only_input(model: keras.Model, *, called: str = "array") -> keras.KerasTensor:
-    """Return the one input of a model that can be looked into.
-
-    Parameters
-    ----------
-    model : keras.Model
-    called : str
-        What the input is, for the error.
-
-    Raises
-    ------
-    ModelError
-        It is no Keras model, has no graph, or not one input.
-    """
-    if not isinstance(model, keras.Model):
-        raise ModelError(f"expected a keras.Model, not {type(model).__name__}")
-    if not has_graph(model):
-        raise ModelError(
-            f"model '{model.name}' ({type(model).__name__}) has no graph to look into: "
-            "build it as a functional or sequential model with an Input"
-        )
-    if len(model.inputs) != 1:
-        raise ModelError(f"model '{model.name}' has {len(model.inputs)} inputs; expected one, an {called}")
-    return model.inputs[0]
 
 
 def _checked_shape(model: keras.Model, own: tuple[int | None, ...], given: Iterable[int] | None) -> tuple[int, ...]:

@@ -26,6 +26,8 @@ from stochdeconv.shipped import NETWORKS, shipped_file
 # keras.applications.imagenet_utils: "caffe" subtracts these from B, G, R in 0..255.
 IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
 PREPROCESSINGS = ("caffe", "tf", "torch", "none")
+# Entries of a sidecar that say more of how a network is to be called.
+_CONVENTION = ("mean", "std", "input", "inputs", "output")
 
 # Keras raises nothing while a server keeps silent.
 _DOWNLOAD_TIMEOUT_SECONDS = 30
@@ -63,7 +65,7 @@ class Pretrained:
     source : str
         The word that loads it again.
     preprocessing : dict
-        ``{"preprocessing": mode}``, with ``"mean": [B, G, R]`` for ``"caffe"``.
+        See `input_convention`.
     class_names : tuple of ClassName or None
         None where nothing is known.
     recipe : str
@@ -78,19 +80,41 @@ class Pretrained:
     recipe: str = ""
 
 
-def input_convention(preprocessing: Any, mean: Any = None, *, where: str = "") -> dict[str, Any]:
+def input_convention(
+    preprocessing: Any,
+    mean: Any = None,
+    std: Any = None,
+    *,
+    input: str | None = None,
+    inputs: Any = None,
+    output: str | int | None = None,
+    where: str = "",
+) -> dict[str, Any]:
     """Check how a network wants its input, and write it in the sidecar's form.
 
     Parameters
     ----------
     preprocessing : {"caffe", "tf", "torch", "none"}
         Keras's names. ``"caffe"``: BGR in 0..255 minus `mean`; ``"tf"``: RGB in -1..1; ``"torch"``: RGB in 0..1, minus
-        ImageNet's mean, divided by its standard deviation; ``"none"``: RGB in 0..255, for a network that does the rest
-        itself.
-    mean : sequence of three float, optional
-        Blue, green, red, for ``"caffe"`` alone; ImageNet's where it is left out.
+        `mean`, divided by `std`; ``"none"``: RGB in 0..255, for a network that does the rest itself.
+    mean : sequence of float, optional
+        One number for each colour; ImageNet's where it is left out. For ``"caffe"`` blue, green, red in 0..255, for ``"torch"`` red, green,
+        blue in 0..1.
+    std : sequence of float, optional
+        For ``"torch"``: red, green, blue, above 0; ImageNet's where it is left out. Mean 0 and std 1 are plain 0..1.
+    input : str, optional
+        Which of several inputs is the image.
+    inputs : mapping of str to number or list, optional
+        What the other inputs are held at.
+    output : str or int, optional
+        Which of several outputs has the classes.
     where : str
         Put before error messages.
+
+    Returns
+    -------
+    dict
+        Of what JSON can hold; without what is left out.
 
     Raises
     ------
@@ -99,19 +123,66 @@ def input_convention(preprocessing: Any, mean: Any = None, *, where: str = "") -
     if preprocessing not in PREPROCESSINGS:
         expected = ", ".join(f'"{mode}"' for mode in PREPROCESSINGS)
         raise ModelError(f"{where}preprocessing is {preprocessing!r}; expected one of {expected}")
-    if preprocessing != "caffe":
+    convention: dict[str, Any] = {"preprocessing": preprocessing}
+    if preprocessing == "caffe":
+        if std is not None:
+            raise ModelError(f'{where}std only goes with preprocessing "torch", not with "caffe"')
+        mean = IMAGENET_MEAN_BGR if mean is None else mean
+        convention["mean"] = _numbers(
+            mean, 0, 255, f"{where}mean must be three numbers [blue, green, red], or one [grey], in 0..255"
+        )
+    elif preprocessing == "torch":
+        # ImageNet's are not written out: so it was before others could be given, and files of statistics compare this.
+        if (mean is None) != (std is None):
+            raise ModelError(f"{where}mean and std go together; only {'std' if mean is None else 'mean'} was given")
         if mean is not None:
-            raise ModelError(f'{where}mean only goes with preprocessing "caffe", not with "{preprocessing}"')
-        return {"preprocessing": preprocessing}
-    if mean is None:
-        mean = IMAGENET_MEAN_BGR
+            text = 'must be three numbers [red, green, blue], or one [grey], for values in 0..1, such as "mean": [0], "std": [1]'
+            convention["mean"] = _numbers(mean, -10, 10, f"{where}mean {text}")
+            convention["std"] = _numbers(std, 1e-6, 100, f"{where}std {text}")
+            if len(convention["mean"]) != len(convention["std"]):
+                raise ModelError(
+                    f"{where}mean has {len(convention['mean'])} numbers and std {len(convention['std'])}; expected as many"
+                )
+    elif mean is not None or std is not None:
+        given, modes = ("std", '"torch"') if mean is None else ("mean", '"caffe" or "torch"')
+        raise ModelError(f'{where}{given} only goes with preprocessing {modes}, not with "{preprocessing}"')
+    if input is not None:
+        convention["input"] = _text(input, f"{where}input")
+    if inputs:
+        if not isinstance(inputs, Mapping):
+            raise ModelError(
+                f'{where}inputs is {inputs!r}; expected the values of the other inputs by name, {{"age": 30}}'
+            )
+        convention["inputs"] = {
+            _text(name, f"{where}inputs"): _plain(name, value, where) for name, value in inputs.items()
+        }
+    if output is not None:
+        is_number = isinstance(output, int) and not isinstance(output, bool)
+        convention["output"] = output if is_number else _text(output, f"{where}output")
+    return convention
+
+
+def _numbers(values: Any, low: float, high: float, expected: str) -> list[float]:
     try:
-        mean = [float(value) for value in mean]
+        values = [float(value) for value in values]
     except (TypeError, ValueError):
-        mean = []
-    if len(mean) != 3 or not all(abs(value) <= 255 for value in mean):
-        raise ModelError(f"{where}mean must be three numbers [blue, green, red] in 0..255")
-    return {"preprocessing": "caffe", "mean": mean}
+        values = []
+    if len(values) not in (1, 3) or not all(low <= value <= high for value in values):
+        raise ModelError(expected)
+    return values
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ModelError(f"{what} is {value!r}; expected a name")
+    return value
+
+
+def _plain(name: str, value: Any, where: str) -> Any:
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise ModelError(f"{where}inputs: '{name}' is {value!r}; expected a number or lists of numbers")
+    return array.tolist()
 
 
 # Networks that ship with the package
@@ -276,9 +347,22 @@ def _load_all_weights(model: keras.Model, path: Path) -> str | None:
 
 
 def load_keras_file(
-    path: Path, *, preprocessing: str | None = None, mean: Any = None, class_names: Any = None
+    path: Path, *, preprocessing: str | None = None, class_names: Any = None, **convention: Any
 ) -> Pretrained:
     """Load a .keras file; what the arguments leave open, the sidecar ``NAME.json`` beside it says.
+
+    Parameters
+    ----------
+    path : Path
+    preprocessing : str, optional
+        In place of the sidecar's, with its `mean` and `std`.
+    class_names : path or sequence, optional
+    **convention
+        `mean`, `std`, `input`, `inputs` and `output` of `input_convention`.
+
+    Returns
+    -------
+    Pretrained
 
     Raises
     ------
@@ -291,9 +375,12 @@ def load_keras_file(
         raise MissingInputError(f"there is no network file {path}")
     sidecar_path = path.with_suffix(".json")
     sidecar = _read_sidecar(sidecar_path, path, needed=preprocessing is None)
-    if preprocessing is None:
-        preprocessing, mean = sidecar.get("preprocessing"), sidecar.get("mean") if mean is None else mean
-    convention = input_convention(preprocessing, mean, where=f"{sidecar_path}: " if sidecar else "")
+    stated = [name for name in _CONVENTION if preprocessing is None or name not in {"mean", "std"}]
+    given = {name: value for name, value in convention.items() if value is not None}
+    known = {name: sidecar[name] for name in stated if name in sidecar} | given
+    convention = input_convention(
+        preprocessing or sidecar.get("preprocessing"), **known, where=f"{sidecar_path}: " if sidecar else ""
+    )
     if class_names is None:
         class_names = sidecar.get("class_names")
         if isinstance(class_names, str):
@@ -318,7 +405,8 @@ def _read_sidecar(path: Path, model_path: Path, *, needed: bool) -> dict[str, An
             return {}
         raise MissingInputError(
             f"{model_path.name} does not say how it wants its input: write {path} with {example}"
-            ' (mean only with "caffe"; class_names may be left out, and a "recipe" for generate may be added)'
+            ' (mean only with "caffe", or with "std" for "torch"; class_names may be left out, and a "recipe" for generate may be added; '
+            '"input", "inputs" and "output" are for networks with several)'
         ) from None
     except (OSError, ValueError) as error:
         raise ModelError(
@@ -326,7 +414,7 @@ def _read_sidecar(path: Path, model_path: Path, *, needed: bool) -> dict[str, An
         ) from error
     if not isinstance(sidecar, Mapping):
         raise ModelError(f"{path} is not the sidecar of a network: expected {example}")
-    unknown = [key for key in sidecar if key not in {"preprocessing", "mean", "class_names", "recipe"}]
+    unknown = [key for key in sidecar if key not in {"preprocessing", "class_names", "recipe", *_CONVENTION}]
     if unknown:
         raise ModelError(f"{path} has the unknown entry '{unknown[0]}'; expected {example}")
     return dict(sidecar)

@@ -118,10 +118,16 @@ def test_a_convolution_before_a_relu_layer_is_linear_itself(network):
     np.testing.assert_array_equal(found["branch_b"], found["branch_b_relu_linear"])
 
 
-@pytest.mark.parametrize("layer", ["pool", "gap", "predictions"])
-def test_a_layer_without_relu_has_no_linear_values(network, layer):
-    with pytest.raises(LayerNotFoundError, match=f"layer '{layer}' of model 'small' has no ReLU"):
+@pytest.mark.parametrize("layer", ["pool", "gap"])
+def test_a_layer_without_activation_has_no_linear_values(network, layer):
+    with pytest.raises(LayerNotFoundError, match=f"layer '{layer}' of model 'small' has no activation"):
         network.layer_shape(f"{layer}_linear")
+
+
+def test_every_activation_has_values_before_it(network):
+    found = network.activations(images(), ["predictions_linear", "logits", "predictions"], batch_size=3)
+    np.testing.assert_array_equal(found["predictions_linear"], found["logits"])
+    assert np.ptp(found["logits"]) > 0 and not np.allclose(found["logits"], found["predictions"])
 
 
 @pytest.mark.parametrize("head", ["dense_softmax", "activation", "softmax_layer", "operation"])
@@ -222,7 +228,7 @@ def test_nothing_deeper_than_needed_is_copied_or_computed(monkeypatch):
     copied = []
     copy_layer = layer_copies._copy_layer
     monkeypatch.setattr(
-        layer_copies, "_copy_layer", lambda step, dtype: copied.append(step.name) or copy_layer(step, dtype)
+        layer_copies, "_copy_layer", lambda step, dtype, name: copied.append(step.name) or copy_layer(step, dtype, name)
     )
     network.forward(["branch_a_linear"])(images())
     assert copied == ["conv1", "conv2", "pool", "branch_a"]
@@ -458,7 +464,7 @@ def test_the_mean_of_caffe_networks_is_blue_green_red():
     [
         ({}, "pass preprocessing='caffe', 'tf', 'torch' or 'none'"),
         ({"preprocessing": "rgb"}, "preprocessing is 'rgb'"),
-        ({"preprocessing": "tf", "mean": (1, 2, 3)}, 'only goes with preprocessing "caffe"'),
+        ({"preprocessing": "tf", "mean": (1, 2, 3)}, 'only goes with preprocessing "caffe" or "torch"'),
         ({"preprocessing": "caffe", "mean": (1, 2)}, "three numbers"),
         ({"preprocessing": "caffe", "mean": "bgr"}, "three numbers"),
         ({"preprocessing": "caffe", "mean": (1, 2, float("nan"))}, "three numbers"),
@@ -534,15 +540,18 @@ class FunctionalWithOwnCall(keras.Model):
 def test_models_that_cannot_be_looked_into_are_told():
     image, second = keras.Input((8, 8, 3)), keras.Input((8, 8, 3))
     dense = layers.Dense(2)(image)
-    grey = keras.Input((8, 8, 1))
+    pairs = keras.Input((8, 8, 2))
     rows = keras.Input((8,))
     for model, message in [
         (Subclassed(), "'closed' .* has no graph"),
         (FunctionalWithOwnCall(image, dense), "has no graph"),
         (keras.Sequential([layers.Dense(3)]), "has no graph"),
-        (keras.Model([image, second], layers.Add()([image, second])), "has 2 inputs"),
-        (keras.Model(grey, layers.Dense(2)(grey)), "colour images, channels last"),
-        (keras.Model(rows, layers.Dense(2)(rows)), "colour images, channels last"),
+        (
+            keras.Model([image, second], layers.Add()([image, second])),
+            "has 2 inputs.* and 2 of them are images: name the one",
+        ),
+        (keras.Model(rows, layers.Dense(2)(rows)), r"shape \(8,\); expected images"),
+        (keras.Model(pairs, layers.Dense(2)(pairs)), "of 1, 3, 4 channels"),
     ]:
         with pytest.raises(ModelError, match=message):
             load_model(model, preprocessing="none")

@@ -167,7 +167,10 @@ def test_models_that_are_no_networks_are_told():
     one, two = keras.Input((3,)), keras.Input((3,))
     for model, message in [
         (Subclassed(name="closed"), "'closed' .* has no graph to look into"),
-        (keras.Model([one, two], layers.Add()([one, two])), "has 2 inputs; expected one, an array"),
+        (
+            keras.Model([one, two], layers.Add()([one, two])),
+            r"has 2 inputs, .* and none of them are images: name the one",
+        ),
         ("vgg16", "expected a keras.Model, not str"),
     ]:
         with pytest.raises(ModelError, match=message):

@@ -10,6 +10,7 @@ from keras import ops
 
 from stochdeconv.errors import InputError
 from stochdeconv.losses.terms import Term
+from stochdeconv.networks import LOG_PROBABILITIES
 
 Tensor = Any
 
@@ -18,14 +19,22 @@ Tensor = Any
 class CrossEntropy(Term):
     """Minus the log probability of a class. See `cross_entropy`."""
 
+    @property
+    def name(self):
+        """Name in the history: ``cross_entropy:logits``."""
+        return "cross_entropy:logits"
+
     def of_values(self, values, arrays):
         """Return the loss per image."""
-        return -ops.take(ops.log_softmax(values, axis=-1), arrays["class_index"], axis=-1)
+        return -ops.take(values, arrays["class_index"], axis=-1)
 
 
 def cross_entropy(class_index: int) -> CrossEntropy:
-    """Ask the network to name the class: ``-log softmax(logits)[class_index]``; satisfied once it does."""
-    return CrossEntropy("logits", arrays={"class_index": np.int32(class_index)})
+    """Ask the network to name the class: ``-log p(class)``; satisfied once it does.
+
+    p is the softmax of the class scores, or the sigmoid where each class has a probability of its own (see `heads.Head`).
+    """
+    return CrossEntropy(LOG_PROBABILITIES, arrays={"class_index": np.int32(class_index)})
 
 
 def _numbered(name: str, *numbers: int) -> str:
@@ -72,7 +81,7 @@ def unit(layer: str, channel: int, position: tuple[int, ...] | None = None) -> U
     Parameters
     ----------
     layer : str
-        ``"logits"`` for a class neuron before the softmax.
+        ``"logits"`` for a class neuron before the last non-linearity.
     channel : int
     position : tuple of int, optional
         One index for each axis between images and channels: (row, column) in an image's map.

@@ -66,7 +66,7 @@ def maximize(
     ----------
     model : ImageModel
     class_name : str, int or sequence of these, optional
-        Name, wnid or index; its logit, before the softmax (and before a last ReLU), is maximised. Several, in a sequence or parted by
+        Name, wnid or index; its score, before the last non-linearity, is maximised. Several, in a sequence or parted by
         commas: the sum of their logits.
     unit : str or sequence of str, optional
         ``LAYER:CHANNEL`` (mean over positions) or ``LAYER:CHANNEL:ROW:COLUMN``, instead of a class; several as above.

@@ -26,7 +26,7 @@ def recognise(model: ImageModel, pictures: Iterable[np.ndarray]) -> np.ndarray:
     Returns
     -------
     ndarray of shape (picture, class)
-        Probabilities.
+        The probabilities that the network itself gives.
 
     Raises
     ------
@@ -34,10 +34,9 @@ def recognise(model: ImageModel, pictures: Iterable[np.ndarray]) -> np.ndarray:
         The network has no class scores.
     """
     from stochdeconv.images import resize
-    from stochdeconv.metrics.judge import probabilities
 
     resized = np.stack([resize(picture, model.input_size) for picture in pictures])
-    return probabilities(model.logits(resized, batch_size=min(len(resized), _BATCH)))
+    return model.probabilities(resized, batch_size=min(len(resized), _BATCH))
 
 
 def top_classes(model: ImageModel, probabilities: np.ndarray, *, k: int = 5) -> list[tuple[str, float]]:

@@ -76,8 +76,9 @@ def saliency(
 ) -> RunResult:
     """Show which pixels of a photo raise a class's score, or a unit.
 
-    The score is the one `methods.class_maximization.maximize` raises: the class's value before the softmax, and, where a network ends in
-    a ReLU and an average (SqueezeNet), the mean over positions before that ReLU, which has a gradient for classes that do not fire too.
+    The score is the one `methods.class_maximization.maximize` raises: the class's value before the last non-linearity, and, where a
+    network ends in a ReLU and an average (SqueezeNet), the mean over positions before that ReLU, which has a gradient for classes that do
+    not fire too.
     Everything is computed in float32. With g the gradient of the score with respect to the image:
 
     ======================== ======================================================================= ==================
@@ -333,14 +334,13 @@ def _class_of(model: ImageModel, class_name: str | int | None, image: np.ndarray
         return model.find_class(class_name)
     if not model.class_names:
         raise ModelError(f"model '{model.name}' has no class scores; say which --unit LAYER:CHANNEL to explain")
-    return model.class_names[int(model.logits(image[None], batch_size=1)[0].argmax())]
+    return model.class_names[int(model.probabilities(image[None], batch_size=1)[0].argmax())]
 
 
 def _probability(model: ImageModel, found: ClassName | None, image: np.ndarray) -> float | None:
     if found is None:
         return None
-    logits = model.logits(image[None], batch_size=1)[0].astype(np.float64)
-    return float(np.exp(logits[found.index] - np.logaddexp.reduce(logits)))
+    return float(model.probabilities(image[None], batch_size=1)[0, found.index])
 
 
 def _what_fits(
