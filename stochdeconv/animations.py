@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from stochdeconv.errors import InputError
+from stochdeconv.images import with_channels
 from stochdeconv.sheets import contact_sheet
 
 #: Frames a second. GIF counts in hundredths of a second, so not every rate can be had exactly.
@@ -158,8 +159,9 @@ def mp4_bytes(frames: np.ndarray, *, frame_rate: float = FRAME_RATE) -> bytes:
 
 
 def as_frames(images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-    """Round images in [0, 1] (image, height, width, 3), clipped, to frames of 8 bits."""
-    return np.rint(np.clip(np.asarray(images, np.float32), 0.0, 1.0) * 255.0).astype(np.uint8)
+    """Round images in [0, 1] (image, height, width, channel), clipped, to RGB frames of 8 bits."""
+    images = with_channels(np.asarray(images, np.float32), 3)
+    return np.rint(np.clip(images, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
 def _check(frames: np.ndarray) -> None:

@@ -295,11 +295,10 @@ def _row(
     judge: Judge,
 ) -> dict[str, Any]:
     """Gather what metrics.json and the report need of one contestant in one class; without paths there are no pictures."""
-    from stochdeconv.metrics.judge import probabilities
     from stochdeconv.metrics.variety import nearest_photographs
 
     named = images.logits.argmax(axis=1)
-    certainty = probabilities(images.logits).max(axis=1)
+    certainty = judge.model.head.activation(images.logits).max(axis=1)
     labels = [judge.model.class_names[index].label if index < judge.n_classes else None for index in named]
     pictures = [
         {

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
+from stochdeconv.images import luminance
+
 #: Added to a spatial standard deviation before its logarithm, so that a silent channel has one.
 LOG_STD_EPSILON = 0.01
 
@@ -18,8 +20,6 @@ N_POSITIONS = 49
 #: the ends (± 44,430) count in the end bins; a bin holds ``edge[i] <= value < edge[i + 1]``, so zero opens a bin.
 HISTOGRAM_EDGES = (0.01 * np.sinh(np.linspace(-16.0, 16.0, 257))).astype(np.float32)
 
-#: Weights of R, G, B in luminance (ITU-R BT.601 luma).
-LUMINANCE = (0.299, 0.587, 0.114)
 #: One grey level of 256: below it, differences are quantisation noise.
 LOG_GRADIENT_EPSILON = 1.0 / 255.0
 #: Edges of the histogram of log gradient magnitude, from no gradient at all to the largest possible one.
@@ -164,17 +164,17 @@ def log_gradient_magnitude(image: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    image : ndarray of shape (height, width, 3)
-        RGB in [0, 1].
+    image : ndarray of shape (height, width, channel)
+        RGB or grey, in [0, 1].
 
     Returns
     -------
     ndarray of shape (height - 1, width - 1)
         float32.
     """
-    luminance = image.astype(np.float32, copy=False) @ np.array(LUMINANCE, np.float32)
-    dx = luminance[:-1, 1:] - luminance[:-1, :-1]
-    dy = luminance[1:, :-1] - luminance[:-1, :-1]
+    light = luminance(image)
+    dx = light[:-1, 1:] - light[:-1, :-1]
+    dy = light[1:, :-1] - light[:-1, :-1]
     return np.log(np.sqrt(dx * dx + dy * dy) + np.float32(LOG_GRADIENT_EPSILON))
 
 
@@ -195,11 +195,11 @@ def amplitude_spectrum(image: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    image : ndarray of shape (height, width, 3)
+    image : ndarray of shape (height, width, channel)
 
     Returns
     -------
-    ndarray of shape (height, width // 2 + 1, 3)
+    ndarray of shape (height, width // 2 + 1, channel)
         float32 ``|numpy.fft.rfft2|`` per colour, unnormalised.
     """
     planes = np.moveaxis(image, -1, 0).astype(np.float64)

@@ -121,15 +121,13 @@ def generate(
     check_model(model, statistics)
     if not isinstance(recipe, Recipe):
         recipe = parse_recipe(recipe or "", own_recipe(model))
-    if size is not None and size < 1:
-        raise InputError(f"size is the side of the images in pixels, at least 1; got {size}")
-    image_size = tuple(statistics.input_size) if size is None else (size, size)
+    image_size = tuple(statistics.input_size) if size is None else model.image_size(size)
     if recipe.spectrum and image_size != tuple(statistics.input_size):
         height, width = statistics.input_size
         raise InputError(
             f"recipe: the spectrum was measured at {height}x{width} and can only be asked of images of that size"
         )
-    photo = None if str(init) == "noise" else load_image(init, image_size)
+    photo = None if str(init) == "noise" else load_image(init, image_size, channels=model.n_channels)
     sampling = {"sampler": sampler, "temperature": temperature, "seed": seed, "row_weight": row_weight}
     if component is not None:
         deviations = spaced_deviations(temperature, **_given(n_values=n_images))
@@ -149,7 +147,7 @@ def generate(
         return optimize(
             model,
             target_loss(statistics, shown, recipe, score_layer=score_layer),
-            parameterization=_variables(recipe, image_size, start, **seeds),
+            parameterization=_variables(recipe, (*image_size, model.n_channels), start, **seeds),
             transforms=views,
             descent=descent,
             **how,
@@ -253,13 +251,14 @@ def check_shown(n_images: int | None, *, component: str | None, walk: int | None
         raise InputError("a walk is an animation already; leave gif out")
 
 
-def _variables(recipe: Recipe, size: tuple[int, int], photo: np.ndarray | None, **seeds: int) -> Parameterization:
+def _variables(recipe: Recipe, shape: tuple[int, int, int], photo: np.ndarray | None, **seeds: int) -> Parameterization:
     from stochdeconv.parameterizations import Clip, fourier, pixels
 
     seeds["learning_rate"] = recipe.learning_rate
     if recipe.parameterization == "fourier":
-        return fourier(size, initial_images=None if photo is None else photo[None], **seeds)
-    start = np.full((*size, 3), 0.5, np.float32) if photo is None else photo
+        start = None if photo is None else photo[None]
+        return fourier(shape[:2], n_channels=shape[2], initial_images=start, **seeds)
+    start = np.full(shape, 0.5, np.float32) if photo is None else photo
     return pixels(start, constraints=[Clip(0.0, 1.0)], **seeds)
 
 

@@ -15,6 +15,8 @@ from stochdeconv.errors import InputError, MissingInputError
 # Named one by one: Pillow would hand an EPS file to Ghostscript, and that is a program, no picture.
 # (Pillow opens MPO as JPEG; a format it was built without is not registered.)
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA")
+# ITU-R BT.601: what of red, green and blue makes a picture light.
+LUMINANCE = (0.299, 0.587, 0.114)
 _ORIENTATION_TAG = 0x0112
 # EXIF 2.32, tag 274: what undoes each stored orientation.
 _UPRIGHT = {
@@ -28,10 +30,10 @@ _UPRIGHT = {
 }
 
 
-def load_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> np.ndarray:
+def load_image(path: str | os.PathLike, size: tuple[int, int] | None = None, *, channels: int = 3) -> np.ndarray:
     """Read one image the way every network of the package is shown it.
 
-    Upright (EXIF), RGB, transparency on white, 16 bits scaled to [0, 1], the first frame of an animation. The shorter side
+    Upright (EXIF), RGB or grey, transparency on white, 16 bits scaled to [0, 1], the first frame of an animation. The shorter side
     (relative to ``size``) is resized with an antialiasing Lanczos filter, then the centre is cropped.
 
     Parameters
@@ -40,11 +42,13 @@ def load_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> 
         JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, JPEG 2000 or AVIF, told by content.
     size : tuple of int, optional
         (height, width) of the result; by default the picture's own.
+    channels : {3, 1}
+        3 for RGB, of a grey picture three times the same; 1 for grey, of a colour picture its luminance.
 
     Returns
     -------
-    ndarray of shape (height, width, 3)
-        float32 RGB in [0, 1].
+    ndarray of shape (height, width, channel)
+        float32 in [0, 1].
 
     Raises
     ------
@@ -75,9 +79,49 @@ def load_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> 
     except Exception as error:  # decoders raise nearly anything (struct.error, SyntaxError, …) on damaged files
         raise InputError(f"cannot read '{path}' as an image: {_reason(error, path)}") from error
     if pixels.dtype == np.uint8:
-        return pixels.astype(np.float32) / np.float32(255)
+        return with_channels(pixels.astype(np.float32) / np.float32(255), channels)
     # The filter overshoots at edges, and only 8-bit pictures are clipped by Pillow itself.
-    return np.repeat(np.clip(pixels, 0.0, 1.0)[..., np.newaxis], 3, axis=-1)
+    return with_channels(np.clip(pixels, 0.0, 1.0)[..., np.newaxis], channels)
+
+
+def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """Make a picture grey, or of three channels.
+
+    Parameters
+    ----------
+    image : ndarray of shape (..., channel), float32 in [0, 1]
+        Grey (1), RGB (3), or RGB and opacity (4), which is laid on white.
+    channels : {1, 3}
+
+    Returns
+    -------
+    ndarray of shape (..., channels)
+        float32 in [0, 1]; the picture itself where it is like that already.
+    """
+    if image.shape[-1] == 4:
+        opacity = image[..., 3:]
+        image = image[..., :3] * opacity + (1 - opacity)
+    if image.shape[-1] == channels:
+        return image
+    # The weights of luminance add up to 1, but not in every rounding.
+    return np.repeat(image, 3, axis=-1) if channels == 3 else np.minimum(luminance(image)[..., np.newaxis], 1.0)
+
+
+def luminance(image: np.ndarray) -> np.ndarray:
+    """Tell how light a picture is: its only channel, or the weighted sum of red, green and blue.
+
+    Parameters
+    ----------
+    image : ndarray of shape (..., channel)
+        1 or 3 channels.
+
+    Returns
+    -------
+    ndarray of shape (...)
+        float32, of the same range.
+    """
+    image = image.astype(np.float32, copy=False)
+    return image[..., 0] if image.shape[-1] == 1 else image @ np.array(LUMINANCE, np.float32)
 
 
 def _reason(error: Exception, path: Path) -> str:
@@ -136,35 +180,40 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
     Parameters
     ----------
-    image : ndarray of shape (height, width, 3), float32 in [0, 1]
+    image : ndarray of shape (height, width, channel), float32 in [0, 1]
     size : tuple of int
         (height, width) wanted.
 
     Returns
     -------
-    ndarray of shape (height, width, 3)
+    ndarray of shape (height, width, channel)
         float32 in [0, 1]; the picture itself where it has this size already.
     """
     if image.shape[:2] == tuple(size):
         return image
-    channels = [Image.fromarray(np.ascontiguousarray(image[..., c], dtype=np.float32)) for c in range(3)]
+    channels = [Image.fromarray(np.ascontiguousarray(image[..., c], dtype=np.float32)) for c in range(image.shape[-1])]
     resized = np.stack([np.asarray(_resize_and_crop(channel, size)) for channel in channels], axis=-1)
     return np.clip(resized, 0.0, 1.0)
 
 
-def open_image(photo: str | os.PathLike | np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
+def open_image(
+    photo: str | os.PathLike | np.ndarray, size: tuple[int, int] | None = None, *, channels: int = 3
+) -> np.ndarray:
     """Take a photograph as a path or as a picture in memory, at the size wanted.
 
     Parameters
     ----------
-    photo : path-like or ndarray of shape (height, width, 3) in [0, 1]
+    photo : path-like or ndarray
+        In memory (height, width, channel) or (height, width), of 1, 3 or 4 channels: floats in [0, 1], or whole numbers of 8 or 16 bits.
     size : tuple of int, optional
         (height, width); the shorter side is resized to it, then the centre is cropped. By default the picture's own.
+    channels : {3, 1}
+        3 for RGB, of a grey picture three times the same; 1 for grey, of a colour picture its luminance.
 
     Returns
     -------
-    ndarray of shape (height, width, 3)
-        float32 RGB in [0, 1].
+    ndarray of shape (height, width, channel)
+        float32 in [0, 1].
 
     Raises
     ------
@@ -174,13 +223,18 @@ def open_image(photo: str | os.PathLike | np.ndarray, size: tuple[int, int] | No
     if not isinstance(photo, np.ndarray):
         if not isinstance(photo, str | os.PathLike):
             raise InputError(f"a photograph is a path or an array in [0, 1]; got {type(photo).__name__}")
-        return load_image(photo, size)
-    if photo.ndim != 3 or photo.shape[-1] != 3 or not (photo.min() >= 0 and photo.max() <= 1):
+        return load_image(photo, size, channels=channels)
+    picture = photo[..., np.newaxis] if photo.ndim == 2 else photo
+    if picture.dtype in (np.uint8, np.uint16):
+        picture = picture.astype(np.float32) / np.float32(np.iinfo(picture.dtype).max)
+    is_picture = picture.ndim == 3 and picture.shape[-1] in (1, 3, 4) and picture.size and picture.dtype.kind in "fiu"
+    if not is_picture or not (picture.min() >= 0 and picture.max() <= 1):
         raise InputError(
-            f"a picture in memory is (height, width, 3) with values in [0, 1]; got shape {photo.shape}"
-            + (f" and values from {photo.min():g} to {photo.max():g}" if photo.size else "")
+            f"a picture in memory is (height, width, 3) or grey, with values in [0, 1] or whole numbers of 8 or 16 bits; got "
+            f"{photo.dtype} of shape {photo.shape}"
+            + (f" and values from {photo.min():g} to {photo.max():g}" if is_picture else "")
         )
-    picture = photo.astype(np.float32)
+    picture = with_channels(picture.astype(np.float32), channels)
     return picture if size is None else resize(picture, size)
 
 
@@ -212,7 +266,7 @@ def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
     ----------
     path : path-like
         Where to; an existing file is replaced.
-    image : ndarray of shape (height, width, 3) or (height, width)
+    image : ndarray of shape (height, width, 3), (height, width, 1) or (height, width)
         Values in [0, 1], clipped; uint8 is taken as it is.
 
     Raises
@@ -228,7 +282,7 @@ def png_bytes(image: np.ndarray) -> bytes:
 
     Parameters
     ----------
-    image : ndarray of shape (height, width, 3) or (height, width)
+    image : ndarray of shape (height, width, 3), (height, width, 1) or (height, width)
         Values in [0, 1], clipped; uint8 is taken as it is.
 
     Returns
@@ -243,7 +297,7 @@ def jpeg_bytes(image: np.ndarray, *, quality: int = 90) -> bytes:
 
     Parameters
     ----------
-    image : ndarray of shape (height, width, 3) or (height, width)
+    image : ndarray of shape (height, width, 3), (height, width, 1) or (height, width)
         Values in [0, 1], clipped; uint8 is taken as it is.
     quality : int
         1 to 95, Pillow's scale.
@@ -257,6 +311,8 @@ def jpeg_bytes(image: np.ndarray, *, quality: int = 90) -> bytes:
 
 def _encoded(image: np.ndarray, kind: str, **options: int) -> bytes:
     image = np.asarray(image)
+    if image.ndim == 3 and image.shape[-1] == 1:
+        image = image[..., 0]
     if not (image.ndim == 2 or (image.ndim == 3 and image.shape[-1] == 3)):
         raise InputError(f"a picture of shape (height, width, 3) or (height, width) was expected; got {image.shape}")
     if image.dtype != np.uint8:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,7 +12,8 @@ from stochdeconv.errors import InputError
 def read_list(words: Any, what: str, read: Callable[[Any], Any] | None = None) -> list[Any]:
     """Read a comma-separated text entry by entry; a sequence is a list already, anything else a list of one.
 
-    Blanks around the entries of a text do not count, nor does a comma after the last one.
+    Blanks around the entries of a text do not count, nor does a comma after the last one. An entry that has a comma itself stands in
+    double quotes, a quote in it doubled, as in CSV: ``"conv,1",conv2``.
 
     Parameters
     ----------
@@ -32,7 +34,11 @@ def read_list(words: Any, what: str, read: Callable[[Any], Any] | None = None) -
         Nothing is listed, an entry is empty, or two are read as the same.
     """
     if isinstance(words, str):
-        entries = [entry.strip() for entry in words.strip().removesuffix(",").split(",")]
+        text = words.strip().removesuffix(",")
+        try:
+            entries = [entry.strip() for entry in next(csv.reader([text], skipinitialspace=True), [])]
+        except csv.Error as error:
+            raise InputError(f"'{words}' is no list with commas between its entries: {error}") from None
     else:
         entries = list(words) if isinstance(words, Iterable) else [words]
     listed = f"'{words if isinstance(words, str) else ', '.join(map(str, entries))}'"

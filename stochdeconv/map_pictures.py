@@ -23,14 +23,15 @@ def color_gradient(gradient: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    gradient : ndarray of shape (height, width, 3)
+    gradient : ndarray of shape (height, width, channel)
 
     Returns
     -------
     ndarray of shape (height, width, 3)
         float32 in [0, 1]; 0.5 is zero.
     """
-    return 0.5 + 0.5 * _scaled(gradient)
+    picture = 0.5 + 0.5 * _scaled(gradient)
+    return picture.repeat(3, axis=-1) if picture.shape[-1] == 1 else picture
 
 
 def signed_heat(attributions: np.ndarray) -> np.ndarray:
@@ -38,7 +39,7 @@ def signed_heat(attributions: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    attributions : ndarray of shape (height, width, 3)
+    attributions : ndarray of shape (height, width, channel)
         Added up over colours.
 
     Returns
@@ -54,7 +55,7 @@ def heat(gradient: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    gradient : ndarray of shape (height, width, 3)
+    gradient : ndarray of shape (height, width, channel)
         Absolute values are added up over colours.
 
     Returns
@@ -72,8 +73,8 @@ def overlay(strength: np.ndarray, photo: np.ndarray) -> np.ndarray:
     ----------
     strength : ndarray of shape (height, width)
         At least 0.
-    photo : ndarray of shape (height, width, 3)
-        RGB in [0, 1].
+    photo : ndarray of shape (height, width, channel)
+        RGB or grey, in [0, 1].
 
     Returns
     -------

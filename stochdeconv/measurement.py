@@ -66,7 +66,7 @@ def measured_layers(model: ImageModel, layers: Sequence[str] | None, layout_size
 
     measured = []
     for number, name in enumerate([INPUT, *sorted(names, key=depth)]):
-        shape = (*model.input_size, 3) if name == INPUT else shapes[name]
+        shape = model.input_shape if name == INPUT else shapes[name]
         if len(shape) not in (1, 3):
             raise InputError(f"layer '{name}' gives no map: its shape is {shape}; (height, width, channel) is expected")
         shape = (1, 1, *shape) if len(shape) == 1 else shape
@@ -86,7 +86,7 @@ def open_spool(
     """Open a working folder with a place for everything that is measured of the manifest's layers."""
     columns: dict[str, tuple[str, int]] = {"image": ("<f4", 3)}
     height, width = manifest["input_size"]
-    spectrum = (height, width // 2 + 1, 3)
+    spectrum = (height, width // 2 + 1, layers_of(manifest)[0].shape[-1])
     sums: dict[str, tuple[int, ...]] = {"amplitude": spectrum, "amplitude_squared": spectrum}
     counts: dict[str, tuple[int, ...]] = {"log_gradient": (len(LOG_GRADIENT_EDGES) - 1,)}
     for layer in layers_of(manifest):
@@ -128,9 +128,10 @@ class _Photograph:
     log_gradient_std: float
 
 
-def _read(path: Path, size: tuple[int, int]) -> _Photograph | str:
+def _read(path: Path, shape: tuple[int, int, int]) -> _Photograph | str:
+    *size, channels = shape
     try:
-        pixels = load_image(path, size)
+        pixels = load_image(path, tuple(size), channels=channels)
     except StochDeconvError as error:
         # The file's name only: where a collection lies is no part of its statistics.
         return str(error).replace(str(path), path.name)
@@ -181,7 +182,7 @@ def _batches(
 
     Batches are cut from the list of files, so an image has the same neighbours in every run.
     """
-    height, width = spool.manifest["input_size"]
+    shape = layers_of(spool.manifest)[0].shape
     starts = list(range(spool.n_done, len(paths), batch_size))
     reader = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
@@ -190,7 +191,7 @@ def _batches(
             while starts and len(ahead) < 2:
                 start = starts.pop(0)
                 numbers = list(range(start, min(start + batch_size, len(paths))))
-                ahead.append((numbers, [reader.submit(_read, paths[i], (height, width)) for i in numbers]))
+                ahead.append((numbers, [reader.submit(_read, paths[i], shape) for i in numbers]))
             numbers, futures = ahead.pop(0)
             yield numbers, [future.result() for future in futures]
     finally:
@@ -241,8 +242,7 @@ def _through_network(
 ) -> tuple[list[tuple[np.ndarray, ...]], np.ndarray]:
     from keras import ops
 
-    height, width = spool.manifest["input_size"]
-    images = np.zeros((batch_size, height, width, 3), np.float32)
+    images = np.zeros((batch_size, *layers[0].shape), np.float32)
     for place, photograph in enumerate(photographs):
         if not isinstance(photograph, str):
             images[place] = photograph.pixels

@@ -24,6 +24,8 @@ ACTIVATIONS = {
         *("elu", "selu", "celu", "leaky_relu", "squareplus", "silu", "hard_silu", "gelu", "mish", "exponential"),
     )
 }
+#: What goes in has these names, which no layer can have: its own is `name#2` then.
+RESERVED_NAMES = ("input", "network_input")
 # Bare operations without settings of their own but for an axis, by Keras's names for them.
 _BARE = {"".join(word.capitalize() for word in name.split("_")): name for name in list(ACTIVATIONS)[:13]} | {
     "Exp": "exponential"
@@ -188,7 +190,7 @@ class NetworkGraph:
     def _unused_name(self, name: str) -> str:
         # A layer that is called twice has two outputs: the second is `name#2`.
         candidate, count = name, 1
-        while candidate in self.symbols:
+        while candidate in self.symbols or candidate in RESERVED_NAMES:
             count += 1
             candidate = f"{name}#{count}"
         return candidate

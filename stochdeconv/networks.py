@@ -41,7 +41,7 @@ class Network:
     what goes in; ``"network_input"``, the same as the network wants it (here the very same, an `ImageModel` has a
     convention of its own); ``"logits"``, the score of each class before the last non-linearity, see `heads.Head`; and
     ``NAME_linear``, the values before the activation of layer NAME. ``NAME`` is always what the owner's model computes
-    there, but for the first three, which keep their meaning if a layer has the same name; maps have their channels last,
+    there, but for the first three: an owner's layer of the first two names is called ``input#2``; maps have their channels last,
     also where the model has them first.
 
     Parameters

@@ -11,14 +11,25 @@ from keras import ops
 from scipy.ndimage import gaussian_filter1d
 
 from stochdeconv.errors import InputError
+from stochdeconv.images import LUMINANCE
 
 Tensor = Any
 
 #: Square root of the covariance of ImageNet's RGB values in [0, 1] (Olah, Mordvintsev & Schubert 2017, "Feature Visualization", and
 #: their code, Lucid).
 COLOR_ROOT = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], np.float32)
-# Divided by its largest column norm as there: decorrelated variables times its transpose are natural colours.
-_COLOR = (COLOR_ROOT / np.linalg.norm(COLOR_ROOT, axis=0).max()).T
+
+
+def color_root(channels: int) -> np.ndarray:
+    """Return a square root of the covariance of natural images' colours, (channel, channel): `COLOR_ROOT`, or that of luminance alone."""
+    if channels == 3:
+        return COLOR_ROOT
+    return np.array([[np.linalg.norm(np.array(LUMINANCE, np.float32) @ COLOR_ROOT)]], np.float32)
+
+
+def _decorrelated(channels: int) -> np.ndarray:
+    # Divided by its largest column norm as in Lucid: decorrelated variables times this are natural colours.
+    return (color_root(channels) / np.linalg.norm(COLOR_ROOT, axis=0).max()).T
 
 
 class Parameterization(Protocol):
@@ -217,6 +228,7 @@ class Fourier:
     """Half-plane Fourier coefficients of decorrelated colours behind a sigmoid. See `fourier`."""
 
     size: tuple[int, int]
+    n_channels: int
     deviation: float
     n_images: int
     seed: int
@@ -234,7 +246,7 @@ class Fourier:
     def start(self) -> np.ndarray:
         """Return the starting coefficients (image, 2, channel, row, column // 2 + 1), float32: real, imaginary."""
         height, width = self.size
-        shape = (2, 3, height, width // 2 + 1)
+        shape = (2, self.n_channels, height, width // 2 + 1)
         noise = np.stack(
             [
                 np.random.default_rng([self.seed, self.first_index + i, 0]).standard_normal(shape)
@@ -247,14 +259,14 @@ class Fourier:
     def _variable_of(self, images: np.ndarray) -> np.ndarray:
         # A sigmoid never reaches 0 or 1: the margin keeps pure black and white at finite variables.
         values = np.clip(np.asarray(images, np.float64), 0.02, 0.98)
-        colors = np.log(values / (1 - values)) @ np.linalg.inv(_COLOR)
+        colors = np.log(values / (1 - values)) @ np.linalg.inv(_decorrelated(self.n_channels))
         spectrum = np.fft.rfft2(colors.transpose(0, 3, 1, 2)) / self._scale
         return np.stack([spectrum.real, spectrum.imag], axis=1).astype(np.float32)
 
     @property
     def images(self) -> Callable[[Tensor], Tensor]:
-        """The function from coefficients (image, 2, 3, row, column // 2 + 1) to images (image, height, width, 3) in (0, 1)."""
-        (height, width), scale = self.size, self._scale
+        """The function from coefficients (image, 2, channel, row, column // 2 + 1) to images (image, height, width, channel) in (0, 1)."""
+        (height, width), scale, colors = self.size, self._scale, _decorrelated(self.n_channels)
 
         def decoded(variable: Tensor) -> Tensor:
             spectrum = ops.multiply(variable, scale)
@@ -263,7 +275,7 @@ class Fourier:
             real, imaginary = ops.fft((real, -imaginary))
             rows = (ops.swapaxes(real, -1, -2) / height, ops.swapaxes(-imaginary, -1, -2) / height)
             values = ops.irfft(rows, fft_length=width)
-            return ops.sigmoid(ops.matmul(ops.transpose(values, (0, 2, 3, 1)), _COLOR))
+            return ops.sigmoid(ops.matmul(ops.transpose(values, (0, 2, 3, 1)), colors))
 
         return decoded
 
@@ -273,12 +285,13 @@ class Fourier:
 
     def key(self) -> tuple:
         """Identify the traced program."""
-        return ("fourier", self.size)
+        return ("fourier", self.size, self.n_channels)
 
 
 def fourier(
     size: tuple[int, int],
     *,
+    n_channels: int = 3,
     deviation: float = 0.01,
     initial_images: np.ndarray | None = None,
     n_images: int = 1,
@@ -294,9 +307,11 @@ def fourier(
     ----------
     size : tuple of int
         (height, width) in pixels.
+    n_channels : {3, 1}
+        3 for RGB, 1 for grey: then luminance alone.
     deviation : float
         Standard deviation of the starting coefficients, before the 1/f scale.
-    initial_images : ndarray of shape (image, height, width, 3) in [0, 1], optional
+    initial_images : ndarray of shape (image, height, width, channel) in [0, 1], optional
         Images to start from; the noise is added to their coefficients. Values are drawn in to [0.02, 0.98].
     n_images, seed, first_index : int
     learning_rate : float
@@ -309,11 +324,13 @@ def fourier(
     height, width = size
     if height < 2 or width < 2:
         raise InputError(f"a Fourier image needs at least 2x2 pixels; got {height}x{width}")
-    if initial_images is not None and np.shape(initial_images)[1:] != (height, width, 3):
+    if n_channels not in (1, 3):
+        raise InputError(f"a Fourier image has 3 channels, or 1 for grey; got {n_channels}")
+    if initial_images is not None and np.shape(initial_images)[1:] != (height, width, n_channels):
         raise InputError(
-            f"initial_images must have shape (image, {height}, {width}, 3); got {np.shape(initial_images)}"
+            f"initial_images must have shape (image, {height}, {width}, {n_channels}); got {np.shape(initial_images)}"
         )
-    return Fourier((height, width), deviation, n_images, seed, first_index, learning_rate, initial_images)
+    return Fourier((height, width), n_channels, deviation, n_images, seed, first_index, learning_rate, initial_images)
 
 
 def _check_numbers(n_images: int, seed: int, first_index: int) -> None:

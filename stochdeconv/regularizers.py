@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from keras import ops
 
-from stochdeconv.distributions import LOG_GRADIENT_EPSILON, LUMINANCE
+from stochdeconv.distributions import LOG_GRADIENT_EPSILON
+from stochdeconv.images import LUMINANCE
 from stochdeconv.losses import Term
 from stochdeconv.statistics import INPUT
 
@@ -105,9 +106,10 @@ class EdgeSharpness(Term):
 
     def of_values(self, values, arrays):
         """Return the loss per image."""
-        luminance = ops.matmul(values, np.array(LUMINANCE, np.float32)[:, None])[..., 0]
-        dx = luminance[:, :-1, 1:] - luminance[:, :-1, :-1]
-        dy = luminance[:, 1:, :-1] - luminance[:, :-1, :-1]
+        is_grey = values.shape[-1] == 1
+        light = values[..., 0] if is_grey else ops.matmul(values, np.array(LUMINANCE, np.float32)[:, None])[..., 0]
+        dx = light[:, :-1, 1:] - light[:, :-1, :-1]
+        dy = light[:, 1:, :-1] - light[:, :-1, :-1]
         logs = ops.log(ops.sqrt(dx**2 + dy**2 + _SQUARE_FLOOR) + LOG_GRADIENT_EPSILON)
         mean, std = ops.mean(logs, axis=(1, 2)), ops.std(logs, axis=(1, 2))
         return ((mean - arrays["mean"]) ** 2 + (std - arrays["std"]) ** 2) / arrays["std"] ** 2
@@ -144,7 +146,7 @@ class AmplitudeSpectrum(Term):
         planes = ops.transpose(values, (0, 3, 1, 2))
         real, imaginary = ops.fft2((planes, ops.zeros_like(planes)))
         amplitude = ops.sqrt(real**2 + imaginary**2 + 1e-6)
-        amplitude = ops.reshape(amplitude, (-1, 3, planes.shape[2] * planes.shape[3]))
+        amplitude = ops.reshape(amplitude, (-1, planes.shape[1], planes.shape[2] * planes.shape[3]))
         bands = ops.log(ops.matmul(amplitude, arrays["bands"]))
         return ops.mean((bands - arrays["log_amplitude"]) ** 2, axis=(1, 2))
 
@@ -154,7 +156,7 @@ def amplitude_spectrum(amplitude: np.ndarray, size: tuple[int, int], *, n_bands:
 
     Parameters
     ----------
-    amplitude : ndarray of shape (height, width // 2 + 1, 3)
+    amplitude : ndarray of shape (height, width // 2 + 1, channel)
         Mean amplitude spectrum of the class (``ClassStatistics.amplitude_mean``).
     size : (height, width)
         Of the images it was measured on, and of those it is asked of.
@@ -170,7 +172,7 @@ def amplitude_spectrum(amplitude: np.ndarray, size: tuple[int, int], *, n_bands:
     row, column = np.mgrid[:height, :width]
     mirrored = column > width // 2
     full = amplitude[np.where(mirrored, -row % height, row), np.where(mirrored, width - column, column)]
-    full = full.transpose(2, 0, 1).reshape(3, -1)
+    full = full.transpose(2, 0, 1).reshape(full.shape[-1], -1)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None]).ravel()
     edges = np.geomspace(1.0 / max(size), 0.5, n_bands + 1)
     edges[0] *= 0.99

@@ -21,7 +21,7 @@ def contact_sheet(
 
     Parameters
     ----------
-    images : ndarray of shape (image, height, width, 3)
+    images : ndarray of shape (image, height, width, 3) or (image, height, width, 1)
         Values in [0, 1].
     columns : int, optional
         Pictures in a row; by default a single row up to five pictures, then near square with the fewest gaps.
@@ -37,6 +37,8 @@ def contact_sheet(
         float32 in [0, 1]; height and width are those of an enlarged picture.
     """
     images = np.asarray(images, dtype=np.float32)
+    if images.ndim == 4 and images.shape[-1] == 1:
+        images = images.repeat(3, axis=-1)
     if images.ndim != 4 or images.shape[-1] != 3 or len(images) == 0:
         raise InputError(f"a contact sheet is made of pictures of shape (image, height, width, 3); got {images.shape}")
     if captions:

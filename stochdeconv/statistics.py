@@ -140,7 +140,7 @@ class ClassStatistics(Mapping[str, LayerStatistics]):
         Mean and standard deviation of the log gradient magnitude of each row's image: the sharpness of its edges.
     log_gradient_histogram : ndarray of shape (bin,)
         Counts of the log gradient magnitude in the bins of ``distributions.LOG_GRADIENT_EDGES``, all images.
-    amplitude_mean, amplitude_variance : ndarray of shape (height, width // 2 + 1, 3)
+    amplitude_mean, amplitude_variance : ndarray of shape (height, width // 2 + 1, channel)
         Amplitude spectrum of the images (``numpy.fft.rfft2``, unnormalised), over images.
     skipped : tuple of (str, str)
         Files that could not be read, and why.

@@ -35,7 +35,7 @@ LEVELS = [
     {"pooling", "statistics"},
     {"models"},
     {"networks"},
-    {"layer_copies"},
+    {"heads", "layer_copies", "ports"},
     {"network_graph", "pretrained"},
     {"gradients"},
     {"parameterizations"},

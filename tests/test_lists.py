@@ -19,6 +19,8 @@ from stochdeconv.methods.sweep import sweep
         ("a", ["a"]),
         (" a ,b c", ["a", "b c"]),
         ("a,b, ", ["a", "b"]),
+        ('"conv,1",b', ["conv,1", "b"]),
+        ('a, "b ""c""" ,d', ["a", 'b "c"', "d"]),
         (["a", "b,c"], ["a", "b,c"]),
         (("a",), ["a"]),
         (7, [7]),

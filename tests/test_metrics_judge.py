@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from stochdeconv.errors import ModelError
-from stochdeconv.metrics.judge import Judge, find_feature_source, in_top, probabilities
+from stochdeconv.metrics.judge import Judge, find_feature_source, in_top
 from stochdeconv.models import load_model
 
 SIZE = (12, 12)
@@ -71,7 +71,7 @@ def test_a_last_convolution_wider_than_one_position_has_no_class_map():
     def head(x):
         return layers.Softmax()(layers.GlobalAveragePooling2D()(layers.Conv2D(3, 3, name="classes")(x)))
 
-    source = find_feature_source(network(head), SIZE)
+    source = find_feature_source(load_model(network(head), preprocessing="none"))
     assert source.feature_layer == "map"
     assert source.class_weights is None
 
@@ -79,7 +79,9 @@ def test_a_last_convolution_wider_than_one_position_has_no_class_map():
 def test_a_network_without_weights_is_no_judge():
     image = keras.Input((*SIZE, 3))
     with pytest.raises(ModelError, match="no weighted layer"):
-        find_feature_source(keras.Model(image, layers.GlobalAveragePooling2D()(image)), SIZE)
+        find_feature_source(
+            load_model(keras.Model(image, layers.GlobalAveragePooling2D()(image)), preprocessing="none")
+        )
 
 
 def test_classes_are_matched_by_wnid_and_by_label_only_without_one():
@@ -97,5 +99,12 @@ def test_top_k():
     assert in_top(logits, 2, k=3).tolist() == [1, 1]
 
 
-def test_probabilities_survive_large_logits():
-    np.testing.assert_allclose(probabilities(np.array([[1000.0, 1000.0], [0.0, -1000.0]])), [[0.5, 0.5], [1, 0]])
+def test_maps_of_both_sides_of_a_single_sigmoid():
+    def head(x):
+        return layers.Dense(1, activation="sigmoid", name="classes")(layers.GlobalAveragePooling2D()(x))
+
+    judge = Judge(load_model(network(head), preprocessing="none", class_names=["cat", "dog"]))
+    seen = judge.look(np.random.default_rng(0).random((3, *SIZE, 3)).astype(np.float32))
+    for index in range(2):
+        maps = seen.feature_maps @ judge.class_weights(index)
+        np.testing.assert_allclose(maps.mean(axis=(1, 2)), seen.logits[:, index], rtol=1e-4, atol=1e-5)

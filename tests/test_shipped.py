@@ -81,7 +81,7 @@ def test_what_ships_is_small():
 
 
 def test_the_judge_is_another_kind_of_network_with_a_class_map(network, judge):
-    source = find_feature_source(judge.keras_model, judge.input_size)
+    source = find_feature_source(judge)
     assert source.class_weights.shape == (160, 10)
     theirs, ours = ({type(layer).__name__ for layer in model.keras_model.layers} for model in (judge, network))
     assert {"Add", "GlobalAveragePooling2D"} <= theirs - ours

@@ -220,7 +220,7 @@ def _output_file(
     if output is not None and output.suffix in SUFFIXES:
         return output
     part = "" if shard is None else f".{shard[0]}-of-{shard[1]}"
-    folder = STATS_CACHE / network.name if output is None else output
+    folder = STATS_CACHE / safe_stem(network.name) if output is None else output
     return folder / f"{_class_stem(network, source, class_name)}{part}.h5"
 
 

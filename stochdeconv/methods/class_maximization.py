@@ -248,9 +248,9 @@ def _run_of(
     def run(first: int, n: int, on_step: Callable[[Step], None]) -> OptimizationResult:
         seeds = {"n_images": n, "seed": seed, "first_index": first, "learning_rate": how.learning_rate}
         if how.parameterization == "fourier":
-            variables = parameterizations.fourier(size, **seeds)
+            variables = parameterizations.fourier(size, n_channels=model.n_channels, **seeds)
         else:
-            start = np.broadcast_to(mean_color, (*size, 3))
+            start = np.broadcast_to(mean_color, (*size, model.n_channels))
             constraints = constraints_of(how, mean_color)
             variables = parameterizations.pixels(start, noise=START_NOISE, constraints=constraints, **seeds)
         return optimize(

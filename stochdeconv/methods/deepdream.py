@@ -295,7 +295,7 @@ def dream(
         shown = [picture, result.images[0]]
         captions = ["noise" if isinstance(photo, str) and photo == "noise" else "photograph", layer]
         if guide is not None:
-            shown.insert(1, resize(open_image(guide), picture.shape[:2]))
+            shown.insert(1, resize(open_image(guide, channels=model.n_channels), picture.shape[:2]))
             captions.insert(1, "guide")
         if len(frames) > 1:
             picked = np.unique(np.linspace(0, len(frames) - 1, _SHEET_FRAMES).round().astype(int))
@@ -352,10 +352,10 @@ def _picture(model: ImageModel, photo: str | Path | np.ndarray, size: int | None
     if size is not None and size < 1:
         raise InputError(f"size is the shorter side of the picture in pixels, at least 1; got {size}")
     if isinstance(photo, str) and photo == "noise":
-        sides = model.input_size if size is None else (size, size)
-        noise = np.random.default_rng([seed, 0]).standard_normal((*sides, 3))
+        sides = model.image_size(size)
+        noise = np.random.default_rng([seed, 0]).standard_normal((*sides, model.n_channels))
         return np.clip(0.5 + _NOISE_DEVIATION * noise, 0, 1).astype(np.float32)
-    picture = open_image(photo)
+    picture = open_image(photo, channels=model.n_channels)
     if size is None:
         return picture
     scale = size / min(picture.shape[:2])
@@ -381,7 +381,9 @@ def dream_loss(
             raise InputError(
                 "a guide picture tells what to amplify among all channels of a layer: give --layer without a channel"
             )
-        features = model.activations(open_image(guide, model.input_size)[None], names, batch_size=1)
+        features = model.activations(
+            open_image(guide, model.input_size, channels=model.n_channels)[None], names, batch_size=1
+        )
     loss = losses.Loss()
     for one in amplified:
 

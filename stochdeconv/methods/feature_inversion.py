@@ -117,13 +117,13 @@ def invert(
         n_images=n_images,
     )
     image_size = model.image_size(size)
-    picture = open_image(photo, image_size)
-    shown = picture if target is None else open_image(target, image_size)
+    picture = open_image(photo, image_size, channels=model.n_channels)
+    shown = picture if target is None else open_image(target, image_size, channels=model.n_channels)
     wanted = {name: enhance * values for name, values in model.activations(shown[None], layers, batch_size=1).items()}
     silent = [name for name in layers if not np.any(wanted[name])]
     if silent:
         raise InputError(f"the photograph activates nothing in {', '.join(silent)}: there is nothing to match")
-    start = picture if init == "photo" else np.broadcast_to(input_origin(model)[0], (*image_size, 3))
+    start = picture if init == "photo" else np.broadcast_to(input_origin(model)[0], (*image_size, model.n_channels))
     deviation = _START_NOISE if init == "noise" else 0.0
 
     optimizations: dict[str, dict] = {}
@@ -143,7 +143,7 @@ def invert(
             nonlocal n_batches
             n_batches += 1
             # All layers start from the same noise: what differs is what the layers keep.
-            seeds = {"n_images": n, "seed": seed, "first_index": first}
+            seeds = {"n_images": n, "seed": seed, "first_index": first, "n_channels": model.n_channels}
             variables = parameterizations.fourier(image_size, initial_images=start[None], deviation=deviation, **seeds)
             found = optimize(
                 model, loss, parameterization=variables, n_steps=n_steps, descent=descent, callback=on_step

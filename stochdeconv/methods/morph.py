@@ -121,7 +121,7 @@ def morph(
     is_photo = is_photograph(start)
     if is_photo:
         how.check_variants(n_images)
-        picture = open_image(start, image_size)
+        picture = open_image(start, image_size, channels=model.n_channels)
         source = model.class_names[int(recognise(model, [picture])[0].argmax())]
     else:
         picture, source = None, model.find_class(start)
@@ -145,7 +145,7 @@ def morph(
 
         def stage(name: str, loss: Loss, watched: Callable[[Step], None], **start: object) -> np.ndarray:
             seeds = {"n_images": n, "seed": seed, "first_index": first, "learning_rate": strength / n_steps}
-            variables = fourier(image_size, **seeds, **start)
+            variables = fourier(image_size, n_channels=model.n_channels, **seeds, **start)
             try:
                 result = optimize(
                     model, loss, parameterization=variables, n_steps=n_steps, transforms=how.views(), callback=watched

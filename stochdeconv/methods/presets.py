@@ -122,7 +122,7 @@ def with_decay(how: Preset, model: ImageModel, scores: Loss, size: tuple[int, in
 
 
 def constraints_of(how: Preset, origin: np.ndarray) -> list:
-    """List the constraints on pixels between steps, in the order in which they act; `origin` (3,) is the mean colour."""
+    """List the constraints on pixels between steps, in the order in which they act; `origin` (channel,) is the mean colour."""
     from stochdeconv.parameterizations import Clip, ClipSmallContributions, GaussianBlur
 
     constraints = []
@@ -178,7 +178,7 @@ def balanced_decay(
 
     squares, n_moving = 0.0, 0
     for _ in range(_N_PROBES):
-        image = color + START_NOISE * rng.standard_normal((1, *size, 3))
+        image = color + START_NOISE * rng.standard_normal((1, *size, model.n_channels))
         # The squared gradient of a sum with random signs is, on average, the sum of the squared gradients.
         signs = ops.convert_to_tensor(rng.choice([-1.0, 1.0], n_channels).astype(np.float32))
         start = ops.convert_to_tensor(image.astype(np.float32))
@@ -190,14 +190,15 @@ def balanced_decay(
 
 
 def input_origin(model: ImageModel) -> tuple[np.ndarray, float]:
-    """Find the colour (3,) in [0, 1] that the network's input convention maps to zero, and the grey levels of 256 in one unit of input.
+    """Find the colour that the network's input convention maps to zero, (channel,) in [0, 1], and the grey levels in a unit of input.
 
     Zero input is the mean of the training images; mid-grey for a network that takes plain 0..255 and centres inside.
     """
-    probes = np.concatenate([np.zeros((1, 3)), np.eye(3)]).astype(np.float32)[:, None, None]
+    n = model.n_channels
+    probes = np.concatenate([np.zeros((1, n)), np.eye(n)]).astype(np.float32)[:, None, None]
     black, *primaries = np.asarray(model.preprocess(probes), np.float64)[:, 0, 0]
     slopes = np.stack([primary - black for primary in primaries], axis=1)
     color = np.linalg.solve(slopes, -black)
     if not np.all((color > 0.05) & (color < 0.95)):
-        color = np.full(3, 0.5)
+        color = np.full(n, 0.5)
     return color.astype(np.float32), float(255.0 / np.abs(slopes).sum(axis=0).mean())

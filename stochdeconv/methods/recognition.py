@@ -20,7 +20,7 @@ def recognise(model: ImageModel, pictures: Iterable[np.ndarray]) -> np.ndarray:
     Parameters
     ----------
     model : ImageModel
-    pictures : iterable of ndarray of shape (height, width, 3) in [0, 1]
+    pictures : iterable of ndarray of shape (height, width, channel) in [0, 1]
         Of any size: the shorter side is resized to the network's, then the centre is cropped.
 
     Returns
@@ -33,9 +33,9 @@ def recognise(model: ImageModel, pictures: Iterable[np.ndarray]) -> np.ndarray:
     ModelError
         The network has no class scores.
     """
-    from stochdeconv.images import resize
+    from stochdeconv.images import resize, with_channels
 
-    resized = np.stack([resize(picture, model.input_size) for picture in pictures])
+    resized = np.stack([with_channels(resize(picture, model.input_size), model.n_channels) for picture in pictures])
     return model.probabilities(resized, batch_size=min(len(resized), _BATCH))
 
 

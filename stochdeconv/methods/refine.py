@@ -100,7 +100,7 @@ def refine(
     how.check_variants(n_images)
     outlier_weight = weigh_outliers(suppress_outliers, outlier_weight, default=APPROACH_WEIGHT)
     image_size = model.image_size(size)
-    picture, found = open_image(photo, image_size), model.find_class(class_name)
+    picture, found = open_image(photo, image_size, channels=model.n_channels), model.find_class(class_name)
     known = [] if suppress_outliers is None else [suppress_outliers]
     outliers = suppression(model, known, [found], weight=outlier_weight)
     loss = how.loss(model, found.index) + outliers.loss(found.index)
@@ -108,7 +108,9 @@ def refine(
 
     def run_batch(first: int, n: int, on_step: Callable[[Step], None]) -> OptimizationResult:
         seeds = {"n_images": n, "seed": seed, "first_index": first, "learning_rate": strength / n_steps}
-        variables = fourier(image_size, initial_images=picture[None], deviation=0.0, **seeds)
+        variables = fourier(
+            image_size, n_channels=model.n_channels, initial_images=picture[None], deviation=0.0, **seeds
+        )
         kept: dict[int, np.ndarray] = {}
 
         def keep(step: Step) -> None:

@@ -149,7 +149,7 @@ def saliency(
     2018): they do not show what a class depends on. See docs/saliency.md.
     """
     from stochdeconv import losses
-    from stochdeconv.images import open_image
+    from stochdeconv.images import open_image, with_channels
     from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult
     from stochdeconv.run_folder import recorded_run, source_of
 
@@ -162,7 +162,7 @@ def saliency(
         )
     if layer is not None and "grad_cam" not in rules:
         raise InputError(f"--layer says where grad_cam looks; it means nothing to {', '.join(rules)}")
-    image = open_image(photo, model.image_size(size))
+    image = open_image(photo, model.image_size(size), channels=model.n_channels)
     found = _class_of(model, class_name, image) if unit is None else None
     term = losses.unit(*(parse_unit(model, unit) if found is None else (model.score_layer, found.index)))
     rules, layer = _what_fits(model, term, rules, layer, leave_out=rule == "all")
@@ -188,7 +188,7 @@ def saliency(
         results = {"score": explained.score, "probability": _probability(model, found, image)}
         captions = [_caption(found, unit, by_itself=class_name is None, **results)]
         captions += [explained.caption(name, values) for name, values in maps.items()]
-        sheet = _sheet(np.stack([image, *done.images]), captions)
+        sheet = _sheet(np.stack([with_channels(image, 3), *done.images]), captions)
         return replace(done, record={**done.record, **results}, arrays=maps, sheet=sheet)
 
     result = recorded_run(

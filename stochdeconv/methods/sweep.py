@@ -101,7 +101,7 @@ def sweep(
     if max(image_size) > grid.tile_size:
         batch_size = 1  # pictures of one batch are cut into tiles at the same places
     names, sources = _photographs(photos)
-    pictures = np.stack([open_image(source, image_size) for source in sources])
+    pictures = np.stack([open_image(source, image_size, channels=model.n_channels) for source in sources])
     recognisers = _recognisers(model, judge, class_word=_folder_name(photos))
     before = [{who.name: who.see(picture) for who in recognisers} for picture in pictures]
     cells = [_Cell(photo, layer, steps) for photo in range(len(pictures)) for layer in layers for steps in n_steps]

@@ -18,8 +18,8 @@ class Colors:
 
     Attributes
     ----------
-    mean : ndarray of shape (3,)
-    covariance : ndarray of shape (3, 3)
+    mean : ndarray of shape (channel,)
+    covariance : ndarray of shape (channel, channel)
     """
 
     mean: np.ndarray
@@ -27,22 +27,23 @@ class Colors:
 
     @staticmethod
     def of(picture: np.ndarray) -> Colors:
-        """Measure them in a picture (height, width, 3)."""
-        values = picture.reshape(-1, 3).astype(np.float64)
-        return Colors(values.mean(axis=0), np.cov(values.T, ddof=0))
+        """Measure them in a picture (height, width, channel)."""
+        values = picture.reshape(-1, picture.shape[-1]).astype(np.float64)
+        return Colors(values.mean(axis=0), np.atleast_2d(np.cov(values.T, ddof=0)))
 
     @staticmethod
     def to_keep_of(picture: np.ndarray) -> Colors:
-        """Measure a picture (height, width, 3); where it has hardly any contrast, the covariance is that of natural images."""
-        from stochdeconv.parameterizations import COLOR_ROOT
+        """Measure a picture (height, width, channel); where it has hardly any contrast, the covariance is that of natural images."""
+        from stochdeconv.parameterizations import color_root
 
-        natural = (COLOR_ROOT @ COLOR_ROOT.T).astype(np.float64)
+        root = color_root(picture.shape[-1]).astype(np.float64)
+        natural = root @ root.T
         own = Colors.of(picture)
         has_some = np.trace(own.covariance) >= _LEAST_VARIANCE * np.trace(natural)
         return own if has_some else Colors(own.mean, natural)
 
     def given_to(self, picture: np.ndarray) -> np.ndarray:
-        """Give these colours to a picture (height, width, 3), but no more contrast than it has.
+        """Give these colours to a picture (height, width, channel), but no more contrast than it has.
 
         By the linear map between two Gaussians that changes colours least (Pitié & Kokaram 2007).
         """
@@ -63,7 +64,7 @@ def moved(picture: np.ndarray, *, zoom: float, rotate: float) -> np.ndarray:
 
     Parameters
     ----------
-    picture : ndarray of shape (height, width, 3)
+    picture : ndarray of shape (height, width, channel)
     zoom : float
         Part by which it is enlarged: 0.05 shows the middle 95 %.
     rotate : float
@@ -71,7 +72,7 @@ def moved(picture: np.ndarray, *, zoom: float, rotate: float) -> np.ndarray:
 
     Returns
     -------
-    ndarray of shape (height, width, 3)
+    ndarray of shape (height, width, channel)
     """
     from keras import ops
 

@@ -59,15 +59,13 @@ class Judgement:
     feature_maps: np.ndarray | None
 
 
-def find_feature_source(keras_model: Any, input_size: tuple[int, int]) -> FeatureSource:
+def find_feature_source(model: ImageModel) -> FeatureSource:
     """Find the judge's feature in the network's graph: the input of its last layer with weights.
 
     Parameters
     ----------
-    keras_model : keras.Model
+    model : ImageModel
         A classifier; layers inside nested models are found too.
-    input_size : tuple of int
-        (height, width) of its images.
 
     Returns
     -------
@@ -78,9 +76,7 @@ def find_feature_source(keras_model: Any, input_size: tuple[int, int]) -> Featur
     ModelError
         The network has no layer with a kernel: it classifies nothing.
     """
-    from stochdeconv.network_graph import NetworkGraph
-
-    graph = NetworkGraph(keras_model, (*input_size, 3))
+    graph = model.graph
     steps = graph.needed_steps([graph.output])
     weighted = [
         step
@@ -88,7 +84,7 @@ def find_feature_source(keras_model: Any, input_size: tuple[int, int]) -> Featur
         if getattr(step.operation, "kernel", None) is not None and step.kind in {"layer", "linear"}
     ]
     if not weighted:
-        raise ModelError(f"the judge '{keras_model.name}' has no weighted layer; expected a trained classifier")
+        raise ModelError(f"the judge '{model.name}' has no weighted layer; expected a trained classifier")
     last = weighted[-1]
     producers = {id(symbol): step for step in steps for symbol in step.outputs}
     names = {id(symbol): name for name, symbol in graph.symbols.items()} | {id(graph.input): "network_input"}
@@ -111,6 +107,8 @@ def find_feature_source(keras_model: Any, input_size: tuple[int, int]) -> Featur
         # Behind a flattening or a dense layer no position has its own evidence: there is no class activation map.
         return FeatureSource(last.name, names[id(symbol)], None)
     weights = kernel.reshape(kernel.shape[-2:]).astype(np.float32)
+    if model.head is not None and model.head.is_pair:
+        weights = np.concatenate([-weights, weights], axis=1)
     return FeatureSource(last.name, names[id(symbol)], weights)
 
 
@@ -131,14 +129,14 @@ class Judge:
 
     def __init__(self, model: ImageModel) -> None:
         self.model = model
-        self.source = find_feature_source(model.keras_model, tuple(model.input_size))
+        self.source = find_feature_source(model)
 
     def look(self, images: np.ndarray) -> Judgement:
         """Measure images of the judge's own input size.
 
         Parameters
         ----------
-        images : ndarray of shape (image, height, width, 3), float32 RGB in [0, 1]
+        images : ndarray of shape (image, height, width, channel), float32 in [0, 1]
 
         Returns
         -------
@@ -192,9 +190,3 @@ def in_top(logits: np.ndarray, class_index: int, *, k: int) -> np.ndarray:
     """
     n_larger = (logits > logits[:, class_index : class_index + 1]).sum(axis=1)
     return (n_larger < k).astype(np.float64)
-
-
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Turn logits (image, class) into softmax probabilities."""
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)

@@ -103,7 +103,8 @@ def _load(paths: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
 
 
 def _to_judge(batch: np.ndarray, judge: Judge) -> np.ndarray:
-    return np.stack([image_files.resize(image, tuple(judge.model.input_size)) for image in batch])
+    size, channels = tuple(judge.model.input_size), judge.model.n_channels
+    return np.stack([image_files.with_channels(image_files.resize(image, size), channels) for image in batch])
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,248 @@
+"""Every network of the zoo goes through everything, and says of itself what it says without us."""
+
+import contextlib
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from PIL import Image
+from zoo import ZOO, made
+
+import stochdeconv as sd
+from stochdeconv.errors import ModelError
+
+# In bfloat16 or whole numbers a layer rounds what it computes, elsewhere in other places.
+ROUNDED = {"half_precision_policy": 2e-2, "quantised_to_whole_numbers": 2e-2, "whole_numbers_as_input": 2e-3}
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """Load each network once, by name."""
+    known = {}
+
+    def load(name):
+        if name not in known:
+            model, doubts = made(name), ZOO[name].doubts
+            watched = pytest.warns(UserWarning, match=doubts) if doubts else contextlib.nullcontext()
+            with watched:
+                known[name] = model, sd.load_model(model, preprocessing="none", dtype="float32", **ZOO[name].options)
+        return known[name]
+
+    return load
+
+
+def images_for(network, n=3):
+    height, width = network.input_size
+    rng = np.random.default_rng(2)
+    coarse = rng.random((n, 4, 4, network.n_channels))
+    rows, columns = np.arange(height) * 4 // height, np.arange(width) * 4 // width
+    return (0.7 * coarse[:, rows][:, :, columns] + 0.3 * rng.random((n, height, width, network.n_channels))).astype(
+        np.float32
+    )
+
+
+def own_output(name, model, images):
+    taken = ZOO[name].takes(images * 255)
+    # Left to itself a layer that flips at random does so even here.
+    return keras.tree.map_structure(lambda values: ops.convert_to_numpy(values), model(taken, training=False))
+
+
+with_classes = pytest.mark.parametrize("name", [name for name, known in ZOO.items() if known.n_classes])
+
+
+@with_classes
+def test_probabilities_are_the_networks_own(loaded, name):
+    model, network = loaded(name)
+    images = images_for(network)
+    expected = ZOO[name].probabilities(own_output(name, model, images))
+    found = network.probabilities(images)
+    assert len(network.class_names) == ZOO[name].n_classes == found.shape[1]
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=ROUNDED.get(name, 1e-5))
+    # The images are told apart: a constant would pass everything.
+    assert np.ptp(network.logits(images), axis=0).max() > 1e-3
+
+
+@with_classes
+def test_the_gradient_is_that_of_the_score(loaded, name):
+    from stochdeconv import attributions
+
+    if name in ROUNDED:
+        pytest.skip("steps too small for its rounding: differences of the score say nothing")
+    _, network = loaded(name)
+    (image,) = images_for(network, 1)
+    index = network.class_names[-1].index
+    gradient = attributions.score_gradients(network, sd.losses.unit(network.score_layer, index))(image[None])[0]
+    assert np.abs(gradient).max() > 1e-5, "a score behind a saturated non-linearity has no gradient"
+    direction = gradient / np.linalg.norm(gradient)
+    step = 1e-3 / np.abs(direction).max()
+    sides = np.stack([image + step * direction, image - step * direction])
+
+    def scores(images):
+        values = network.activations(images, [network.score_layer])[network.score_layer][..., index]
+        return values.reshape(len(values), -1).mean(axis=1, dtype=np.float64)
+
+    above, below = scores(sides)
+    np.testing.assert_allclose((above - below) / (2 * step), np.linalg.norm(gradient), rtol=0.05)
+
+
+@with_classes
+def test_the_class_term_falls_where_the_probability_rises(loaded, name):
+    _, network = loaded(name)
+    images = images_for(network)
+    index = network.class_names[-1].index
+    term = sd.losses.cross_entropy(index)
+    losses = np.asarray(term(network.activations(images, term.layers)))
+    assert np.isfinite(losses).all() and losses.shape == (3,)
+    exact = ZOO[name].doubts is None and not name.startswith(("segmentation", "average", "hard", "sparse"))
+    if exact or name.startswith("several_outputs"):
+        np.testing.assert_allclose(losses, -np.log(network.probabilities(images)[:, index]), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_layers_are_called_and_give_what_the_owner_expects(loaded, name):
+    model, network = loaded(name)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D) and layer.name not in ("input", "network_input"):
+            assert layer.name in network.layer_names
+            values = network.activations(images_for(network), [layer.name])[layer.name]
+            assert values.shape[-1] == layer.filters, "channels come last whatever the model has"
+            if name not in ROUNDED and len(model.inputs) == 1:
+                expected = keras.Model(model.inputs[0], layer.output)
+                own = np.asarray(expected(ZOO[name].takes(images_for(network) * 255)))
+                own = np.moveaxis(own, 1, -1) if getattr(layer, "data_format", "") == "channels_first" else own
+                np.testing.assert_allclose(values, own, rtol=1e-3, atol=1e-4)
+    assert network.default_layers, "there is always something to collect"
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_pictures_are_made(loaded, name, tmp_path):
+    _, network = loaded(name)
+    (image,) = images_for(network, 1)
+    channel = f"{network.default_layers[-1]}:0"
+    of = {"class_name": network.class_names[-1].index} if network.class_names else {"unit": channel}
+    explained = sd.saliency(network, image, rule="gradient", **of)
+    assert explained.arrays["gradient"].shape == image.shape
+    result = sd.maximize(network, **of, n_steps=4, n_images=2, preset="simonyan", seed=1)
+    assert result.images.shape == (2, *network.input_size, network.n_channels)
+    assert result.images.std() > 0 and np.isfinite(result.images).all()
+    scores = result.history
+    (term,) = [key for key in scores[0] if key.startswith("unit:")]
+    assert scores[-1][term] < scores[0][term], "four steps raise a score that has a gradient"
+    result.save(tmp_path / "out")
+    with Image.open(tmp_path / "out" / "image_001.png") as picture:
+        assert picture.mode == ("L" if network.n_channels == 1 else "RGB")
+        assert picture.size == network.input_size[::-1]
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("zoo")
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        coarse = rng.integers(0, 256, (5, 6, 3) if i else (5, 6)).astype(np.uint8)  # one of them is grey
+        Image.fromarray(coarse).resize((40, 32), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_a_class_is_collected_and_generated(loaded, name, photographs):
+    _, network = loaded(name)
+    if not any(len(network.layer_shape(layer)) == 3 for layer in network.default_layers):
+        pytest.skip("a network without maps has nothing to lay out")
+    of = {"class_name": network.class_names[-1].index} if network.class_names else {}
+    statistics = sd.collect(network, photographs, n_components=4, batch_size=3, **of)
+    assert statistics.n_images == 6 and not statistics.skipped
+    assert statistics["input"].shape == network.input_shape
+    images = sd.generate(network, statistics, n_images=2, n_steps=3, sampler="chain").images
+    assert images.shape == (2, *network.input_size, network.n_channels)
+    assert np.isfinite(images).all() and np.abs(images[0] - images[1]).max() > 0
+
+
+# Of single ones
+
+
+def test_a_pair_is_two_sides_of_one_value(loaded):
+    _, network = loaded("one_sigmoid_that_is_sure")
+    scores = network.logits(images_for(network))
+    np.testing.assert_array_equal(scores[:, 0], -scores[:, 1])
+    assert [name.label for name in network.class_names] == ["cat", "dog"]
+
+
+def test_a_direction_of_an_embedding_is_raised(loaded):
+    _, network = loaded("embedding_of_length_one")
+    vector = np.eye(8)[2] - np.eye(8)[5]
+    result = sd.maximize(network, direction=("embedding", vector), n_steps=6, n_images=1)
+    values = [row["direction:embedding"] for row in result.history]
+    assert values[-1] < values[0]
+
+
+def test_a_unit_at_a_place_of_a_segmentation_is_raised(loaded):
+    _, network = loaded("segmentation_by_softmax")
+    result = sd.maximize(network, unit="head_linear:1:3:4", n_steps=6, n_images=1)
+    values = [row["unit:head_linear:1:3:4"] for row in result.history]
+    assert values[-1] < values[0]
+
+
+def test_opacity_is_not_looked_at_but_there(loaded):
+    _, network = loaded("colour_and_opacity")
+    assert network.input_shape == (16, 16, 3)
+    assert set(network.forward(["conv"])(images_for(network))) == {"input", "network_input", "conv"}
+
+
+def test_grey_and_colour_files_fit_either_kind_of_network(loaded, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("grey_of_28_pixels", "softmax_fused"):
+        _, network = loaded(name)
+        grey = rng.integers(0, 256, network.input_size).astype(np.uint8)
+        Image.fromarray(grey).save(tmp_path / "grey.png")
+        Image.fromarray(np.repeat(grey[..., None], 3, axis=-1)).save(tmp_path / "colour.png")
+        Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+        photos = (tmp_path / "grey.png", tmp_path / "colour.png", tmp_path / "deep.png", grey, grey[..., None] / 255.0)
+        found = [sd.saliency(network, photo, 0, rule="gradient").arrays["gradient"] for photo in photos]
+        for other in found[1:]:
+            np.testing.assert_allclose(other, found[0], rtol=1e-3, atol=1e-6)
+
+
+def test_the_held_value_matters_and_is_recorded(loaded):
+    model, network = loaded("second_input_held")
+    images = images_for(network)
+    older = sd.load_model(model, preprocessing="none", inputs={"age": [60.0]})
+    assert np.abs(older.probabilities(images) - network.probabilities(images)).max() > 1e-4
+    assert network.preprocessing["inputs"] == {"age": 30} != older.preprocessing["inputs"]
+    np.testing.assert_allclose(
+        older.probabilities(images), model([np.full((3, 1), 60.0, np.float32), images * 255]), rtol=1e-4, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("second_input_held", {}, r"'age' \(1\).*say what the others are held at with inputs=\{\"age\": …\}"),
+        ("second_input_held", {"inputs": {"agee": 3}}, "has no input 'agee'; closest: 'age'"),
+        ("second_input_held", {"inputs": {"age": [1, 2]}}, r"'age' of model .* takes 1; got \[1, 2\]"),
+        ("second_input_held", {"inputs": {"age": "old"}}, "expected a number or lists of numbers"),
+        ("second_input_held", {"input": "picture"}, "has no input 'picture'; there are 'age'"),
+        ("second_input_held", {"input": "age", "inputs": {"age": 1}}, "expected images"),
+        ("two_images_through_shared_layers", {}, "has 2 inputs, 'left' .* and 2 of them are images: name the one"),
+        ("several_outputs_one_chosen", {"output": "kid"}, "no output 'kid'; closest: 'kind'; there are 'colour'"),
+        ("several_outputs_one_chosen", {"output": 2}, "has outputs 0 to 1"),
+        ("one_sigmoid", {"class_names": list("abc")}, "two classes, the two sides of its one value, but 3 class names"),
+        ("one_sigmoid", {"class_names": ["dog"]}, "but 1 class names were given"),
+        ("no_top", {"class_names": ["cat", "dog"]}, "6 class scores, but 2 class names"),
+        ("grey_of_28_pixels", {"preprocessing": "caffe"}, r'one channel.*"mean": \[128\]'),
+        ("grey_of_28_pixels", {"preprocessing": "torch"}, r'"mean": \[0\], "std": \[1\]'),
+        ("softmax_fused", {"preprocessing": "torch", "std": [1]}, "mean and std go together"),
+    ],
+)
+def test_what_does_not_fit_is_told_in_one_line(name, options, message):
+    with pytest.raises(ModelError, match=message) as caught:
+        sd.load_model(made(name), **{"preprocessing": "none"} | options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_class_of_what_is_no_classifier_is_told(loaded):
+    for name in ("no_top", "autoencoder"):
+        _, network = loaded(name)
+        with pytest.raises(ModelError, match=r"has no class scores: it ends in shape .* name them with class_names"):
+            sd.maximize(network, "church", n_steps=1)
