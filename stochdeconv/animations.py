@@ -10,8 +10,8 @@ import av
 import numpy as np
 from PIL import Image
 
+from stochdeconv.colors import with_channels
 from stochdeconv.errors import InputError
-from stochdeconv.images import with_channels
 from stochdeconv.sheets import contact_sheet
 
 #: Frames a second. GIF counts in hundredths of a second, so not every rate can be had exactly.

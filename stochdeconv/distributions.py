@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
-from stochdeconv.images import luminance
+from stochdeconv.colors import luminance
 
 #: Added to a spatial standard deviation before its logarithm, so that a silent channel has one.
 LOG_STD_EPSILON = 0.01

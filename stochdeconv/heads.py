@@ -64,6 +64,8 @@ class Head:
         a ReLU and an average (SqueezeNet) has no gradient where the class does not fire at all yet.
     is_pair : bool
         Whether the two classes are the two sides of one value.
+    is_plain : bool
+        Whether it is a single value that nothing makes a probability of.
     doubt : str
         What is not understood, for people; empty where all is.
     """
@@ -75,6 +77,7 @@ class Head:
     activation: Callable[[Tensor], Tensor]
     score_layer: str
     is_pair: bool
+    is_plain: bool
     doubt: str
 
 
@@ -122,13 +125,9 @@ def find_head(
     if is_map and n_named is None and (activation not in _SHARED | _SINGLE or (is_picture and activation in _SINGLE)):
         return None
     is_pair = n_values == 1 and (activation in _SINGLE or (activation is None and not doubt and n_named == 2))
-    if n_values == 1 and not is_pair and not doubt:
-        doubt = (
-            f"model '{name}' ends in the softmax of a single value, which is always 1"
-            if activation in _SHARED
-            else f"model '{name}' ends in a single value, taken as it is; with the names of two classes it is the score of the second"
-        )
-    if activation is None and not doubt:
+    if n_values == 1 and activation in _SHARED:
+        doubt = f"model '{name}' ends in the softmax of a single value, which is always 1"
+    if activation is None and not doubt and (n_values > 1 or is_pair):
         activation = ACTIVATIONS["sigmoid" if n_values == 1 else "softmax"]
         output = graph.compute(_in_float32(activation), scores, scores.shape)
     elif activation in _LOGARITHMS:
@@ -150,6 +149,7 @@ def find_head(
         activation=_to_probabilities(activation),
         score_layer="logits" if is_pair else _score_layer(graph, scores),
         is_pair=is_pair,
+        is_plain=n_values == 1 and activation is None,
         doubt=doubt,
     )
 

@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from stochdeconv.colors import with_channels
 from stochdeconv.errors import InputError, MissingInputError
 
 # Named one by one: Pillow would hand an EPS file to Ghostscript, and that is a program, no picture.
 # (Pillow opens MPO as JPEG; a format it was built without is not registered.)
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA")
-# ITU-R BT.601: what of red, green and blue makes a picture light.
-LUMINANCE = (0.299, 0.587, 0.114)
 _ORIENTATION_TAG = 0x0112
 # EXIF 2.32, tag 274: what undoes each stored orientation.
 _UPRIGHT = {
@@ -82,46 +81,6 @@ def load_image(path: str | os.PathLike, size: tuple[int, int] | None = None, *, 
         return with_channels(pixels.astype(np.float32) / np.float32(255), channels)
     # The filter overshoots at edges, and only 8-bit pictures are clipped by Pillow itself.
     return with_channels(np.clip(pixels, 0.0, 1.0)[..., np.newaxis], channels)
-
-
-def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    """Make a picture grey, or of three channels.
-
-    Parameters
-    ----------
-    image : ndarray of shape (..., channel), float32 in [0, 1]
-        Grey (1), RGB (3), or RGB and opacity (4), which is laid on white.
-    channels : {1, 3}
-
-    Returns
-    -------
-    ndarray of shape (..., channels)
-        float32 in [0, 1]; the picture itself where it is like that already.
-    """
-    if image.shape[-1] == 4:
-        opacity = image[..., 3:]
-        image = image[..., :3] * opacity + (1 - opacity)
-    if image.shape[-1] == channels:
-        return image
-    # The weights of luminance add up to 1, but not in every rounding.
-    return np.repeat(image, 3, axis=-1) if channels == 3 else np.minimum(luminance(image)[..., np.newaxis], 1.0)
-
-
-def luminance(image: np.ndarray) -> np.ndarray:
-    """Tell how light a picture is: its only channel, or the weighted sum of red, green and blue.
-
-    Parameters
-    ----------
-    image : ndarray of shape (..., channel)
-        1 or 3 channels.
-
-    Returns
-    -------
-    ndarray of shape (...)
-        float32, of the same range.
-    """
-    image = image.astype(np.float32, copy=False)
-    return image[..., 0] if image.shape[-1] == 1 else image @ np.array(LUMINANCE, np.float32)
 
 
 def _reason(error: Exception, path: Path) -> str:

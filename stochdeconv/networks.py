@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral
 from typing import Any
@@ -360,7 +361,18 @@ class Network:
         ------
         ModelError
             The network has no class scores.
+
+        Warns
+        -----
+        UserWarning
+            The network gives out a single value before any non-linearity: that is what is returned.
         """
+        if self._require_head().is_plain:
+            warnings.warn(
+                f"model '{self.name}' ends in a single value, which is taken as it is and may be no probability; with class_names of two "
+                "classes it is the score of the second",
+                stacklevel=2,
+            )
         return self.activations(inputs, (PROBABILITIES,), batch_size=batch_size)[PROBABILITIES]
 
     @functools.cached_property

@@ -10,21 +10,10 @@ import numpy as np
 from keras import ops
 from scipy.ndimage import gaussian_filter1d
 
+from stochdeconv.colors import COLOR_ROOT, color_root
 from stochdeconv.errors import InputError
-from stochdeconv.images import LUMINANCE
 
 Tensor = Any
-
-#: Square root of the covariance of ImageNet's RGB values in [0, 1] (Olah, Mordvintsev & Schubert 2017, "Feature Visualization", and
-#: their code, Lucid).
-COLOR_ROOT = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], np.float32)
-
-
-def color_root(channels: int) -> np.ndarray:
-    """Return a square root of the covariance of natural images' colours, (channel, channel): `COLOR_ROOT`, or that of luminance alone."""
-    if channels == 3:
-        return COLOR_ROOT
-    return np.array([[np.linalg.norm(np.array(LUMINANCE, np.float32) @ COLOR_ROOT)]], np.float32)
 
 
 def _decorrelated(channels: int) -> np.ndarray:

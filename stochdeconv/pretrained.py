@@ -432,8 +432,8 @@ def _read_keras_file(path: Path) -> keras.Model:
         reason = _first_line(error)
         if re.search(r"Could not locate|custom_object|register_keras_serializable|[Ll]ambda|safe_mode", str(error)):
             raise ModelError(
-                f"{path} needs Python code that is not in the file ({reason}); "
-                "load it in Python and pass the keras.Model to load_model"
+                f"{path} needs Python code that is not in the file ({reason}): if it is yours, import the module that registers it first "
+                "(--import MODULE), or load it in Python and pass the keras.Model to load_model"
             ) from error
         raise ModelError(f"{path} is no readable Keras 3 file (.keras): {reason}") from error
     return model

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from keras import ops
 
+from stochdeconv.colors import LUMINANCE
 from stochdeconv.distributions import LOG_GRADIENT_EPSILON
-from stochdeconv.images import LUMINANCE
 from stochdeconv.losses import Term
 from stochdeconv.statistics import INPUT
 

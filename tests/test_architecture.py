@@ -44,7 +44,7 @@ LEVELS = [
     {"distributions"},
     {"animations"},
     {"image_folders", "images", "map_pictures", "sheets"},
-    {"class_names", "lists"},
+    {"class_names", "colors", "lists"},
     {"errors", "shipped"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}

@@ -225,6 +225,6 @@ def test_a_picture_in_memory_is_as_good_as_a_file(tmp_path):
     save_png(tmp_path / "image.png", image)
     np.testing.assert_allclose(open_image(tmp_path / "image.png", (8, 8)), open_image(image, (8, 8)), atol=0.04)
     np.testing.assert_array_equal(open_image(image), image)
-    for bad in (image[0], image[..., :1], image * 255, image - 1):
+    for bad in (image[None], image[..., :2], image * 255, image - 1):
         with pytest.raises(InputError, match="a picture in memory is"):
             open_image(bad)

@@ -3,6 +3,7 @@ import pytest
 from keras import ops
 
 from stochdeconv import parameterizations
+from stochdeconv.colors import COLOR_ROOT
 from stochdeconv.errors import InputError
 
 
@@ -18,7 +19,7 @@ def test_fourier_images_are_numpys_inverse_transform(size):
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     scale = np.sqrt(height * width) / (4 * np.maximum(frequency, 1 / max(size)))
     values = np.fft.irfft2((start[:, 0] + 1j * start[:, 1]) * scale, s=size).transpose(0, 2, 3, 1)
-    colors = values @ parameterizations._COLOR
+    colors = values @ (COLOR_ROOT / np.linalg.norm(COLOR_ROOT, axis=0).max()).T
     np.testing.assert_allclose(images_of(variables), 1 / (1 + np.exp(-colors)), atol=2e-6)
 
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from photographs import picture
 
+from stochdeconv.colors import COLOR_ROOT
 from stochdeconv.methods.zooming import Colors, moved
-from stochdeconv.parameterizations import COLOR_ROOT
 
 
 def test_colours_are_given_to_another_picture():

@@ -31,6 +31,8 @@ class Specimen:
         Images (image, height, width, channel) in 0..255 -> what the network is called with.
     doubts : str or None
         What `load_model` warns of.
+    plain : bool
+        Whether `probabilities` warns that it may be none.
     """
 
     make: Callable[[], keras.Model]
@@ -39,6 +41,7 @@ class Specimen:
     probabilities: Callable[[np.ndarray], np.ndarray] = lambda output: output
     takes: Callable[[np.ndarray], Any] = lambda images: images
     doubts: str | None = None
+    plain: bool = False
 
 
 ZOO: dict[str, Specimen] = {}
@@ -182,7 +185,7 @@ def one_logit_with_two_class_names():
     return ending(None, 1)
 
 
-@specimen(1, doubts="ends in a single value, taken as it is; with the names of two classes")
+@specimen(1, plain=True)
 def one_value_without_class_names():
     return ending(None, 1)
 

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from stochdeconv.cli import terminal
+from stochdeconv.cli.imports import takes_networks, with_imports
 from stochdeconv.errors import StochDeconvError
 
 # Command -> (its module, what it does). A module is imported when its command is called: `--help` waits for none of them.
@@ -49,7 +50,7 @@ class Commands(TyperGroup):
             return TyperCommand(cmd_name, help=summary)
         single = typer.Typer(add_completion=False)
         function = getattr(importlib.import_module(f"{__name__}.{module}"), cmd_name)
-        single.command(cmd_name, help=summary)(function)
+        single.command(cmd_name, help=summary)(with_imports(function) if takes_networks(function) else function)
         return typer.main.get_command(single)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

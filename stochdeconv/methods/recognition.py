@@ -33,7 +33,8 @@ def recognise(model: ImageModel, pictures: Iterable[np.ndarray]) -> np.ndarray:
     ModelError
         The network has no class scores.
     """
-    from stochdeconv.images import resize, with_channels
+    from stochdeconv.colors import with_channels
+    from stochdeconv.images import resize
 
     resized = np.stack([with_channels(resize(picture, model.input_size), model.n_channels) for picture in pictures])
     return model.probabilities(resized, batch_size=min(len(resized), _BATCH))

@@ -149,7 +149,8 @@ def saliency(
     2018): they do not show what a class depends on. See docs/saliency.md.
     """
     from stochdeconv import losses
-    from stochdeconv.images import open_image, with_channels
+    from stochdeconv.colors import with_channels
+    from stochdeconv.images import open_image
     from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult
     from stochdeconv.run_folder import recorded_run, source_of
 

@@ -34,7 +34,7 @@ class Colors:
     @staticmethod
     def to_keep_of(picture: np.ndarray) -> Colors:
         """Measure a picture (height, width, channel); where it has hardly any contrast, the covariance is that of natural images."""
-        from stochdeconv.parameterizations import color_root
+        from stochdeconv.colors import color_root
 
         root = color_root(picture.shape[-1]).astype(np.float64)
         natural = root @ root.T

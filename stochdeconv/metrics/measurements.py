@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from stochdeconv import images as image_files
+from stochdeconv.colors import with_channels
 from stochdeconv.metrics import objects, pixels
 from stochdeconv.metrics.judge import BATCH, Judge
 
@@ -104,7 +105,7 @@ def _load(paths: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
 
 def _to_judge(batch: np.ndarray, judge: Judge) -> np.ndarray:
     size, channels = tuple(judge.model.input_size), judge.model.n_channels
-    return np.stack([image_files.with_channels(image_files.resize(image, size), channels) for image in batch])
+    return np.stack([with_channels(image_files.resize(image, size), channels) for image in batch])
 
 
 @dataclass(frozen=True, eq=False)

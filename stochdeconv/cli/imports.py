@@ -1,0 +1,77 @@
+"""The option --import: Python code of the user's own that a network needs, such as its registered layers."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stochdeconv.cli import terminal
+from stochdeconv.errors import InputError, MissingInputError
+
+Imports = Annotated[
+    list[str],
+    typer.Option(
+        "--import",
+        metavar="MODULE|FILE.py",
+        help="Run this Python code first, with all it may do to your machine: layers that a .keras file needs register themselves so.",
+    ),
+]
+
+
+def takes_networks(command: Callable) -> bool:
+    """Tell whether a command may load a network from a file."""
+    return bool({"model", "judge"} & inspect.signature(command).parameters.keys())
+
+
+def with_imports(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the option ``--import``, which may be given several times."""
+    signature = inspect.signature(command, eval_str=True)
+    option = inspect.Parameter("imports", inspect.Parameter.KEYWORD_ONLY, default=[], annotation=Imports)
+
+    @functools.wraps(command)
+    def run(*, imports: Sequence[str], **arguments: object) -> None:
+        for module in imports:
+            import_code(module)
+        command(**arguments)
+
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), option])
+    run.__annotations__ = {name: known.annotation for name, known in run.__signature__.parameters.items()}
+    return run
+
+
+def import_code(module: str) -> None:
+    """Run a module by its dotted name, the current folder searched first, or a file.
+
+    Raises
+    ------
+    MissingInputError
+        There is none.
+    InputError
+        It raises an error.
+    """
+    # Such code imports Keras: without what its backend writes meanwhile.
+    terminal.import_keras()
+    folder, name = (
+        (str(Path(module).resolve().parent), Path(module).stem) if module.endswith(".py") else (os.getcwd(), module)
+    )
+    if module.endswith(".py") and not Path(module).is_file():
+        raise MissingInputError(f"no such file of Python code: '{module}'")
+    sys.path.insert(0, folder)
+    try:
+        importlib.import_module(name)
+    except Exception as error:  # somebody's own code may raise anything
+        if isinstance(error, ModuleNotFoundError) and error.name in {name, name.partition(".")[0]}:
+            raise MissingInputError(
+                f"there is no Python module '{module}' to import, here or installed; a file is named with its ending, FILE.py"
+            ) from error
+        raise InputError(f"the Python code '{module}' fails: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(folder)
