@@ -316,8 +316,7 @@ def describe_statistics(statistics: ClassStatistics) -> dict[str, Any]:
                 "shape": list(layer.shape),
                 "layout_shape": list(layer.layout_shape),
                 "n_components": layer.n_components,
-                # Components are rounded to 16 bits: all of them may explain a little more than there is.
-                "explained": min(1.0, float(layer.explained_variance.sum()) / float(layer.total_variance or 1.0)),
+                "explained": layer.explained,
             }
             for name, layer in statistics.items()
         ],
