@@ -13,6 +13,7 @@ from PIL import Image
 
 from stochdeconv import markup
 from stochdeconv.errors import InputError
+from stochdeconv.models import load_model
 from stochdeconv.optimize import OptimizationResult
 from stochdeconv.run_folder import RunResult
 from stochdeconv.sheets import contact_sheet
@@ -108,6 +109,15 @@ def test_statistics_show_their_layers(made):
     told = [line.split() for line in call("inspect", made / "church.h5").stdout.split("\n\n")[1].splitlines()]
     assert rows[3:] == told
     assert [row[0] for row in rows[4:]] == list(statistics)
+
+
+def test_a_network_shows_what_goes_in_and_comes_out(made):
+    names = [AWKWARD, "barn", "crane", "heron"]
+    rows = dict(Cells(load_model(made / "tiny.keras", class_names=names)._repr_html_()).rows)
+    assert rows["network"] == "tiny"
+    assert rows["images"] == "32×32"
+    assert rows["classes"] == f"4: {', '.join(names)}"
+    assert rows["default layers"].startswith("conv1")
 
 
 def test_result_of_the_loop_shows_images_where_they_are_pictures():
