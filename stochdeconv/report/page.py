@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from stochdeconv import images as image_files
@@ -16,7 +15,8 @@ from stochdeconv.markup import data_uri
 from stochdeconv.metrics import NOISE_FLOOR, REAL
 from stochdeconv.metrics.figures import FIGURES
 from stochdeconv.report import plots
-from stochdeconv.report.verdict import Verdict, find_verdict, number, percent
+from stochdeconv.report.templates import fill
+from stochdeconv.report.verdict import Verdict, find_verdict
 
 if TYPE_CHECKING:
     from stochdeconv.metrics.entries import Contestant
@@ -68,15 +68,8 @@ def render_report(
     ]
     verdict = find_verdict(metrics, roles)
     titles = [one["entry"].class_key.title for one in measured]
-    environment = Environment(
-        loader=PackageLoader("stochdeconv.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=number, percent=percent)
-    return environment.get_template("report.html.j2").render(
+    return fill(
+        "report.html.j2",
         title=", ".join(titles),
         n_classes=len(titles),
         rows=rows,
