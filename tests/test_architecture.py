@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "stochdeconv"
 LEVELS = [
     {"cli"},
     {"demo"},
-    {"compare"},
+    {"atlas", "compare"},
     {"methods"},
     {"generate"},
     {"collect"},
@@ -61,6 +61,7 @@ SOLE_IMPORTERS = {
 NAMELESS = {"utils", "util", "common", "misc", "base", "helpers", "helper", "core"}
 # Their signatures hold the defaults of commands.
 FREE_OF_KERAS = [
+    "atlas",
     "demo",
     "collect",
     "compare",
