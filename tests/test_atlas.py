@@ -126,10 +126,14 @@ def test_regions_lie_where_their_layer_shows_them():
     np.testing.assert_allclose(drawn[5, 14], 1.0)  # the line between them
 
 
-def test_a_small_region_bears_no_number():
-    regions = np.zeros((10, 10), int)
+def test_a_number_stands_in_the_largest_piece_and_in_none_too_small():
+    regions = np.zeros((10, 20), int)
     regions[0, 0] = 1
-    assert [label[0] for label in atlas_maps.place_labels(regions)] == [0]
+    regions[:, 6:8] = 2
+    regions[3:7, 15:19] = 2  # smaller than the stripe, and far from it
+    labels = {region: (x, y) for region, x, y in atlas_maps.place_labels(regions)}
+    assert set(labels) == {0, 2}
+    assert 6 / 20 < labels[2][0] < 8 / 20
 
 
 def test_texture_spectrum_is_that_of_the_covariance(statistics):
@@ -247,7 +251,7 @@ def test_page_of_little(statistics, network, tmp_path, case):
             for name, layer in statistics.items()
         }
         little = replace(statistics, layers=still)
-    model = None if case == "nothing varies" else network
+    model = None if case in ("nothing varies", "no regions") else network
     page = atlas.write_atlas(little, tmp_path / "a.html", model=model, n_images=1, n_steps=1).read_text()
     assert_complete_in_itself(page)
     assert ("<h2>Regions" in page) == (case in ("no class", "nothing varies"))

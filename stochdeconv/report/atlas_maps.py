@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import label
 
 from stochdeconv.facets import memberships
 from stochdeconv.images import stretch
@@ -20,8 +21,8 @@ REGION_COLORS = (
 _DRAWN_SIDE = 112
 # Part of an overlay that is colour; the rest is the picture in grey.
 _OVERLAY = 0.6
-# A region's number is written on a picture where the region covers this share of it.
-_LABELLED_SHARE = 0.04
+# A region's number is written on a picture where a piece of the region covers this share of it.
+_LABELLED_SHARE = 0.03
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,12 +146,15 @@ def place_labels(regions: np.ndarray) -> list[tuple[int, float, float]]:
     Returns
     -------
     list of (region, x, y)
-        Of those that cover enough; x and y from 0 to 1, at the region's pixel that is nearest to its centre: within it always.
+        Of those with a connected piece that is large enough; x and y from 0 to 1, at the pixel of the largest piece that is nearest
+        to its centre: within it always.
     """
     labels = []
     for region in np.unique(regions):
-        places = np.argwhere(regions == region)
-        if len(places) >= _LABELLED_SHARE * regions.size:
+        pieces, n_pieces = label(regions == region)
+        sizes = np.bincount(pieces.ravel(), minlength=n_pieces + 1)[1:]
+        if sizes.max() >= _LABELLED_SHARE * regions.size:
+            places = np.argwhere(pieces == sizes.argmax() + 1)
             y, x = places[np.square(places - places.mean(axis=0)).sum(axis=1).argmin()]
             labels.append((int(region), (x + 0.5) / regions.shape[1], (y + 0.5) / regions.shape[0]))
     return labels

@@ -140,7 +140,7 @@ def render_atlas(
         plots=_plots(statistics, colors),
         layers=[_layer_row(layer, colors[name]) for name, layer in statistics.items()],
         facts=_facts(statistics),
-        settings={name: _plain(value) for name, value in statistics.settings.items()},
+        settings={name: "default" if value is None else _plain(value) for name, value in statistics.settings.items()},
         versions=dict(statistics.versions),
         seed=seed,
         n_steps=n_steps,

@@ -12,7 +12,7 @@ from stochdeconv.distributions import HISTOGRAM_EDGES, LOG_GRADIENT_EDGES
 from stochdeconv.report.plots import INK, STYLE, svg
 from stochdeconv.statistics import INPUT, ClassStatistics, LayerStatistics
 
-_PAPER = {"figsize": (4.4, 3.0), "layout": "constrained"}
+_PAPER = {"figsize": (3.9, 2.8), "layout": "constrained"}
 # A channel that fires at fewer places than this never does, to the precision of a plot.
 _NEVER = 1e-4
 
