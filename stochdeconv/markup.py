@@ -11,10 +11,10 @@ from markupsafe import Markup
 from stochdeconv import images as image_files
 from stochdeconv.errors import InputError
 
-# Longest side of a picture in a notebook, pixels: as wide as a cell is.
-_LONGEST = 960
-# Columns of a history that say where a row belongs; all others are losses.
-_COUNTERS = ("batch", "step", "octave", "frame", "constraints")
+# Longest side of a picture in a notebook, pixels: as wide as a cell is. One that is narrower than half of the other number is enlarged.
+_LONGEST, _SMALLEST = 960, 480
+# Numbers of a history that say where a row belongs; all others are losses.
+_COUNTERS = ("batch", "step", "octave", "frame", "cell")
 
 
 def data_uri(image: np.ndarray, *, longest: int | None = None, quality: int = 88) -> str:
@@ -41,9 +41,26 @@ def data_uri(image: np.ndarray, *, longest: int | None = None, quality: int = 88
     return f"data:image/jpeg;base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def picture(image: np.ndarray, *, alt: str, longest: int = _LONGEST) -> Markup:
-    """Embed a picture, (height, width, 3) in [0, 1]; `alt` says what is on it to those who cannot see it."""
-    return Markup('<img src="{}" alt="{}">').format(data_uri(image, longest=longest), alt)
+def picture(image: np.ndarray, *, alt: str) -> Markup:
+    """Embed a picture in a notebook, neither wider than a cell nor too small to be seen.
+
+    Parameters
+    ----------
+    image : ndarray of shape (height, width, 3)
+        Values in [0, 1].
+    alt : str
+        What is on it, for those who cannot see it.
+
+    Returns
+    -------
+    Markup
+    """
+    # Pixels of a small picture are shown as squares, by a whole factor.
+    factor = max(_SMALLEST // image.shape[1], 1)
+    width = min(factor * image.shape[1], _LONGEST)
+    return Markup('<img src="{}" alt="{}" width="{}" style="image-rendering:pixelated">').format(
+        data_uri(image, longest=_LONGEST), alt, width
+    )
 
 
 def facts_table(facts: Mapping[str, object]) -> Markup:
@@ -78,6 +95,10 @@ def _row(tag: str, cells: Iterable[object]) -> Markup:
 def final_losses(history: Sequence[Mapping[str, object]]) -> Markup:
     """Tabulate the last value of each loss term of a history; where its rows carry a ``batch``, the mean over the batches."""
     last = {row.get("batch", 0): row for row in history}.values()
-    names = dict.fromkeys(name for row in last for name in row if name not in _COUNTERS)
-    means = {name: np.mean([row[name] for row in last if row.get(name) is not None]) for name in names}
-    return table(("loss", "at the end"), ((name, f"{mean:.4g}") for name, mean in means.items()))
+    values: dict[str, list[float]] = {}
+    for row in last:
+        for name, value in row.items():
+            # Texts, as counters, say where a row belongs.
+            if name not in _COUNTERS and isinstance(value, int | float | np.number):
+                values.setdefault(name, []).append(float(value))
+    return table(("loss", "at the end"), ((name, f"{np.mean(losses):.4g}") for name, losses in values.items()))

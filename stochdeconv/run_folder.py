@@ -130,7 +130,8 @@ class RunResult:
         facts = {name: value for name, value in facts.items() if value is not None}
         alt = " ".join(str(facts[name]) for name in ("method", "class") if name in facts)
         shown = markup.picture(self._sheet(), alt=f"contact sheet: {alt}") + markup.facts_table(facts)
-        return str(shown + (markup.final_losses(self.history) if self.history else ""))
+        # Without steps, as of saliency maps, a history is no optimisation's.
+        return str(shown + (markup.final_losses(self.history) if any("step" in row for row in self.history) else ""))
 
     def _sheet(self) -> np.ndarray:
         return contact_sheet(self.images) if self.sheet is None else self.sheet

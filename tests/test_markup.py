@@ -76,6 +76,8 @@ def test_a_run_shows_its_sheet_and_what_it_is():
     result = run_result()
     text = result._repr_html_()
     np.testing.assert_allclose(decoded(text), contact_sheet(result.images), atol=0.1)
+    assert contact_sheet(result.images).shape[1] == 72
+    assert 'width="432"' in text  # six times as large
     rows = dict(Cells(text).rows)
     assert rows == {
         "method": "generate",
@@ -99,7 +101,16 @@ def test_a_run_with_a_sheet_of_its_own_and_no_losses():
     sheet = np.zeros((8, 2000, 3), np.float32)
     text = run_result(sheet=sheet, history=[])._repr_html_()
     assert decoded(text).shape == (4, 960, 3)
+    assert 'width="960"' in text
     assert "at the end" not in text
+
+
+def test_what_is_no_loss_is_none():
+    steps = [{"stage": "morph", "octave": 1, "step": step, "loss": 2.0 - step} for step in (0, 1)]
+    rows = Cells(run_result(history=steps)._repr_html_()).rows
+    assert rows[-2:] == [["loss", "at the end"], ["loss", "1"]]
+    rules = [{"rule": "gradient", "score": 3.0}]
+    assert "at the end" not in run_result(history=rules)._repr_html_()
 
 
 def test_statistics_show_their_layers(made):
