@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stochdeconv import errors, losses, parameterizations, regularizers, samplers, transforms
+    from stochdeconv.atlas import write_atlas
     from stochdeconv.collect import collect, merge
     from stochdeconv.compare import compare
     from stochdeconv.descent import Descent
@@ -53,6 +54,7 @@ __all__ = [
     "save_statistics",
     "sweep",
     "transforms",
+    "write_atlas",
 ]
 
 # Names are looked up on first use (PEP 562): Keras takes seconds to import, and `stochdeconv --help` needs none of it.
@@ -75,6 +77,7 @@ _HOMES = {
     "saliency": "methods.saliency",
     "save_statistics": "statistics_file",
     "sweep": "methods.sweep",
+    "write_atlas": "atlas",
 }
 
 

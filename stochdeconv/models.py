@@ -185,6 +185,20 @@ class ImageModel(Network):
     def __repr__(self) -> str:
         return f"ImageModel('{self.name}', {len(self.layer_names)} layers, {len(self.class_names)} classes)"
 
+    def _repr_html_(self) -> str:
+        """Show in a notebook what goes in and what comes out."""
+        from stochdeconv import markup
+
+        names = [known.label for known in self.class_names]
+        facts = {
+            "network": self.name,
+            "loaded by": self.source,
+            "images": "×".join(map(str, self.input_size)),
+            "classes": f"{len(names)}: {', '.join(names[:10])}{', …' if names[10:] else ''}" if names else "none",
+            "default layers": ", ".join(self.default_layers),
+        }
+        return str(markup.facts_table(facts))
+
     # Class names
 
     def find_class(self, word: str | int) -> ClassName:

@@ -66,6 +66,17 @@ class OptimizationResult:
     history: list[dict[str, float]]
     settings: dict[str, Any] = field(default_factory=dict)
 
+    def _repr_html_(self) -> str:
+        """Show the losses at the end in a notebook, and the images where they are pictures."""
+        # Here alone: the loop itself knows no pictures.
+        from stochdeconv import markup
+        from stochdeconv.sheets import contact_sheet
+
+        shown = markup.final_losses(self.history)
+        if self.images.ndim == 4 and self.images.shape[-1] == 3:
+            shown = markup.picture(contact_sheet(self.images), alt="the images") + shown
+        return str(shown)
+
 
 class OptimizationInterrupted(KeyboardInterrupt):
     """Ctrl-C during a run; `result` is an OptimizationResult of what was done until then."""

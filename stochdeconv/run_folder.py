@@ -112,11 +112,34 @@ class RunResult:
                 os.replace(new, folder / new.name)
         return folder
 
+    def _repr_html_(self) -> str:
+        """Show the contact sheet, what it is of and the losses at the end in a notebook."""
+        from stochdeconv import markup
+
+        record, settings = self.record, self.record.get("settings", {})
+        known = record.get("class")
+        facts = {
+            "method": record.get("command"),
+            "class": known and known.get("label"),
+            "network": record.get("model", {}).get("name"),
+            "images": len(self.images),
+            "steps": settings.get("n_steps"),
+            "seed": record.get("seed"),
+            "complete": "no, interrupted" if record.get("complete") is False else None,
+        }
+        facts = {name: value for name, value in facts.items() if value is not None}
+        alt = " ".join(str(facts[name]) for name in ("method", "class") if name in facts)
+        shown = markup.picture(self._sheet(), alt=f"contact sheet: {alt}") + markup.facts_table(facts)
+        # Without steps, as of saliency maps, a history is no optimisation's.
+        return str(shown + (markup.final_losses(self.history) if any("step" in row for row in self.history) else ""))
+
+    def _sheet(self) -> np.ndarray:
+        return contact_sheet(self.images) if self.sheet is None else self.sheet
+
     def _write(self, folder: Path) -> None:
         for i, image in enumerate(self.images):
             image_files.save_png(folder / f"image_{i:03d}.png", image)
-        sheet = contact_sheet(self.images) if self.sheet is None else self.sheet
-        image_files.save_png(folder / "contact_sheet.png", sheet)
+        image_files.save_png(folder / "contact_sheet.png", self._sheet())
         image_files.write_atomically(folder / "history.csv", _csv(self.history).encode())
         if self.arrays:
             buffer = io.BytesIO()

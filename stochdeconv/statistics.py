@@ -77,6 +77,12 @@ class LayerStatistics:
         return len(self.components)
 
     @property
+    def explained(self) -> float:
+        """Share of the layouts' variance that the components hold, 0 to 1; 0 where nothing varies."""
+        # Components are rounded to 16 bits: all of them may explain a little more than there is.
+        return min(1.0, float(self.explained_variance.sum()) / float(self.total_variance or 1.0))
+
+    @property
     def residual_variance(self) -> float:
         """Variance per dimension that the components leave out: (total - explained) / (d - k)."""
         n_left = self.layout_mean.size - self.n_components
@@ -191,6 +197,22 @@ class ClassStatistics(Mapping[str, LayerStatistics]):
     def n_rows(self) -> int:
         """Number of aligned rows (images whose descriptors are kept)."""
         return len(self.image_names)
+
+    def _repr_html_(self) -> str:
+        """Show the class, the network and a table of the layers in a notebook."""
+        from stochdeconv import markup
+
+        facts = {
+            "class": "none" if self.class_name is None else f"{self.class_name} ({self.wnid or self.class_index})",
+            "network": f"{self.model_name}, weights {self.weights_hash[:12]}",
+            "images": f"{self.n_images}, {self.n_rows} with a row of their own, {len(self.skipped)} skipped",
+        }
+        rows = []
+        for name, layer in self.items():
+            shape, layout = ("×".join(map(str, sides)) for sides in (layer.shape, layer.layout_shape))
+            rows.append((name, shape, layout, layer.n_components, f"{layer.explained:.1%}"))
+        layers = markup.table(("layer", "shape", "layout", "components", "explained"), rows)
+        return str(markup.facts_table(facts) + layers)
 
     def hash(self) -> str:
         """Identify the statistics: sha256 over all that a generated image can depend on, independent of file and compression."""

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "stochdeconv"
 LEVELS = [
     {"cli"},
     {"demo"},
-    {"compare"},
+    {"atlas", "compare"},
     {"methods"},
     {"generate"},
     {"collect"},
@@ -42,7 +42,7 @@ LEVELS = [
     {"transforms"},
     {"backend"},
     {"distributions"},
-    {"animations"},
+    {"animations", "markup"},
     {"image_folders", "images", "map_pictures", "sheets"},
     {"class_names", "colors", "lists"},
     {"errors", "shipped"},
@@ -61,6 +61,7 @@ SOLE_IMPORTERS = {
 NAMELESS = {"utils", "util", "common", "misc", "base", "helpers", "helper", "core"}
 # Their signatures hold the defaults of commands.
 FREE_OF_KERAS = [
+    "atlas",
     "demo",
     "collect",
     "compare",
@@ -84,6 +85,7 @@ IMAGE_ROOMS = {
     "class_names",
     "image_folders",
     "images",
+    "markup",
     "models",
     "pretrained",
     "regularizers",

@@ -1,16 +1,13 @@
 """The report: complete in itself, readable by everyone, whole on a phone and on a desk."""
 
-import html.parser
-import json
 import re
 import shutil
-import subprocess
-from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pages import CHROMIUM, Elements, assert_complete_in_itself, seen_in_browser
 
 from stochdeconv import images as image_files
 from stochdeconv.metrics.entries import ClassKey, Contestant, Run
@@ -18,7 +15,6 @@ from stochdeconv.metrics.figures import FIGURE_KEYS
 from stochdeconv.report.page import render_report
 from stochdeconv.report.verdict import find_verdict, number, percent
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 ROLES = {"ours": "ours", "simonyan": "baseline", "fourier": "baseline"}
 # A name that breaks a page which does not escape it, and one too long for a phone.
 AWKWARD = '<script>alert("x")</script> & $x$'
@@ -103,24 +99,8 @@ def page(tmp_path_factory):
     return page_of(tmp_path_factory.mktemp("pictures"))
 
 
-class Elements(html.parser.HTMLParser):
-    def __init__(self, text):
-        super().__init__()
-        self.elements = []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-
-    handle_startendtag = handle_starttag
-
-
 def test_page_asks_nobody_for_anything(page):
-    for tag, attributes in Elements(page).elements:
-        assert tag not in {"script", "link", "iframe", "object"}
-        for name in ("src", "href", "xlink:href", "srcset", "data"):
-            assert attributes.get(name, "#").startswith(("#", "data:")), (tag, attributes)
-    assert not re.search(r"@import|url\((?!#)", page)
+    assert_complete_in_itself(page)
 
 
 def test_every_picture_is_inside_and_described(page):
@@ -131,12 +111,6 @@ def test_every_picture_is_inside_and_described(page):
     plots = [attributes for tag, attributes in Elements(page).elements if tag == "svg"]
     assert len(plots) == 1 + len(FIGURE_KEYS) + 3
     assert all(plot["role"] == "img" and plot["aria-label"] for plot in plots)
-
-
-def test_ids_are_unique(page):
-    ids = Counter(attributes["id"] for _, attributes in Elements(page).elements if "id" in attributes)
-    assert ids
-    assert max(ids.values()) == 1
 
 
 def test_names_are_text_and_never_markup(page):
@@ -170,39 +144,7 @@ def test_many_pictures_are_cut_and_said_so(tmp_path):
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found to open the page in")
 @pytest.mark.parametrize("width", [390, 1400])
 def test_page_opens_in_a_browser_without_overflow(page, width, tmp_path):
-    probe = """<script>addEventListener("load", () => {
-      const pictures = [...document.images];
-      parent.postMessage({
-        width: document.documentElement.clientWidth,
-        scroll: document.documentElement.scrollWidth,
-        broken: pictures.filter(p => !p.complete || p.naturalWidth === 0).length,
-        pictures: pictures.length,
-        flat: [...document.querySelectorAll("svg.plot")].filter(s => s.getBoundingClientRect().height < 40).length,
-        wide: [...document.querySelectorAll("main *")].filter(e => !e.closest(".scroll, svg, details")
-               && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.className || e.tagName),
-      }, "*"); });</script>"""
-    (tmp_path / "page.html").write_text(
-        page.replace("</body>", probe + "</body>").replace("<details>", "<details open>")
-    )
-    # A frame of the width wanted: a headless window cannot be made as narrow as a phone.
-    (tmp_path / "frame.html").write_text(
-        f'<iframe src="page.html" style="width:{width}px;height:900px;border:0"></iframe><pre id="result"></pre>'
-        '<script>addEventListener("message", e => { document.getElementById("result").textContent = JSON.stringify(e.data); });</script>'
-    )
-    quiet = "disable-gpu disable-quic no-first-run disable-background-networking disable-component-update disable-sync"
-    command = [CHROMIUM, "--headless", "--no-sandbox", *(f"--{flag}" for flag in quiet.split())]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1500,1000", "--virtual-time-budget=10000"]
-    dom = subprocess.run(
-        [*command, "--dump-dom", (tmp_path / "frame.html").as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    ).stdout
-    seen = json.loads(re.search(r'<pre id="result">(.*?)</pre>', dom).group(1).replace("&amp;", "&"))
-    assert seen["width"] in (width, width - 15)  # with a scroll bar
-    assert seen["scroll"] <= seen["width"], seen["wide"]
-    assert seen["wide"] == []
+    seen = seen_in_browser(page, tmp_path, width=width)
     assert (seen["broken"], seen["pictures"], seen["flat"]) == (0, 30, 0)
 
 

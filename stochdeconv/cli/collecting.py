@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stochdeconv.atlas import refuse_existing, write_atlas
 from stochdeconv.class_names import file_stem, safe_stem
 from stochdeconv.cli import terminal
 from stochdeconv.cli.terminal import ProgressBar, default
@@ -16,6 +17,7 @@ from stochdeconv.collect import class_of
 from stochdeconv.collect import collect as collect_statistics
 from stochdeconv.errors import ClassNotFoundError, ExistingOutputError, InputError, MissingInputError, StochDeconvError
 from stochdeconv.lists import read_list
+from stochdeconv.shipped import NETWORKS
 
 if TYPE_CHECKING:
     from stochdeconv.models import ImageModel
@@ -270,11 +272,83 @@ def inspect(
         Path, typer.Argument(metavar="FILE.h5", help="Class statistics; mini-vgg16/CLASS.h5 ship with the package.")
     ],
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT.html", help="An atlas to look at: what varies, regions, samples, spectra, on one page."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="The network, for images in the atlas.",
+            show_default="the one the file names, where that needs no download",
+        ),
+    ] = None,
+    weights: terminal.Weights = None,
+    n_steps: terminal.NumberOfSteps = default(write_atlas, "n_steps"),
+    seed: terminal.Seed = default(write_atlas, "seed"),
+    overwrite: terminal.Overwrite = False,
+    quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv inspect``."""
     from stochdeconv.statistics_file import load_statistics
 
-    facts = describe_statistics(load_statistics(path))
+    if html is None:
+        if model is not None or weights is not None:
+            raise typer.BadParameter("a network makes the images of an atlas; give --html OUT.html too")
+        _tell(describe_statistics(load_statistics(path)), as_json=as_json)
+        return
+    if as_json:
+        raise typer.BadParameter("--json goes to a program, --html to a person; give one of the two")
+    refuse_existing(html, overwrite=overwrite)
+    terminal.require_writable(html)
+    known = load_statistics(path)
+    network = _network_at_hand(known, model, weights)
+    try:
+        with ProgressBar(known.class_name or path.stem, quiet=quiet) as bar:
+            write_atlas(
+                known,
+                html,
+                model=network,
+                n_steps=n_steps,
+                seed=seed,
+                overwrite=overwrite,
+                progress=bar.on_progress,
+            )
+    except KeyboardInterrupt:
+        what = f"{html} holds the pictures made until then" if html.exists() else "no page was written"
+        terminal.fail(f"interrupted; {what}", code=terminal.EXIT_INTERRUPTED)
+    typer.echo(html)
+
+
+def _network_at_hand(statistics: ClassStatistics, word: str | None, weights: Path | None) -> ImageModel | None:
+    """Load the network that was given, or the one the statistics name if it lies here; None, and a warning, where there is none."""
+    if word is not None or weights is not None:
+        return terminal.load_model(word or statistics.model_source, weights=weights)
+    source = statistics.model_source
+    if source not in NETWORKS and not Path(source).is_file():
+        why = f"the network '{source}' is not on this machine"
+    else:
+        from stochdeconv.generate import check_model
+
+        try:
+            network = terminal.load_model(source)
+            check_model(network, statistics)
+            return network
+        except StochDeconvError as error:
+            why = str(error)
+    typer.echo(
+        f"warning: {why}; the atlas has maps in place of images (-m MODEL says which network makes them)", err=True
+    )
+    return None
+
+
+def _tell(facts: dict[str, Any], *, as_json: bool) -> None:
+    """Print what `describe_statistics` found."""
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
@@ -316,8 +390,7 @@ def describe_statistics(statistics: ClassStatistics) -> dict[str, Any]:
                 "shape": list(layer.shape),
                 "layout_shape": list(layer.layout_shape),
                 "n_components": layer.n_components,
-                # Components are rounded to 16 bits: all of them may explain a little more than there is.
-                "explained": min(1.0, float(layer.explained_variance.sum()) / float(layer.total_variance or 1.0)),
+                "explained": layer.explained,
             }
             for name, layer in statistics.items()
         ],

@@ -1,1 +1,1 @@
-"""The page a comparison ends in: one HTML file that opens offline."""
+"""The pages to look at, each one HTML file that opens offline: the report of a comparison, the atlas of a class."""

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from stochdeconv import images as image_files
+from stochdeconv.markup import data_uri
 from stochdeconv.metrics import NOISE_FLOOR, REAL
 from stochdeconv.metrics.figures import FIGURES
 from stochdeconv.report import plots
-from stochdeconv.report.verdict import Verdict, find_verdict, number, percent
+from stochdeconv.report.templates import fill
+from stochdeconv.report.verdict import Verdict, find_verdict
 
 if TYPE_CHECKING:
     from stochdeconv.metrics.entries import Contestant
@@ -68,15 +68,8 @@ def render_report(
     ]
     verdict = find_verdict(metrics, roles)
     titles = [one["entry"].class_key.title for one in measured]
-    environment = Environment(
-        loader=PackageLoader("stochdeconv.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=number, percent=percent)
-    return environment.get_template("report.html.j2").render(
+    return fill(
+        "report.html.j2",
         title=", ".join(titles),
         n_classes=len(titles),
         rows=rows,
@@ -195,11 +188,11 @@ def _tile(picture: Mapping[str, Any], what: str, size: tuple[int, int]) -> dict[
     nearest = picture["nearest_train"]
     return {
         **picture,
-        "src": _data_uri(picture["file"], _within(size, THUMBNAIL), quality=88),
+        "src": _thumbnail(picture["file"], _within(size, THUMBNAIL), quality=88),
         "alt": what + (f"; the judge names it {picture['judge_label']}" if picture["judge_label"] else ""),
         "nearest_src": None
         if nearest is None
-        else _data_uri(nearest["file"], _within(size, NEAREST_THUMBNAIL), quality=80),
+        else _thumbnail(nearest["file"], _within(size, NEAREST_THUMBNAIL), quality=80),
         "nearest_alt": f"training photograph nearest to {what}",
         "size": size,
     }
@@ -210,9 +203,8 @@ def _within(size: tuple[int, int], longest: int) -> tuple[int, int]:
     return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
 
 
-def _data_uri(path: str, size: tuple[int, int], *, quality: int) -> str:
-    content = image_files.jpeg_bytes(image_files.load_image(path, size), quality=quality)
-    return f"data:image/jpeg;base64,{base64.b64encode(content).decode('ascii')}"
+def _thumbnail(path: str, size: tuple[int, int], *, quality: int) -> str:
+    return data_uri(image_files.load_image(path, size), quality=quality)
 
 
 def _run_settings(name: str, run: Any) -> dict[str, Any]:

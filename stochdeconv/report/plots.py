@@ -16,7 +16,8 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from stochdeconv.metrics.pixels import GRADIENT_EDGES, N_COLOR_BINS
 
 INK = "#1d2433"
-_STYLE = {
+#: How all plots look, for `matplotlib.rc_context`.
+STYLE = {
     # Text stays text: small files, and a reader can search and copy it.
     "svg.fonttype": "none",
     "font.size": 9,
@@ -64,7 +65,7 @@ def intervals_plot(rows: Sequence[Row], *, ident: str, title: str, better: str, 
     known = [row for row in rows if row.interval is not None and row.interval["value"] is not None]
     if not known:
         return None
-    with matplotlib.rc_context({**_STYLE, "font.size": 11 if wide else 9, "svg.hashsalt": ident}):
+    with matplotlib.rc_context({**STYLE, "font.size": 11 if wide else 9, "svg.hashsalt": ident}):
         size = (5.2, 0.36 * len(rows) + 0.7) if wide else (3.4, 0.26 * len(rows) + 0.5)
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
@@ -95,7 +96,7 @@ def intervals_plot(rows: Sequence[Row], *, ident: str, title: str, better: str, 
         axes.set_axisbelow(True)
         if axes.get_xscale() == "linear":
             axes.xaxis.set_major_locator(MaxNLocator(4 if not wide else 6))
-        return _svg(figure, ident=ident, title=title)
+        return svg(figure, ident=ident, title=title)
 
 
 def _ends(interval: Mapping[str, float | None]) -> tuple[float, float]:
@@ -131,7 +132,7 @@ def _short(name: str, *, longest: int = 18) -> str:
 
 def spectra_plot(rows: Sequence[Row]) -> str:
     """Show every contestant's mean amplitude spectrum, both axes logarithmic, with the fitted range shaded."""
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": "spectra"}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "spectra"}):
         figure = Figure(figsize=(4.4, 3.0), layout="constrained")
         axes = figure.subplots()
         for row in reversed(rows):
@@ -142,12 +143,12 @@ def spectra_plot(rows: Sequence[Row]) -> str:
         axes.axvspan(3, max(quarter, 3), color="#eef0f4", lw=0, zorder=0)
         axes.set_xlabel("cycles per image (coarse → fine)")
         axes.set_ylabel("amplitude")
-        return _svg(figure, ident="spectra", title="Mean amplitude spectrum of each contestant and of real photographs")
+        return svg(figure, ident="spectra", title="Mean amplitude spectrum of each contestant and of real photographs")
 
 
 def gradients_plot(rows: Sequence[Row]) -> str:
     """Show every contestant's histogram of neighbouring pixels' differences, logarithmic in height."""
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": "gradients"}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "gradients"}):
         figure = Figure(figsize=(4.4, 3.0), layout="constrained")
         axes = figure.subplots()
         # The outermost bins hold everything beyond: no part of the curve.
@@ -158,14 +159,14 @@ def gradients_plot(rows: Sequence[Row]) -> str:
             )
         axes.set_xlabel("difference of neighbouring pixels")
         axes.set_ylabel("share of differences")
-        return _svg(
+        return svg(
             figure, ident="gradients", title="Histogram of pixel differences of each contestant and of real photographs"
         )
 
 
 def colors_plot(rows: Sequence[Row]) -> str:
     """Show how every contestant's red, green and blue are spread from dark to bright."""
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": "colors"}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "colors"}):
         figure = Figure(figsize=(4.4, 3.0), layout="constrained")
         panels = figure.subplots(1, 3, sharey=True)
         centres = (np.arange(N_COLOR_BINS) + 0.5) / N_COLOR_BINS
@@ -177,7 +178,7 @@ def colors_plot(rows: Sequence[Row]) -> str:
             panel.set_xticks([0, 1], ["dark", "bright"])
             panel.set_xlim(0, 1)
         panels[0].set_ylabel("share of pixels")
-        return _svg(
+        return svg(
             figure, ident="colors", title="Histograms of red, green and blue of each contestant and of real photographs"
         )
 
@@ -187,7 +188,8 @@ def _positive(curve: np.ndarray) -> np.ndarray:
     return np.where(curve > 0, curve, np.nan)
 
 
-def _svg(figure: Figure, *, ident: str, title: str) -> str:
+def svg(figure: Figure, *, ident: str, title: str) -> str:
+    """Write a plot to stand inside a page: its ids begin with `ident`, its width is the page's, `title` says what it shows."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()

@@ -1,0 +1,62 @@
+"""The notebooks run from end to end, in an empty folder, on what ships with the package."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "docs" / "notebooks"
+# What each is about has to be seen: pictures at least.
+N_PICTURES = {"first_class": 4, "own_model": 3, "deepdream": 6, "compare": 2}
+# On a busy machine; each takes about a minute on two free cores.
+TIMEOUT_S = 300
+
+
+def read(name):
+    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+
+
+def test_there_is_one_for_each_task_and_the_readme_names_it():
+    assert {path.stem for path in FOLDER.glob("*.ipynb")} == set(N_PICTURES)
+    text = (ROOT / "README.md").read_text()
+    for name in N_PICTURES:
+        assert f"(docs/notebooks/{name}.ipynb)" in text
+
+
+@pytest.mark.parametrize("name", N_PICTURES)
+def test_stored_as_text_alone(name):
+    notebook = read(name)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert cell.outputs == []
+            assert cell.execution_count is None
+    for target in re.findall(r"\]\((\w+\.ipynb)\)", (FOLDER / f"{name}.ipynb").read_text()):
+        assert (FOLDER / target).is_file()
+
+
+@pytest.mark.notebooks
+@pytest.mark.parametrize("name", N_PICTURES)
+def test_runs_from_end_to_end(name, tmp_path, monkeypatch):
+    for variable in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR"):
+        monkeypatch.setenv(variable, str(tmp_path / "jupyter"))
+    (tmp_path / "here").mkdir()
+    notebook = read(name)
+    client = NotebookClient(
+        notebook, timeout=TIMEOUT_S, kernel_name="python3", resources={"metadata": {"path": str(tmp_path / "here")}}
+    )
+    client.execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    # What TensorFlow says about the machine depends on the machine; a warning is one a reader would stumble over.
+    complaints = [
+        output.text
+        for output in outputs
+        if output.get("name") == "stderr" and re.search(r"Warning|WARNING:tensorflow", output.text)
+    ]
+    assert complaints == []
+    shown = [output.data for output in outputs if "data" in output]
+    n_pictures = sum("image/png" in data or '<img src="data:image/' in data.get("text/html", "") for data in shown)
+    assert n_pictures >= N_PICTURES[name]
