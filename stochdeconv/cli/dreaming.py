@@ -31,7 +31,10 @@ def dream(
     model: terminal.Model,
     layer: Annotated[
         str,
-        typer.Option(metavar="LAYER[:CHANNEL][=WEIGHT],…", help="Layers or channels to amplify, and how much of each."),
+        typer.Option(
+            metavar="LAYER[:CHANNEL][=WEIGHT],…",
+            help=f"Layers or channels to amplify, and how much of each. {terminal.LAYER_HELP}",
+        ),
     ],
     output: running.Output,
     octaves: NumberOfOctaves = default(dream_image, "octaves"),
@@ -105,7 +108,9 @@ def dream(
 def sweep(
     photos: Annotated[str, typer.Argument(metavar="PHOTO|FOLDER", help="A photograph, or a folder of them.")],
     model: terminal.Model,
-    layers: Annotated[str, typer.Option(metavar="LAYER,LAYER,…", help="Layers, a row of the grid each.")],
+    layers: Annotated[
+        str, typer.Option(metavar="LAYER,LAYER,…", help=f"Layers, a row of the grid each. {terminal.LAYER_HELP}")
+    ],
     output: running.Output,
     judge: Annotated[
         str | None, typer.Option(metavar="MODEL", help="A second network that is asked what it sees.")
