@@ -18,7 +18,7 @@ from stochdeconv.methods.sweep import sweep as sweep_photos
 Jitter = Annotated[int, typer.Option(min=0, help="Largest random shift of the view at each step, in pixels.")]
 NumberOfOctaves = Annotated[int, typer.Option(min=1, help="Sizes the picture is dreamt at.")]
 OctaveScale = Annotated[float, typer.Option(help="Ratio of one size to the next.")]
-StepSize = Annotated[float, typer.Option(help="Root mean square change of a step, in 8-bit pixel values.")]
+StepSize = Annotated[float, typer.Option(help="Mean absolute change of a step, in 8-bit pixel values.")]
 StepsAnOctave = Annotated[int, typer.Option(min=1, help="Steps at each octave.")]
 PhotoSize = Annotated[
     int | None,

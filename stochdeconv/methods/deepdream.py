@@ -99,7 +99,7 @@ class Octaves:
     octaves: int = 4
     octave_scale: float = 1.4
     jitter: int = 32
-    step_size: float = 2.0
+    step_size: float = 1.5
     n_steps: int = 10
     tile_size: int = 512
     batch_size: int = 1
@@ -159,7 +159,7 @@ class Octaves:
                     parameterization=variables,
                     n_steps=self.n_steps,
                     transforms=[Transform(self.jitter)],
-                    descent=Descent("normalized", tile_size=self.tile_size, tile_batch_size=self.batch_size),
+                    descent=Descent("mean_normalized", tile_size=self.tile_size, tile_batch_size=self.batch_size),
                     callback=in_stage(callback, octave, self.octaves),
                 )
             except ModelError as error:
@@ -226,7 +226,7 @@ def dream(
     jitter : int
         Largest random shift of the view at each step, pixels.
     step_size : float
-        Root mean square change of a step, in 8-bit pixel values. (The original divides by the mean absolute gradient, with 1.5.)
+        Mean absolute change of a step, in 8-bit pixel values.
     guide : path or ndarray, optional
         A picture whose features are to be amplified instead of the strongest ones: at every place the one that fits best.
     zoom_frames : int
