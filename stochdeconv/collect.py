@@ -33,7 +33,7 @@ def collect(
     model: ImageModel,
     images: Source,
     *,
-    layers: str | Sequence[str] | None = None,
+    layers: str | Sequence[str | int] | None = None,
     n_components: int = 64,
     layout_size: int = 14,
     class_name: str | None = None,
@@ -55,9 +55,9 @@ def collect(
         The network; run in float32.
     images : path-like or iterable of path-like
         A folder, a text file of paths, or the paths (see ``image_folders.find_images``).
-    layers : str or sequence of str, optional
-        Layers to measure, as a text comma-separated; the network's default layers otherwise. The image itself, ``"input"``,
-        always comes first.
+    layers : str or sequence of str or int, optional
+        Layers to measure, by name or number (`Network.find_layer`), as a text comma-separated; the network's default layers otherwise.
+        The image itself, ``"input"``, always comes first.
     n_components : int
         Layout components kept per layer (of the image itself at least 192, which are small).
     layout_size : int
@@ -94,7 +94,7 @@ def collect(
         An activation is NaN or infinite.
     """
     _check_settings(n_components, layout_size, batch_size, shard)
-    layers = None if layers is None else read_list(layers, "layer")
+    layers = None if layers is None else read_list(layers, "layer", model.find_layer)
     # Read once: an iterator of paths would be empty the second time.
     images = images if isinstance(images, str | os.PathLike) else list(images)
     paths = find_images(images)

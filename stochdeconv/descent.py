@@ -14,7 +14,7 @@ from stochdeconv.gradients import GRADIENT_RULES
 
 Tensor = Any
 
-OPTIMIZERS = ("adam", "normalized", "lbfgs")
+OPTIMIZERS = ("adam", "normalized", "mean_normalized", "lbfgs")
 # Evaluations an iteration of L-BFGS may cost on average; it needs hardly more than one where the function is smooth.
 _MAX_EVALUATIONS = 20
 
@@ -46,9 +46,10 @@ class Descent:
 
     Attributes
     ----------
-    optimizer : {"adam", "normalized", "lbfgs"}
-        Adam (Kingma & Ba 2015); plain steps along the gradient divided by its root mean square, image by image; or SciPy's L-BFGS-B,
-        which chooses the length of its steps itself, for one image at a time, in float32.
+    optimizer : {"adam", "normalized", "mean_normalized", "lbfgs"}
+        Adam (Kingma & Ba 2015); plain steps along the gradient divided by its root mean square, or by its mean absolute value as in
+        DeepDream (Mordvintsev, Olah & Tyka 2015), image by image; or SciPy's L-BFGS-B, which chooses the length of its steps itself, for
+        one image at a time, in float32.
     gradient_rule : {"true", "guided", "deconvnet", "mix"}
         See `gradients.loss_gradient`. Every rule but ``"true"`` gives the gradient of no function and costs further backward passes.
     decay : bool
@@ -110,7 +111,8 @@ class Descent:
 
     def direction(self, gradient: Tensor, state: list[Any]) -> tuple[Tensor, list[Any]]:
         """Return the direction of a step of length one learning rate, and the new state; traceable."""
-        return _adam(gradient, state) if self.optimizer == "adam" else _normalized(gradient, state)
+        rules = {"adam": _adam, "normalized": _normalized, "mean_normalized": _mean_normalized}
+        return rules[self.optimizer](gradient, state)
 
 
 # Written out, since keras.optimizers cannot be called as functions of their state on TensorFlow (stateless_apply refuses).
@@ -132,6 +134,14 @@ def _normalized(gradient: Tensor, state: list[Any]) -> tuple[Tensor, list[Any]]:
 
     axes = tuple(range(1, len(gradient.shape)))
     return gradient / (ops.sqrt(ops.mean(gradient**2, axis=axes, keepdims=True)) + 1e-12), state
+
+
+def _mean_normalized(gradient: Tensor, state: list[Any]) -> tuple[Tensor, list[Any]]:
+    """Gradient divided by its mean absolute value, image by image: where few pixels matter, these move further."""
+    from keras import ops
+
+    axes = tuple(range(1, len(gradient.shape)))
+    return gradient / (ops.mean(ops.abs(gradient), axis=axes, keepdims=True) + 1e-12), state
 
 
 def tiles(size: tuple[int, int], tile_size: int, offset: tuple[int, int]) -> Iterator[tuple[slice, slice]]:

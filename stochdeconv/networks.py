@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral
@@ -172,6 +173,31 @@ class Network:
         return ", ".join(self.layer_names)
 
     # Layers
+
+    def find_layer(self, word: str | int) -> str:
+        """Return the name of a layer that is called by its name or by its number.
+
+        Parameters
+        ----------
+        word : str or int
+            A name; or a whole number, which counts `layer_names`, 0 being the input and 1 the first layer. A layer whose very name
+            is the number comes first.
+
+        Raises
+        ------
+        LayerNotFoundError
+            There is no such name or number.
+        """
+        name = str(word)
+        if name in self.layer_names or not re.fullmatch(r"[+-]?[0-9]+", name):
+            self._symbol(name)
+            return name
+        numbered = ("input", *self.layer_names)
+        if not 0 <= int(name) < len(numbered):
+            raise LayerNotFoundError(
+                f"layers of model '{self.name}' are numbered from 0, the input, to {len(numbered) - 1}, '{numbered[-1]}'; got {name}"
+            )
+        return numbered[int(name)]
 
     def layer_shape(self, layer: str) -> tuple[int, ...]:
         """Return the shape of a layer's values for one input of the network's own shape."""

@@ -16,9 +16,20 @@ from stochdeconv.statistics_file import load_statistics, save_statistics
 
 def test_layers_lists_names_shapes_and_defaults(made):
     lines = [line.split() for line in succeed("layers", made / "tiny.keras").stdout.splitlines()]
-    assert lines[0] == ["conv1", "32×32×6", "*"]
-    assert ["pool1", "16×16×6"] in lines
-    assert lines[-1] == ["predictions", "4"]
+    assert lines[:2] == [["0", "input", "32×32×3"], ["1", "conv1", "32×32×6", "*"]]
+    assert ["2", "pool1", "16×16×6"] in lines
+    assert [line[0] for line in lines] == [str(number) for number in range(len(lines))]
+    assert lines[-1][1:] == ["predictions", "4"]
+
+
+def test_collect_takes_layers_by_number(made, here):
+    words = ("collect", made / "photos/church", "-m", made / "tiny.keras", *SMALL)
+    succeed(*words, "-o", "numbers.h5", "--layers", "4,1")
+    succeed(*words, "-o", "names.h5", "--layers", "pool2,conv1")
+    numbers, names = load_statistics("numbers.h5"), load_statistics("names.h5")
+    assert list(numbers) == ["input", "conv1", "pool2"] and numbers.settings["layers"] == ["pool2", "conv1"]
+    assert numbers.hash() == names.hash()
+    assert "got 7" in refuse(*words, "-o", "none.h5", "--layers", "1,7")
 
 
 def test_collect_without_output_goes_to_the_cache_under_the_class(made, here):
@@ -177,6 +188,7 @@ def test_resume_begins_where_nothing_is_and_ends_where_all_is(made, here):
     succeed(*words)
     written = Path("c.h5").stat().st_mtime_ns
     assert succeed(*words).stdout == "c.h5\n"
+    assert succeed(*words, "--layers", "1,3").stdout == "c.h5\n"  # conv1 and conv2, as by default
     assert Path("c.h5").stat().st_mtime_ns == written
     assert "the network's weights" in refuse(*words[:3], made / "other.keras", *words[4:])
     for changed, told in (

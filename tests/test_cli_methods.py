@@ -3,6 +3,7 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 from commands import call, files_in, make_network, make_photos, refuse, succeed
 from PIL import Image
@@ -135,6 +136,36 @@ def test_sweep(made, tool, tmp_path):
     assert "whole numbers" in refuse(
         *tool("sweep", made / "photos"), "--layers", "conv1", "--n-steps", "a", "--overwrite", code=2
     )
+
+
+def test_a_layer_is_called_by_its_number_wherever_it_is_called_by_its_name(made, tool, tmp_path):
+    """Of the tiny network conv1 is 1, pool1 2, conv2 3; run.json says the names."""
+    photo = made / "photos/00.png"
+    np.save(tmp_path / "direction.npy", np.ones(6))
+    dreamt = ("--octaves", 1, "--n-steps", 1, "--jitter", 1)
+    for words, setting, named in (
+        (("dream", photo, "--layer", "1,3:2=0.5", *dreamt), "layer", "conv1,conv2:2=0.5"),
+        (("sweep", photo, "--layers", "1,3:2", *dreamt), "layers", ["conv1", "conv2:2"]),
+        (("invert", photo, "--layer", "3,1", "--n-steps", 1), "layers", ["conv2", "conv1"]),
+        (("saliency", photo, "--unit", "3:2", "--rule", "gradient"), "unit", "conv2:2"),
+        (("saliency", photo, "--unit", "3:2:0:1", "--rule", "grad_cam", "--layer", "2"), "layer", "pool1"),
+        (("maximize", "--unit", "1:2,3:0", "--n-steps", 1, "-n", 1), "unit", "conv1:2,conv2:0"),
+        (("maximize", "church", "--diversity", 1, "--diversity-layer", 3, "--n-steps", 1), "diversity_layer", "conv2"),
+    ):
+        succeed(*tool(*words), "--overwrite")
+        assert json.loads((tmp_path / "out/run.json").read_text())["settings"][setting] == named
+    succeed(*tool("maximize", "--direction", "1:direction.npy", "--n-steps", 1, "-n", 1), "--overwrite")
+    assert json.loads((tmp_path / "out/run.json").read_text())["settings"]["direction"]["layer"] == "conv1"
+    for words in (
+        ("dream", photo, "--layer", "7"),
+        ("sweep", photo, "--layers", "1,7"),
+        ("invert", photo, "--layer", 7),
+        ("saliency", photo, "--unit", "7:0"),
+        ("maximize", "--unit", "7:0"),
+        ("maximize", "--direction", "7:direction.npy"),
+    ):
+        assert "numbered from 0, the input, to 6, 'predictions'; got 7" in refuse(*tool(*words), "--overwrite")
+    assert "twice" in refuse(*tool("sweep", photo, "--layers", "1,conv1"), "--overwrite")
 
 
 @pytest.mark.parametrize("command", ["refine", "morph", "dream", "invert", "sweep"])

@@ -57,6 +57,14 @@ def test_a_dream_amplifies_what_its_own_network_sees(model, photo):
     assert ours.record["settings"]["photo"] == "in memory" and ours.frames is None
 
 
+def test_a_step_changes_values_by_its_size_on_average(model, photo):
+    grey = 0.4 + 0.2 * photo  # far enough from black and white that nothing is clipped
+    once = {"octaves": 1, "jitter": 0, "n_steps": 1}
+    for how, size in (({}, 1.5), ({"step_size": 3.0}, 3.0)):
+        change = 255 * (dream(model, grey, "deep", **once, **how).images[0] - grey)
+        assert np.abs(change).mean() == pytest.approx(size, rel=1e-3)
+
+
 def test_norms_are_in_units_of_the_picture_and_weights_say_how_much_of_each(model, photo):
     square = photo[:, 8:56]
     once = {"octaves": 1, "jitter": 0, "n_steps": 1}
@@ -192,6 +200,14 @@ def test_steps_are_counted_through_octaves_and_frames(model, photo):
 
 
 def test_layers_are_read_and_checked(model):
+    assert (
+        parse_layers(model, "1, 2:3=0.5")
+        == parse_layers(model, "conv,deep:3=0.5")
+        == parse_layers(model, [1, "2:3=0.5"])
+    )
+    assert [str(one) for one in parse_layers(model, "2,1:7,2:0=-0.25")] == ["deep", "conv:7", "deep:0=-0.25"]
+    with pytest.raises(InputError, match="'deep' twice"):
+        parse_layers(model, "2,deep")
     assert parse_layers(model, "conv, deep:3=0.5") == [Amplified("conv"), Amplified("deep", 3, 0.5)]
     for bad in ("deep:x", "deep=much", "deep:1:2"):
         with pytest.raises(InputError, match="LAYER:CHANNEL=WEIGHT"):

@@ -65,6 +65,27 @@ def test_every_layer_is_what_keras_computes(shape):
     assert (network.name, network.dtype) == ("small", "float32")
 
 
+def test_layers_are_found_by_name_or_by_number():
+    network = sd.Network(keras_model((7,)))
+    assert network.layer_names == ("first", "second", "classes")
+    assert [network.find_layer(number) for number in range(4)] == ["input", "first", "second", "classes"]
+    assert network.find_layer("2") == network.find_layer("02") == network.find_layer("second") == "second"
+    for word in ("first_linear", "logits", "network_input"):
+        assert network.find_layer(word) == word
+    for word in (4, "4", "-1"):
+        with pytest.raises(LayerNotFoundError, match=f"from 0, the input, to 3, 'classes'; got {word}"):
+            network.find_layer(word)
+    for word in ("secnod", "1.0", ""):
+        with pytest.raises(LayerNotFoundError, match=f"no layer '{word}'"):
+            network.find_layer(word)
+
+
+def test_a_layer_whose_very_name_is_the_number_comes_first():
+    named = [layers.Dense(4, name=name) for name in ("3", "1", "last")]
+    network = sd.Network(keras.Sequential([keras.Input((7,)), *named]))
+    assert [network.find_layer(word) for word in ("1", "2", "3", 3)] == ["1", "1", "3", "3"]
+
+
 def test_the_networks_input_is_the_input(shape):
     inputs = inputs_of(shape)
     found = sd.Network(keras_model(shape)).forward(["first"])(inputs)

@@ -71,10 +71,11 @@ def test_adam_and_normalized_take_the_steps_their_formulas_say(model):
     np.testing.assert_allclose(result.images, 0.625, rtol=1e-4)
     ramp = start + np.linspace(0.1, 0.3, 3, dtype=np.float32)
     variables = parameterizations.pixels(ramp, noise=0.0, learning_rate=0.01)
-    descent = Descent("normalized")
-    result = optimize(model, regularizers.alpha_norm(2.0), parameterization=variables, n_steps=1, descent=descent)
     step = ramp - 0.5
-    np.testing.assert_allclose(result.images[0], ramp - 0.01 * step / np.sqrt(np.mean(step**2)), rtol=1e-4)
+    for optimizer, size in (("normalized", np.sqrt(np.mean(step**2))), ("mean_normalized", np.mean(np.abs(step)))):
+        descent = Descent(optimizer)
+        result = optimize(model, regularizers.alpha_norm(2.0), parameterization=variables, n_steps=1, descent=descent)
+        np.testing.assert_allclose(result.images[0], ramp - 0.01 * step / size, rtol=1e-4)
 
 
 def test_adam_is_that_of_keras(model):

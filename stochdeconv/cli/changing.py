@@ -168,7 +168,10 @@ def invert(
     photo: Photo,
     model: terminal.Model,
     layer: Annotated[
-        str, typer.Option(metavar="LAYER,…", help="Layers whose activations are asked for; a picture each.")
+        str,
+        typer.Option(
+            metavar="LAYER,…", help=f"Layers whose activations are asked for; a picture each. {terminal.LAYER_HELP}"
+        ),
     ],
     output: running.Output,
     target: Annotated[

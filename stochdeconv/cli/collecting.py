@@ -57,7 +57,12 @@ def collect(
         str | None, typer.Option("--class", metavar="NAME", help="The class.", show_default="the folder's name")
     ] = None,
     layers: Annotated[
-        str | None, typer.Option(metavar="L,L", help="Layers to measure.", show_default="the network's default layers")
+        str | None,
+        typer.Option(
+            metavar="LAYER,LAYER,…",
+            help=f"Layers to measure. {terminal.LAYER_HELP}",
+            show_default="the network's default layers",
+        ),
     ] = None,
     n_components: Annotated[int, typer.Option(min=1, help="Layout components kept per layer.")] = default(
         collect_statistics, "n_components"
@@ -99,6 +104,7 @@ def collect(
     if output is not None and output.suffix in SUFFIXES and not (resume or overwrite):
         _refuse_existing(output)
     network = terminal.load_model(model, weights=weights)
+    named = None if named is None else read_list(named, "layer", network.find_layer)
     jobs = {_output_file(output, network, source, class_name, shard): source for source in folders or [images]}
     if len(jobs) < len(folders):
         raise InputError(f"two folders below '{images}' are of one class, as '{network.name}' names them; rename one")
@@ -409,7 +415,7 @@ def layers(
     """Run ``stochdeconv layers``."""
     network = terminal.load_model(model, weights=weights)
     rows = []
-    for name in network.layer_names:
+    for number, name in enumerate(("input", *network.layer_names)):
         shape = "×".join(map(str, network.layer_shape(name)))
-        rows.append((name, shape, "*" if name in network.default_layers else ""))
+        rows.append((str(number), name, shape, "*" if name in network.default_layers else ""))
     typer.echo(terminal.format_table(rows))

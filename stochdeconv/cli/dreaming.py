@@ -18,7 +18,7 @@ from stochdeconv.methods.sweep import sweep as sweep_photos
 Jitter = Annotated[int, typer.Option(min=0, help="Largest random shift of the view at each step, in pixels.")]
 NumberOfOctaves = Annotated[int, typer.Option(min=1, help="Sizes the picture is dreamt at.")]
 OctaveScale = Annotated[float, typer.Option(help="Ratio of one size to the next.")]
-StepSize = Annotated[float, typer.Option(help="Root mean square change of a step, in 8-bit pixel values.")]
+StepSize = Annotated[float, typer.Option(help="Mean absolute change of a step, in 8-bit pixel values.")]
 StepsAnOctave = Annotated[int, typer.Option(min=1, help="Steps at each octave.")]
 PhotoSize = Annotated[
     int | None,
@@ -31,7 +31,10 @@ def dream(
     model: terminal.Model,
     layer: Annotated[
         str,
-        typer.Option(metavar="LAYER[:CHANNEL][=WEIGHT],…", help="Layers or channels to amplify, and how much of each."),
+        typer.Option(
+            metavar="LAYER[:CHANNEL][=WEIGHT],…",
+            help=f"Layers or channels to amplify, and how much of each. {terminal.LAYER_HELP}",
+        ),
     ],
     output: running.Output,
     octaves: NumberOfOctaves = default(dream_image, "octaves"),
@@ -105,7 +108,9 @@ def dream(
 def sweep(
     photos: Annotated[str, typer.Argument(metavar="PHOTO|FOLDER", help="A photograph, or a folder of them.")],
     model: terminal.Model,
-    layers: Annotated[str, typer.Option(metavar="LAYER,LAYER,…", help="Layers, a row of the grid each.")],
+    layers: Annotated[
+        str, typer.Option(metavar="LAYER,LAYER,…", help=f"Layers, a row of the grid each. {terminal.LAYER_HELP}")
+    ],
     output: running.Output,
     judge: Annotated[
         str | None, typer.Option(metavar="MODEL", help="A second network that is asked what it sees.")

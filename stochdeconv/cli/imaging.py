@@ -200,7 +200,8 @@ def maximize(
     unit: Annotated[
         str | None,
         typer.Option(
-            metavar="LAYER:CHANNEL[:ROW:COLUMN]", help="A unit instead of a class; several, with commas: their sum."
+            metavar="LAYER:CHANNEL[:ROW:COLUMN]",
+            help=f"A unit instead of a class; several, with commas: their sum. {terminal.LAYER_HELP}",
         ),
     ] = None,
     direction: Annotated[
@@ -217,7 +218,11 @@ def maximize(
     ] = default(maximize_images, "diversity"),
     diversity_layer: Annotated[
         str | None,
-        typer.Option(metavar="LAYER", help="Where likeness is measured.", show_default="the middle default layer"),
+        typer.Option(
+            metavar="LAYER",
+            help="Where likeness is measured, by name or number.",
+            show_default="the middle default layer",
+        ),
     ] = None,
     suppress_outliers: terminal.SuppressOutliers = None,
     outlier_weight: Annotated[

@@ -23,14 +23,19 @@ def saliency(
         typer.Argument(metavar="[CLASS]", help="Name, wnid or index; left out: the network's own top class."),
     ] = None,
     unit: Annotated[
-        str | None, typer.Option(metavar="LAYER:CHANNEL[:ROW:COLUMN]", help="A unit instead of a class.")
+        str | None,
+        typer.Option(metavar="LAYER:CHANNEL[:ROW:COLUMN]", help=f"A unit instead of a class. {terminal.LAYER_HELP}"),
     ] = None,
     rule: Annotated[
         str, typer.Option(metavar="|".join((*RULES, "all")), help="Which picture; several are separated by commas.")
     ] = default(explain_photo, "rule"),
     layer: Annotated[
         str | None,
-        typer.Option(metavar="LAYER", help="Where grad_cam looks.", show_default="the last map before the score"),
+        typer.Option(
+            metavar="LAYER",
+            help="Where grad_cam looks, by name or number.",
+            show_default="the last map before the score",
+        ),
     ] = None,
     weights: terminal.Weights = None,
     n_samples: Annotated[

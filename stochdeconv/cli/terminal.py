@@ -56,6 +56,8 @@ SuppressOutliers = Annotated[
     typer.Option(metavar="FILE.h5", help="Statistics of the class: what makes layers outliers of it is decreased."),
 ]
 OUTLIER_WEIGHT_HELP = "Standard deviations of the class score that an outlier at twice the limit costs, each layer."
+# Said wherever a layer of the network is asked for.
+LAYER_HELP = "LAYER is a name, or a number of the list of 'stochdeconv layers' (0 is the input)."
 BatchSize = Annotated[int, typer.Option(min=1, help="Images at a time.")]
 
 

@@ -69,10 +69,11 @@ def maximize(
         Name, wnid or index; its score, before the last non-linearity, is maximised. Several, in a sequence or parted by
         commas: the sum of their logits.
     unit : str or sequence of str, optional
-        ``LAYER:CHANNEL`` (mean over positions) or ``LAYER:CHANNEL:ROW:COLUMN``, instead of a class; several as above.
+        ``LAYER:CHANNEL`` (mean over positions) or ``LAYER:CHANNEL:ROW:COLUMN``, LAYER a name or a number (`Network.find_layer`),
+        instead of a class; several as above.
     direction : str or (layer, vector), optional
-        ``LAYER:FILE.npy`` or the layer's name and one number for each of its channels, instead of a class: the mean projection of the
-        layer's values on that direction is maximised.
+        ``LAYER:FILE.npy``, or the layer and one number for each of its channels, instead of a class: the mean projection of the layer's
+        values on that direction is maximised.
     preset : {"simonyan", "regularised", "fourier"}, optional
         See `presets.PRESETS`. By default ``"fourier"``; with `ablate_constraints`, which needs pixels, ``"regularised"``.
     l2, blur, blur_every, jitter, clip, contribution : optional
@@ -85,7 +86,7 @@ def maximize(
         of the same unit. A tenth of the score that is reached without it parts them, a half makes them as different as they get (preset
         ``"fourier"``, SqueezeNet). The images must then be of one batch.
     diversity_layer : str, optional
-        Where likeness is measured; the middle one of the network's default layers by default.
+        Where likeness is measured, by name or number; the middle one of the network's default layers by default.
     suppress_outliers : ClassStatistics or path, optional
         Of the class that is maximised: channels that make a layer an outlier of it are decreased, see `outlier_suppression`.
     outlier_weight : float, optional
@@ -226,7 +227,7 @@ def check_diversity(diversity: float, layer: str | None, *, n_images: int, batch
 
 def _likeness_layer(model: ImageModel, layer: str | None) -> str:
     """Find where the likeness of images is measured."""
-    layer = layer or model.default_layers[len(model.default_layers) // 2]
+    layer = model.default_layers[len(model.default_layers) // 2] if layer is None else model.find_layer(layer)
     if len(model.layer_shape(layer)) != 3:
         raise InputError(
             f"the likeness of images is measured on a map; layer '{layer}' has shape {model.layer_shape(layer)}"

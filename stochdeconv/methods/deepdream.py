@@ -45,9 +45,14 @@ class Amplified:
     channel: int | None = None
     weight: float = 1.0
 
+    def __str__(self) -> str:
+        """Write ``LAYER[:CHANNEL][=WEIGHT]``."""
+        channel = "" if self.channel is None else f":{self.channel}"
+        return f"{self.layer}{channel}" + ("" if self.weight == 1 else f"={self.weight}")
 
-def parse_layers(model: ImageModel, text: str) -> list[Amplified]:
-    """Read ``LAYER[:CHANNEL][=WEIGHT],…`` and check it against the network.
+
+def parse_layers(model: ImageModel, layers: str | int | Sequence[str | int]) -> list[Amplified]:
+    """Read ``LAYER[:CHANNEL][=WEIGHT],…``, LAYER a name or a number, and check it against the network.
 
     Raises
     ------
@@ -55,8 +60,8 @@ def parse_layers(model: ImageModel, text: str) -> list[Amplified]:
         Not of this form; no such layer or channel.
     """
 
-    def read(part: str) -> Amplified:
-        name, equals, weight = part.partition("=")
+    def read(part: str | int) -> Amplified:
+        name, equals, weight = str(part).partition("=")
         layer, colon, channel = name.partition(":")
         try:
             amplified = Amplified(layer, int(channel) if colon else None, float(weight) if equals else 1.0)
@@ -66,15 +71,16 @@ def parse_layers(model: ImageModel, text: str) -> list[Amplified]:
             ) from None
         if not math.isfinite(amplified.weight):
             raise InputError(f"'{part}': a layer is weighted by a finite number")
+        layer = model.find_layer(layer)
         n_channels = model.layer_shape(layer)[-1]
         if amplified.channel is not None and not 0 <= amplified.channel < n_channels:
             raise LayerNotFoundError(f"layer '{layer}' has channels 0 to {n_channels - 1}; got {amplified.channel}")
-        return amplified
+        return replace(amplified, layer=layer)
 
-    found = read_list(text, "layer", read)
+    found = read_list(layers, "layer", read)
     if not any(one.weight for one in found):
         raise InputError(
-            f"'{text}' gives every layer the weight 0; a dream needs one to amplify: LAYER[:CHANNEL][=WEIGHT],…"
+            f"'{','.join(map(str, found))}' gives every layer the weight 0; a dream needs one to amplify: LAYER[:CHANNEL][=WEIGHT],…"
         )
     return found
 
@@ -93,7 +99,7 @@ class Octaves:
     octaves: int = 4
     octave_scale: float = 1.4
     jitter: int = 32
-    step_size: float = 2.0
+    step_size: float = 1.5
     n_steps: int = 10
     tile_size: int = 512
     batch_size: int = 1
@@ -153,7 +159,7 @@ class Octaves:
                     parameterization=variables,
                     n_steps=self.n_steps,
                     transforms=[Transform(self.jitter)],
-                    descent=Descent("normalized", tile_size=self.tile_size, tile_batch_size=self.batch_size),
+                    descent=Descent("mean_normalized", tile_size=self.tile_size, tile_batch_size=self.batch_size),
                     callback=in_stage(callback, octave, self.octaves),
                 )
             except ModelError as error:
@@ -182,7 +188,7 @@ def _counted(history: list[dict[str, float]], **numbers: int) -> list[dict[str, 
 def dream(
     model: ImageModel,
     photo: str | Path | np.ndarray,
-    layer: str | Sequence[str],
+    layer: str | int | Sequence[str | int],
     *,
     octaves: int = Octaves.octaves,
     octave_scale: float = Octaves.octave_scale,
@@ -209,9 +215,10 @@ def dream(
     model : ImageModel
     photo : path, ndarray of shape (height, width, 3) in [0, 1], or "noise"
         Of any size: what is larger than `tile_size` goes through the network in tiles.
-    layer : str or sequence of str
-        ``LAYER[:CHANNEL][=WEIGHT],…``: layers, or single channels, and how much of each. Norms are relative to those of the picture
-        (its middle, at the network's size), so that equal weights mean about equal shares.
+    layer : str, int or sequence of them
+        ``LAYER[:CHANNEL][=WEIGHT],…``, names or numbers (`Network.find_layer`): layers, or single channels, and how much of
+        each. Norms are relative to those of the picture (its middle, at the network's size), so that equal weights mean about equal
+        shares.
     octaves : int
         Sizes it is dreamt at, the last of them the picture's own.
     octave_scale : float
@@ -219,7 +226,7 @@ def dream(
     jitter : int
         Largest random shift of the view at each step, pixels.
     step_size : float
-        Root mean square change of a step, in 8-bit pixel values. (The original divides by the mean absolute gradient, with 1.5.)
+        Mean absolute change of a step, in 8-bit pixel values.
     guide : path or ndarray, optional
         A picture whose features are to be amplified instead of the strongest ones: at every place the one that fits best.
     zoom_frames : int
@@ -265,8 +272,8 @@ def dream(
     how = Octaves(octaves, octave_scale, jitter, step_size, n_steps, tile_size, batch_size, seed)
     check_zoom(zoom_frames, zoom, rotate)
     zoom = ZOOM if zoom is None else zoom
-    layer = ",".join(read_list(layer, "layer"))
     amplified = parse_layers(model, layer)
+    layer = ",".join(map(str, amplified))
     picture = _picture(model, photo, size, seed)
     loss = dream_loss(model, amplified, picture[None], guide)
     # Every dream adds contrast and nothing takes it away: fed back as it is, a stream ends in the corners of the colour cube.

@@ -29,7 +29,7 @@ _START_NOISE = 0.01
 def invert(
     model: ImageModel,
     photo: str | Path | np.ndarray,
-    layer: str | Sequence[str],
+    layer: str | int | Sequence[str | int],
     *,
     target: str | Path | np.ndarray | None = None,
     enhance: float = 1.0,
@@ -57,8 +57,8 @@ def invert(
     ----------
     model : ImageModel
     photo : path or ndarray of shape (height, width, 3) in [0, 1]
-    layer : str or sequence of str
-        Pictures are made for each; as a text, comma-separated.
+    layer : str, int or sequence of them
+        Names or numbers (`Network.find_layer`), as a text comma-separated; pictures are made for each.
     target : path or ndarray, optional
         Take the activations of this photograph; by default those of `photo` itself. With ``init="photo"`` it is `photo` that is
         changed toward the other's activations.
@@ -105,7 +105,7 @@ def invert(
     from stochdeconv.run_folder import recorded_run, source_of
     from stochdeconv.sheets import contact_sheet
 
-    layers = read_list(layer, "layer")
+    layers = read_list(layer, "layer", model.find_layer)
     descent = plan_search(
         target=target,
         enhance=enhance,

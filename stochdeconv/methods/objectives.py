@@ -69,6 +69,7 @@ def find_objective(
         titles = tuple(term.name.removeprefix("unit:") for term in terms)
     else:
         layer, vector = read_direction(direction)
+        layer = model.find_layer(layer)
         _check_direction(model, layer, vector, "the vector" if not isinstance(direction, str) else f"'{direction}'")
         titles, terms = (f"a direction of {layer}",), [losses.direction(layer, vector)]
         recorded = {"layer": layer, "vector": terms[0].arrays["direction"].tolist()}
@@ -162,6 +163,7 @@ def parse_unit(model: ImageModel, unit: str) -> tuple[str, int, tuple[int, int] 
     InputError, LayerNotFoundError
     """
     layer, channel, position = read_unit(unit)
+    layer = model.find_layer(layer)
     shape = model.layer_shape(layer)
     if channel >= shape[-1]:
         raise LayerNotFoundError(f"layer '{layer}' has channels 0 to {shape[-1] - 1}; got {channel}")

@@ -105,11 +105,12 @@ def saliency(
     class_name : str or int, optional
         Name, wnid or index. Without it and without `unit`: the network's own top class.
     unit : str, optional
-        ``LAYER:CHANNEL`` (mean over positions) or ``LAYER:CHANNEL:ROW:COLUMN``, instead of a class.
+        ``LAYER:CHANNEL`` (mean over positions) or ``LAYER:CHANNEL:ROW:COLUMN``, LAYER a name or a number (`Network.find_layer`),
+        instead of a class.
     rule : str
         A name of `RULES`, some of them separated by commas, or ``"all"``.
     layer : str, optional
-        Of grad_cam; by default the last of the model's `default_layers` that the score is computed from.
+        Of grad_cam, by name or number; by default the last of the model's `default_layers` that the score is computed from.
     n_samples : int
         Noisy copies of smoothgrad, points on the line of integrated_gradients.
     noise : float
@@ -166,6 +167,7 @@ def saliency(
     image = open_image(photo, model.image_size(size), channels=model.n_channels)
     found = _class_of(model, class_name, image) if unit is None else None
     term = losses.unit(*(parse_unit(model, unit) if found is None else (model.score_layer, found.index)))
+    unit = None if unit is None else term.name.removeprefix("unit:")
     rules, layer = _what_fits(model, term, rules, layer, leave_out=rule == "all")
     baseline = np.broadcast_to(input_origin(model)[0], image.shape)
     explained = _Explained(model, term, image, baseline, layer, n_samples, noise, batch_size, seed)
@@ -353,6 +355,7 @@ def _what_fits(
         problem = ModelError(f"model '{model.name}' has no ReLU, which deconvnet and guided are rules for")
         impossible.update({name: problem for name in rules if name in _BACKWARD_RULES})
     if layer is not None:
+        layer = model.find_layer(layer)
         shape = model.layer_shape(layer)
         if len(shape) != 3 or layer in {"input", "network_input"}:
             raise InputError(f"grad_cam needs a layer with positions, (height, width, channel); '{layer}' is {shape}")

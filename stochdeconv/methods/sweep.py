@@ -33,7 +33,7 @@ _ANY = "what it saw first before"
 def sweep(
     model: ImageModel,
     photos: str | Path | np.ndarray | Sequence[str | Path],
-    layers: str | Sequence[str],
+    layers: str | int | Sequence[str | int],
     *,
     judge: ImageModel | Recogniser | None = None,
     octaves: int = Octaves.octaves,
@@ -55,7 +55,7 @@ def sweep(
     photos : path, ndarray of shape (height, width, 3) in [0, 1], or sequence of paths
         One photograph, or many: a folder, or a list as `image_folders.find_images` takes it. The shorter side is resized to the
         network's, then the centre is cropped.
-    layers : str or sequence of str
+    layers : str, int or sequence of them
         As `deepdream.dream` takes one, each alone; as a text, comma-separated.
     judge : ImageModel or callable, optional
         A second recogniser. A callable gets a picture (height, width, 3) in [0, 1] and returns names with scores, the surest first: a
@@ -92,8 +92,11 @@ def sweep(
     from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult, optimize_in_batches
     from stochdeconv.run_folder import recorded_run, source_of
 
-    layers, n_steps = read_list(layers, "layer"), read_list(n_steps, "number of steps", whole_number)
-    amplified = {layer: parse_layers(model, layer) for layer in layers}
+    n_steps = read_list(n_steps, "number of steps", whole_number)
+    # A sequence may hold several that are dreamt together, as a text with commas.
+    rows = read_list(layers, "layer", lambda layer: parse_layers(model, layer))
+    amplified = {",".join(map(str, row)): row for row in rows}
+    layers = list(amplified)
     if batch_size < 1:
         raise InputError(f"batch_size is how many photographs are dreamt at a time, at least 1; got {batch_size}")
     grid = Octaves(octaves, octave_scale, jitter, step_size, min(n_steps), seed=seed)
