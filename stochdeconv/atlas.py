@@ -23,6 +23,10 @@ _N_LAYERS, _N_COMPONENTS, _N_PLACES = 2, 2, 3
 Progress = Callable[[int, int, str], None]
 
 
+class AtlasInterrupted(KeyboardInterrupt):
+    """Ctrl-C while images were made; the page is written, with those that were made until then."""
+
+
 def write_atlas(
     statistics: ClassStatistics,
     output: str | Path,
@@ -68,8 +72,8 @@ def write_atlas(
         The network is not the one the statistics were collected with.
     InputError
         The file cannot be written.
-    KeyboardInterrupt
-        On Ctrl-C, once the page is written with the pictures that were made until then.
+    AtlasInterrupted
+        On Ctrl-C while images are made, once the page is written with those that there are.
     """
     from stochdeconv.generate import check_model
     from stochdeconv.images import write_atomically
@@ -92,7 +96,7 @@ def write_atlas(
     page = render_atlas(statistics, pictures, seed=seed, n_steps=n_steps, interrupted=interrupt is not None)
     write_atomically(output, page.encode())
     if interrupt is not None:
-        raise KeyboardInterrupt from interrupt
+        raise AtlasInterrupted("interrupted") from interrupt
     return output
 
 

@@ -26,7 +26,10 @@ CALLS = {
     "no statistics": (["inspect", "text.npy", "--html", "a.html"], "text.npy"),
     "atlas": (["inspect", "church.h5", "--html", "text.npy"], "'text.npy' already exists"),
     "atlas is a folder": (["inspect", "church.h5", "--html", "held"], "'held' is a folder"),
-    "atlas in a place that is not written to": (["inspect", "church.h5", "--html", "/proc/a.html"], "cannot write to"),
+    "atlas in a place that is not written to": (
+        ["inspect", "church.h5", "--html", "/proc/a.html"],
+        "choose another place with --html",
+    ),
     "sampler": (["generate", "church.h5", *OUT, "--sampler", "chian"], "closest: 'chain'"),
     "temperature": (["generate", "church.h5", *OUT, "--temperature", "-1"], "temperature is -1"),
     "gradient rule": (["generate", "church.h5", *OUT, "--gradient-rule", "up"], "'up' is unknown"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stochdeconv.atlas import refuse_existing, write_atlas
+from stochdeconv.atlas import AtlasInterrupted, refuse_existing, write_atlas
 from stochdeconv.class_names import file_stem, safe_stem
 from stochdeconv.cli import terminal
 from stochdeconv.cli.terminal import ProgressBar, default
@@ -311,7 +311,7 @@ def inspect(
     if as_json:
         raise typer.BadParameter("--json goes to a program, --html to a person; give one of the two")
     refuse_existing(html, overwrite=overwrite)
-    terminal.require_writable(html)
+    terminal.require_writable(html, flag="--html")
     known = load_statistics(path)
     network = _network_at_hand(known, model, weights)
     try:
@@ -325,9 +325,8 @@ def inspect(
                 overwrite=overwrite,
                 progress=bar.on_progress,
             )
-    except KeyboardInterrupt:
-        what = f"{html} holds the pictures made until then" if html.exists() else "no page was written"
-        terminal.fail(f"interrupted; {what}", code=terminal.EXIT_INTERRUPTED)
+    except AtlasInterrupted:
+        terminal.fail(f"interrupted; {html} holds the images made until then, and maps", code=terminal.EXIT_INTERRUPTED)
     typer.echo(html)
 
 

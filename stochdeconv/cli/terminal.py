@@ -130,18 +130,18 @@ def describe_os_error(error: OSError) -> str:
     return f"{error.strerror or error}{where}"
 
 
-def require_writable(path: Path) -> None:
-    """Fail before the work where its result could not be written."""
+def require_writable(path: Path, *, flag: str = "-o") -> None:
+    """Fail before the work where its result could not be written; `flag` names another place."""
     there = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
     folder = there.parent if there == path.absolute() and there.is_file() else there
     if not folder.is_dir():
-        fail(f"'{folder}' is a file, and '{path}' is to go into it; choose another place with -o")
+        fail(f"'{folder}' is a file, and '{path}' is to go into it; choose another place with {flag}")
     try:
         # Some places refuse whatever their permissions say: by writing alone it is known.
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError:
-        fail(f"cannot write to '{folder}', where '{path}' is to go; choose another place with -o")
+        fail(f"cannot write to '{folder}', where '{path}' is to go; choose another place with {flag}")
 
 
 @contextmanager
