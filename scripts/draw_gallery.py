@@ -146,7 +146,7 @@ SECTIONS = (
     Section(
         "dream: as it was in 2015",
         "The network of the first DeepDreams, [GoogLeNet](../deepdream.md#the-network), and that program's settings, our defaults. "
-        "Early layers give strokes; from `inception_4c` on, buildings, cars and animals grow out of the picture.",
+        "Early layers give strokes; in the fourth block buildings, cars and animals grow out of the picture.",
         (
             Shown(
                 f"stochdeconv dream china.png {GOOGLENET} --layer inception_3b_5x5_reduce -o googlenet_3b_5x5_reduce",
