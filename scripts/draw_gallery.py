@@ -1,9 +1,10 @@
 """Draw the gallery: every method, the command that ran it, and the picture it made.
 
-Works in a folder of its own, with scikit-learn's two photographs; what is there already is not made again. `--squeezenet` and `--judge`
-are .keras files with their sidecars, `--statistics` is the folder of class statistics that `collect` made with the first.
+Works in a folder of its own, with scikit-learn's two photographs; what is there already is not made again. The networks, .keras files with
+their sidecars, are those in the folder `models` of `--shared`; `--statistics` is the folder of class statistics that `collect` made with
+SqueezeNet.
 
-    python scripts/draw_gallery.py -o out/gallery --squeezenet squeezenet.keras --judge mobilenet.keras --statistics stats_cache/squeezenet
+    python scripts/draw_gallery.py -o out/gallery --shared ../shared --statistics stats_cache/squeezenet --only dream
 """
 
 import argparse
@@ -18,9 +19,16 @@ from sklearn.datasets import load_sample_images
 
 from stochdeconv.images import jpeg_bytes, load_image, save_png, stretch, write_atomically
 
-SQUEEZENET, MINI = "-m squeezenet.keras", "-m mini-vgg16"
+SQUEEZENET, GOOGLENET, MINI = "-m squeezenet.keras", "-m googlenet.keras", "-m mini-vgg16"
+# Networks by the names the commands below call them, and the files they are.
+NETWORKS = {
+    "squeezenet": "squeezenet_v1.0_imagenet",
+    "mobilenet": "mobilenet_v1_0.75_imagenet",
+    "googlenet": "bvlc_googlenet_imagenet",
+}
 # Those the commands below read.
 STATISTICS = ("church.h5", "English_springer.h5")
+ROOT = Path(__file__).resolve().parents[1]
 # Widest picture of the page, in pixels.
 WIDTH = 1000
 
@@ -48,6 +56,10 @@ class Section:
     text: str
     shown: tuple[Shown, ...]
 
+
+STREAM = (
+    f"stochdeconv dream noise {GOOGLENET} --layer inception_4d_pool --size 224 --zoom-frames 48 -o googlenet_stream"
+)
 
 SECTIONS = (
     Section(
@@ -132,6 +144,42 @@ SECTIONS = (
         ),
     ),
     Section(
+        "dream: as it was in 2015",
+        "The network of the first DeepDreams, [GoogLeNet](../deepdream.md#the-network), and that program's settings, our defaults. "
+        "Early layers give strokes; in the fourth block buildings, cars and animals grow out of the picture.",
+        (
+            Shown(
+                f"stochdeconv dream china.png {GOOGLENET} --layer inception_3b_5x5_reduce -o googlenet_3b_5x5_reduce",
+                "inception_3b_5x5_reduce: strokes",
+            ),
+            Shown(
+                f"stochdeconv dream flower.png {GOOGLENET} --layer inception_4c_output -o googlenet_4c_output",
+                "inception_4c_output: eyes and beaks",
+            ),
+            Shown(
+                f"stochdeconv dream china.png {GOOGLENET} --layer inception_4c_output --size 854 -o googlenet_4c_china",
+                "inception_4c_output, the photograph at twice its size: boats, towers, wheels, a bird",
+                "image_000.png",
+            ),
+            Shown(
+                f"stochdeconv dream china.png {GOOGLENET} --layer inception_4d_pool --size 854 -o googlenet_4d_pool",
+                "inception_4d_pool, as large: animals",
+                "image_000.png",
+            ),
+            Shown(
+                f"stochdeconv dream china.png {GOOGLENET} --layer inception_3b_output --guide flower.png -o googlenet_guided_3b",
+                "Guided by a flower, at the layer of the original program",
+            ),
+            Shown(
+                f"stochdeconv dream china.png {GOOGLENET} --layer inception_4c_output --guide flower.png -o googlenet_guided_4c",
+                "Guided by the same flower, deeper: whole flowers",
+                "image_000.png",
+            ),
+            Shown(STREAM, "The endless zoom, from noise: some of the frames"),
+            Shown(STREAM, "The same as a GIF", "animation.gif"),
+        ),
+    ),
+    Section(
         "dream: more of what a layer sees",
         "Lower layers give strokes, higher ones whole objects. A guide picture says what to look for; fed back with a little zoom, a "
         "dream becomes a stream.",
@@ -183,8 +231,13 @@ SECTIONS = (
     Section(
         "sweep: layers by iterations, and what is recognised",
         "Below each dream: what the network sees, then what a second one sees. `cells.csv` holds the five surest names before and after, "
-        "`rates.csv` how often a folder's photographs are still recognised.",
+        "`rates.csv` how often a folder's photographs are still recognised. Layers may be numbers, as `stochdeconv layers` lists them.",
         (
+            Shown(
+                f"stochdeconv sweep china.png {GOOGLENET} --layers 2,26,39,58,84 --n-steps 10,50 --judge mobilenet.keras "
+                "-o googlenet_swept",
+                "GoogLeNet, layers by number, judged by MobileNet",
+            ),
             Shown(
                 f"stochdeconv sweep china.png {SQUEEZENET} --layers fire3_concat,fire5_concat,fire9_concat --n-steps 3,10,30 "
                 "--judge mobilenet.keras -o swept",
@@ -224,10 +277,11 @@ def main() -> None:
     """Run what has not been run, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--squeezenet", type=Path, required=True)
-    parser.add_argument("--judge", type=Path, required=True)
-    parser.add_argument("--statistics", type=Path, required=True)
-    parser.add_argument("--page", type=Path, default=Path(__file__).resolve().parents[1] / "docs" / "gallery")
+    parser.add_argument(
+        "--shared", type=Path, default=Path(os.environ.get("STOCHDECONV_SHARED", ROOT.parent / "shared"))
+    )
+    parser.add_argument("--statistics", type=Path, default=ROOT / "stats_cache" / "squeezenet")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "gallery")
     parser.add_argument("--only", default="", help="sections whose title begins with this")
     arguments = parser.parse_args()
     prepare(arguments)
@@ -245,18 +299,17 @@ def prepare(arguments: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, photo in zip(("china", "flower"), load_sample_images().images, strict=True):
         save_png(folder / f"{name}.png", photo)
+    models = arguments.shared / "models"
     files = {
-        "squeezenet.keras": arguments.squeezenet,
-        "mobilenet.keras": arguments.judge,
-        **{name: arguments.statistics / name for name in STATISTICS},
+        f"{name}{suffix}": models / f"{file}{suffix}"
+        for name, file in NETWORKS.items()
+        for suffix in (".keras", ".json")
     }
-    for name, path in files.items():
-        for link, target in ((name, path), (Path(name).with_suffix(".json"), path.with_suffix(".json"))):
-            if target.exists() and not (folder / link).exists():
-                os.symlink(target.resolve(), folder / link)
-    sidecar = arguments.squeezenet.with_name("imagenet_classes.json")
-    if sidecar.exists() and not (folder / sidecar.name).exists():
-        os.symlink(sidecar.resolve(), folder / sidecar.name)
+    files["imagenet_classes.json"] = models / "imagenet_classes.json"
+    files |= {name: arguments.statistics / name for name in STATISTICS}
+    for name, target in files.items():
+        if target.exists() and not (folder / name).exists():
+            os.symlink(target.resolve(), folder / name)
 
 
 def run(shown: Shown, folder: Path) -> None:
@@ -292,7 +345,8 @@ def page() -> str:
     """Write the page: one section a method, with the commands."""
     parts = [
         "# Gallery\n",
-        "Every method on two networks: SqueezeNet 1.0, trained on ImageNet, and `mini-vgg16`, which ships. The photographs are "
+        "Every method on two networks: SqueezeNet 1.0, trained on ImageNet, and `mini-vgg16`, which ships; dreams on GoogLeNet too. The "
+        "photographs are "
         "scikit-learn's `china.jpg` and `flower.jpg`; seeds are 0 and up, nothing was picked. `scripts/draw_gallery.py` runs the commands "
         "and writes this page.\n",
     ]

@@ -1,10 +1,14 @@
+import runpy
+
 import keras
 import numpy as np
 import pytest
+from conftest import ROOT
+from sklearn.datasets import load_sample_image
 
 from stochdeconv.animations import as_frames
 from stochdeconv.errors import InputError, LayerNotFoundError, MissingInputError, ModelError
-from stochdeconv.images import save_png
+from stochdeconv.images import resize, save_png
 from stochdeconv.methods.deepdream import Amplified, dream, parse_layers
 from stochdeconv.models import load_model
 from stochdeconv.programs import Program
@@ -55,6 +59,18 @@ def test_a_dream_amplifies_what_its_own_network_sees(model, photo):
     first, last = ours.history[0], ours.history[-1]
     assert (first["octave"], first["step"], last["octave"], last["step"]) == (0, 1, 1, 6)
     assert ours.record["settings"]["photo"] == "in memory" and ours.frames is None
+
+
+def test_without_jitter_and_octaves_it_is_the_program_of_2015(model, photo):
+    script = runpy.run_path(str(ROOT / "scripts" / "compare_dreams.py"))
+    strength, how = script["strength_of"](model, "deep"), {"octaves": 1, "jitter": 0, "n_steps": 5}
+    theirs = script["original_dream"](strength, photo, np.random.default_rng(0), **how)
+    np.testing.assert_allclose(dream(model, photo, "deep", **how).images[0], theirs, atol=1e-4)
+    # With them the two differ by how they resize and by what they see beyond the border: they make the layer rise alike.
+    how = {"octaves": 2, "jitter": 2, "n_steps": 5}
+    theirs = script["original_dream"](strength, photo, np.random.default_rng(0), **how)
+    ours = dream(model, photo, "deep", **how).images[0]
+    assert strength(ours)[0] == pytest.approx(strength(theirs)[0], rel=0.15)
 
 
 def test_a_step_changes_values_by_its_size_on_average(model, photo):
@@ -245,6 +261,23 @@ def test_senseless_calls_are_refused(model, photo, tmp_path):
         dream(model, tmp_path / "none.png", "deep")
     with pytest.raises(InputError, match=r"values in \[0, 1\]"):
         dream(model, photo * 255, "deep")
+
+
+def test_googlenet_dreams_of_what_its_layers_see(shared):
+    """The network of 2015, at the layers of its pictures, by their numbers."""
+    googlenet = load_model(shared / "models" / "bvlc_googlenet_imagenet.keras", dtype="float32")
+    numbers = {26: "inception_3b_5x5_reduce", 58: "inception_4c_output", 59: "inception_4d_pool"}
+    assert {number: googlenet.find_layer(number) for number in numbers} == numbers
+    flower = resize(load_sample_image("flower.jpg") / np.float32(255), googlenet.input_size)
+    dreamt = dream(googlenet, flower, 58, octaves=2, n_steps=5)
+    assert dreamt.record["settings"]["layer"] == "inception_4c_output"
+    layer = "inception_4c_output"
+    assert norm(googlenet, dreamt.images[0], layer) > 2 * norm(googlenet, flower, layer)
+    # A change as large without the network's gradient does not.
+    noise = np.random.default_rng(0).permutation((dreamt.images[0] - flower).ravel()).reshape(flower.shape)
+    assert norm(googlenet, np.clip(flower + noise, 0, 1).astype(np.float32), layer) < 1.2 * norm(
+        googlenet, flower, layer
+    )
 
 
 def test_what_does_not_fire_is_said(photo):

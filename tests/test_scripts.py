@@ -213,3 +213,14 @@ def test_check_saliency(made, monkeypatch, capsys):
     assert [row.split("`")[1] for row in rows] == list(RULES)
     for row in rows:
         assert all(-1 <= float(cell) <= 1 or cell.strip() == "nan" for cell in row.split("|")[2:-1])
+
+
+def test_dreams_are_compared_with_those_of_2015(made, tmp_path, monkeypatch, capsys):
+    photo = made / "photos/church/00.png"
+    words = (photo, "-m", made / "tiny.keras", "--layers", "conv1,2", "-o", tmp_path, "--octaves", 1, "--n-steps", 2)
+    printed = run(monkeypatch, capsys, "compare_dreams.py", *words, "--jitter", 0)
+    assert [line.split()[0] for line in printed] == ["conv1", "conv2"]
+    for line in printed:
+        rises = [float(word) for word in line.split() if "." in word]
+        assert rises[0] == pytest.approx(rises[1], abs=0.02) and rises[0] > 1
+    assert load_image(tmp_path / "conv2.png").shape[1] > 3 * 32
