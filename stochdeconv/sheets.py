@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -69,7 +72,7 @@ def _written(captions: Sequence[str], width: int) -> np.ndarray:
     if not captions:
         return np.ones((0, 0, width, 3), np.float32)
     size = min(max(width // 14, 9), 24)
-    font = ImageFont.load_default(size)
+    font = ImageFont.truetype(_font_file(), size)
     fitted = [
         "\n".join(line for part in caption.split("\n") for line in _lines(part, font, width)) for caption in captions
     ]
@@ -80,6 +83,13 @@ def _written(captions: Sequence[str], width: int) -> np.ndarray:
         ImageDraw.Draw(picture).multiline_text((1, 0), caption, fill="black", font=font, spacing=2)
         written.append(np.asarray(picture, np.float32) / 255)
     return np.stack(written)
+
+
+@functools.cache
+def _font_file() -> str:
+    # Pillow's own font knows hardly a letter outside English; matplotlib brings DejaVu Sans. Importing it all would take a second.
+    (folder,) = importlib.util.find_spec("matplotlib").submodule_search_locations
+    return str(Path(folder) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf")
 
 
 def _lines(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:

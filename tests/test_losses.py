@@ -137,6 +137,17 @@ def test_layout_scores_against_numpy(maps):
     np.testing.assert_allclose(value(term, x=even), np.mean((own - scores) ** 2 / variance, axis=1), rtol=1e-4)
 
 
+def test_components_that_hardly_vary_do_not_decide(maps):
+    rng = np.random.default_rng(2)
+    layout = {"scores": np.zeros((3, 3)), "components": np.linalg.qr(rng.normal(size=(24, 3)))[0].T}
+    layout["layout_mean"] = rng.normal(size=(2, 2, 6))
+    found, expected = (
+        value(losses.layout_scores("x", explained_variance=np.array([3.0, 2.0, least]), **layout), x=maps)
+        for least in (1e-9, 0.03)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_match_is_relative(maps):
     np.testing.assert_allclose(value(losses.match({"x": maps}), x=3 * maps), 4.0, rtol=1e-5)
     with pytest.raises(InputError, match="empty"):

@@ -18,6 +18,9 @@ Tensor = Any
 
 # Keeps the square root of a variance differentiable where a channel is silent; far below any activation's variance.
 _VARIANCE_FLOOR = 1e-8
+# Part of the first component's variance that any other counts as at least. Pictures with an empty border (digits) have components that
+# hardly vary at all: whitened as they are, these alone decide, and the image is noise. Of photographs it concerns only the colours.
+_LEAST_VARIANCE = 0.01
 
 
 def _as_map(values: Tensor) -> Tensor:
@@ -128,7 +131,7 @@ def layout_scores(
     """Ask a layer for an arrangement: where things are, as scores along the class's layout components.
 
     The loss is ``mean_j (s_j - z_j)^2 / lambda_j``: the rest of the map stays free for the texture terms, because a map rebuilt from
-    the components would lack the energy they leave out.
+    the components would lack the energy they leave out. A ``lambda_j`` below a hundredth of the first counts as that.
 
     Parameters
     ----------
@@ -144,10 +147,11 @@ def layout_scores(
     -------
     LayoutScores
     """
+    variance = np.asarray(explained_variance, np.float32)
     arrays = {
         "scores": np.asarray(scores, np.float32),
         "components": np.ascontiguousarray(np.asarray(components, np.float32).T),
-        "explained_variance": np.maximum(np.asarray(explained_variance, np.float32), np.float32(1e-12)),
+        "explained_variance": np.maximum(variance, max(_LEAST_VARIANCE * float(variance.max()), 1e-12)),
         "layout_mean": np.asarray(layout_mean, np.float32).ravel(),
     }
     return LayoutScores(layer, tuple(layout_mean.shape[:2]), arrays=arrays)

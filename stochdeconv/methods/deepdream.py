@@ -261,6 +261,7 @@ def dream(
         On Ctrl-C, with the picture as it is.
     """
     from stochdeconv.animations import as_frames
+    from stochdeconv.colors import with_channels
     from stochdeconv.images import open_image, resize, stretch
     from stochdeconv.methods.zooming import Colors, moved
     from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult, in_stage
@@ -310,7 +311,7 @@ def dream(
             captions = [*captions[:-1], *(f"frame {i}" for i in picked)]
         shrink = min(1.0, _SHEET_SIDE / max(picture.shape[:2]) * (1 if len(shown) <= 3 else 0.5))
         small = tuple(max(round(side * shrink), 1) for side in picture.shape[:2])
-        sheet = contact_sheet(np.stack([stretch(one, small) for one in shown]), captions=captions)
+        sheet = contact_sheet(np.stack([with_channels(stretch(one, small), 3) for one in shown]), captions=captions)
         return replace(result, sheet=sheet, frames=np.stack(frames) if frames else None)
 
     result = recorded_run(

@@ -153,6 +153,7 @@ def edges_plot(statistics: ClassStatistics) -> str:
 
 def amplitude_plot(statistics: ClassStatistics) -> str:
     """Show the photographs' amplitude spectrum from coarse to fine, one curve a colour, with its spread over the photographs."""
+    is_grey = statistics.amplitude_mean.shape[-1] == 1
     height, width = statistics.input_size
     rows = np.fft.fftfreq(height)[:, None] * height
     columns = np.arange(width // 2 + 1)[None]
@@ -161,7 +162,7 @@ def amplitude_plot(statistics: ClassStatistics) -> str:
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": "amplitude"}):
         figure = Figure(**_PAPER)
         axes = figure.subplots()
-        for channel, color in enumerate(("#c8102e", "#2e8b57", "#1f5fb4")):
+        for channel, color in enumerate([INK] if is_grey else ["#c8102e", "#2e8b57", "#1f5fb4"]):
             mean, variance = (
                 _radial_mean(values[..., channel], radius, len(cycles))
                 for values in (statistics.amplitude_mean, statistics.amplitude_variance)
@@ -173,7 +174,8 @@ def amplitude_plot(statistics: ClassStatistics) -> str:
             axes.loglog(cycles, mean, color=color, lw=1.4)
         axes.set_xlabel("cycles per image (coarse → fine)")
         axes.set_ylabel("amplitude")
-        return svg(figure, ident="amplitude", title="Amplitude spectrum of the photographs in red, green and blue")
+        of = "" if is_grey else " in red, green and blue"
+        return svg(figure, ident="amplitude", title=f"Amplitude spectrum of the photographs{of}")
 
 
 def _radial_mean(values: np.ndarray, radius: np.ndarray, n_rings: int) -> np.ndarray:
