@@ -260,6 +260,10 @@ def tanh():
     return ending("tanh")
 
 
+# Up to here they differ in how they end alone.
+ENDINGS = tuple(ZOO)
+
+
 # What its parts are called
 
 
