@@ -351,7 +351,7 @@ def whole_numbers_as_input():
 def _with_age():
     inputs, x = features(name="conv")
     age = keras.Input((1,), name="age")
-    x = layers.Concatenate()([x, layers.Dense(2, activation="relu")(age)])
+    x = layers.Concatenate()([x, layers.Dense(2, activation="tanh")(layers.Rescaling(0.02)(age))])
     return keras.Model([age, inputs], layers.Dense(4, activation="softmax")(x))
 
 
