@@ -67,6 +67,10 @@ CALLS = {
     "octaves": (["dream", PHOTO, "--layer", "a", *NETWORK, *OUT, "--octave-scale", "1"], "octave_scale above 1"),
     "guide": (["dream", PHOTO, "--layer", "a", *NETWORK, *OUT, "--guide", "no.png"], "no such image"),
     "layers of sweep": (["sweep", PHOTO, "--layers", "a,a", *NETWORK, *OUT], "'a' twice"),
+    "photographs of a sweep for faces": (
+        ["sweep", "no.png", "--layers", "a", "--judge", "faces", *NETWORK, *OUT],
+        "no such photograph",
+    ),
     "steps of sweep": (["sweep", PHOTO, "--layers", "a", *NETWORK, *OUT, "--n-steps", "1,x"], "whole numbers"),
     "photographs": (["collect", "nowhere", *NETWORK], "nowhere"),
     "no photographs": (["collect", "empty", *NETWORK], "holds no image"),

@@ -137,6 +137,21 @@ def test_sweep(made, tool, tmp_path):
     )
 
 
+def test_sweep_for_faces(made, tool, tmp_path):
+    pytest.importorskip("cv2")
+    astronaut = pytest.importorskip("skimage.data").astronaut()
+    Image.fromarray(astronaut).save(tmp_path / "astronaut.png")
+    short = ("--octaves", 1, "--n-steps", "1", "--jitter", 1, "--step-size", 0.5, "--size", 128)
+    succeed(*tool("sweep", tmp_path / "astronaut.png"), "--layers", "conv1", "--judge", "faces", *short)
+    assert set(files_in(tmp_path / "out")) == RUN | {"cells.csv", "rates.csv", "faces.csv"}
+    ours, faces = rows_of(tmp_path / "out/cells.csv")
+    assert (faces["recogniser"], faces["faces_before"], faces["faces_after"]) == ("faces", "1", "1")
+    assert ours["before_1"] != "" and ours["faces_before"] == "" and faces["before_1"] == ""
+    for row in rows_of(tmp_path / "out/faces.csv"):
+        x, y, width, height = (int(row[name]) for name in ("x", "y", "width", "height"))
+        assert x < 56 < x + width and y < 32 < y + height  # her nose
+
+
 @pytest.mark.parametrize("command", ["refine", "morph", "dream", "invert", "sweep"])
 def test_help_names_what_every_method_takes(command):
     done = call(command, "--help")

@@ -10,9 +10,11 @@ import typer
 from stochdeconv.cli import running, terminal
 from stochdeconv.cli.terminal import ProgressBar, default
 from stochdeconv.errors import MissingInputError
+from stochdeconv.faces import FACES
 from stochdeconv.lists import read_list
 from stochdeconv.methods.deepdream import ZOOM, Octaves, check_zoom
 from stochdeconv.methods.deepdream import dream as dream_image
+from stochdeconv.methods.recognisers import check_judge
 from stochdeconv.methods.sweep import sweep as sweep_photos
 
 Jitter = Annotated[int, typer.Option(min=0, help="Largest random shift of the view at each step, in pixels.")]
@@ -108,7 +110,10 @@ def sweep(
     layers: Annotated[str, typer.Option(metavar="LAYER,LAYER,…", help="Layers, a row of the grid each.")],
     output: running.Output,
     judge: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="A second network that is asked what it sees.")
+        str | None,
+        typer.Option(
+            metavar=f"MODEL|{FACES}", help=f"A second network that is asked what it sees; {FACES}: a face detector."
+        ),
     ] = None,
     octaves: NumberOfOctaves = default(sweep_photos, "octaves"),
     octave_scale: OctaveScale = default(sweep_photos, "octave_scale"),
@@ -131,13 +136,15 @@ def sweep(
     steps = terminal.parse_numbers(n_steps, "--n-steps")
     Octaves(octaves, octave_scale, jitter, step_size, min(steps))
     read_list(layers, "layer")
+    if judge == FACES:
+        check_judge(judge)
     if not Path(photos).exists():
         raise MissingInputError(f"no such photograph or folder: '{photos}'")
     if not Path(photos).is_dir():
         running.check_picture(photos)
     running.check_output(output, overwrite=overwrite)
     network = terminal.load_model(model, weights=weights, dtype=dtype)
-    second = None if judge is None else terminal.load_model(judge, dtype=dtype)
+    second = judge if judge in (None, FACES) else terminal.load_model(judge, dtype=dtype)
     with ProgressBar(layers, quiet=quiet) as bar:
         saved = running.save_what_comes(
             lambda: sweep_photos(
