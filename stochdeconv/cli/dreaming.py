@@ -18,7 +18,12 @@ from stochdeconv.methods.recognisers import check_judge
 from stochdeconv.methods.sweep import sweep as sweep_photos
 
 Jitter = Annotated[int, typer.Option(min=0, help="Largest random shift of the view at each step, in pixels.")]
-NumberOfOctaves = Annotated[int, typer.Option(min=1, help="Sizes the picture is dreamt at.")]
+NumberOfOctaves = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Sizes the picture is dreamt at.", show_default=f"{Octaves.octaves}, or as many as the layers allow"
+    ),
+]
 OctaveScale = Annotated[float, typer.Option(help="Ratio of one size to the next.")]
 StepSize = Annotated[float, typer.Option(help="Root mean square change of a step, in 8-bit pixel values.")]
 StepsAnOctave = Annotated[int, typer.Option(min=1, help="Steps at each octave.")]
@@ -36,7 +41,7 @@ def dream(
         typer.Option(metavar="LAYER[:CHANNEL][=WEIGHT],…", help="Layers or channels to amplify, and how much of each."),
     ],
     output: running.Output,
-    octaves: NumberOfOctaves = default(dream_image, "octaves"),
+    octaves: NumberOfOctaves = None,
     octave_scale: OctaveScale = default(dream_image, "octave_scale"),
     jitter: Jitter = default(dream_image, "jitter"),
     step_size: StepSize = default(dream_image, "step_size"),
@@ -71,7 +76,9 @@ def dream(
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv dream``."""
-    Octaves(octaves, octave_scale, jitter, step_size, n_steps, tile_size, batch_size)
+    Octaves(
+        Octaves.octaves if octaves is None else octaves, octave_scale, jitter, step_size, n_steps, tile_size, batch_size
+    )
     check_zoom(zoom_frames, zoom, rotate)
     read_list(layer, "layer")
     running.check_picture(photo, guide)
@@ -115,7 +122,7 @@ def sweep(
             metavar=f"MODEL|{FACES}", help=f"A second network that is asked what it sees; {FACES}: a face detector."
         ),
     ] = None,
-    octaves: NumberOfOctaves = default(sweep_photos, "octaves"),
+    octaves: NumberOfOctaves = None,
     octave_scale: OctaveScale = default(sweep_photos, "octave_scale"),
     jitter: Jitter = default(sweep_photos, "jitter"),
     step_size: StepSize = default(sweep_photos, "step_size"),
@@ -134,7 +141,7 @@ def sweep(
 ) -> None:
     """Run ``stochdeconv sweep``."""
     steps = terminal.parse_numbers(n_steps, "--n-steps")
-    Octaves(octaves, octave_scale, jitter, step_size, min(steps))
+    Octaves(Octaves.octaves if octaves is None else octaves, octave_scale, jitter, step_size, min(steps))
     read_list(layers, "layer")
     if judge == FACES:
         check_judge(judge)

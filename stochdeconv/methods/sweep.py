@@ -28,7 +28,7 @@ def sweep(
     layers: str | Sequence[str],
     *,
     judge: ImageModel | Recogniser | str | None = None,
-    octaves: int = Octaves.octaves,
+    octaves: int | None = None,
     octave_scale: float = Octaves.octave_scale,
     jitter: int = Octaves.jitter,
     step_size: float = Octaves.step_size,
@@ -91,8 +91,12 @@ def sweep(
     amplified = {layer: parse_layers(model, layer) for layer in layers}
     if batch_size < 1:
         raise InputError(f"batch_size is how many photographs are dreamt at a time, at least 1; got {batch_size}")
-    grid = Octaves(octaves, octave_scale, jitter, step_size, min(n_steps), seed=seed)
+    grid = Octaves(
+        Octaves.octaves if octaves is None else octaves, octave_scale, jitter, step_size, min(n_steps), seed=seed
+    )
     image_size = model.image_size(size)
+    if octaves is None:
+        grid = grid.fitting(model, [one.layer for parts in amplified.values() for one in parts], image_size)
     if max(image_size) > grid.tile_size:
         batch_size = 1  # pictures of one batch are cut into tiles at the same places
     names, sources = _photographs(photos)
@@ -100,7 +104,7 @@ def sweep(
     witnesses = gather_witnesses(model, judge, class_word=_folder_name(photos))
     before = [[who.see(picture) for who in witnesses] for picture in pictures]
     cells = [_Cell(photo, layer, steps) for photo in range(len(pictures)) for layer in layers for steps in n_steps]
-    n_runs = octaves * math.ceil(len(pictures) / batch_size)
+    n_runs = grid.octaves * math.ceil(len(pictures) / batch_size)
     n_all = n_runs * len(layers) * sum(n_steps)
     dreams: dict[_Cell, np.ndarray] = {}
 
@@ -165,7 +169,7 @@ def sweep(
             "judge": judge
             if isinstance(judge, str)
             else getattr(judge, "source", getattr(judge, "__qualname__", None)),
-            "octaves": octaves,
+            "octaves": grid.octaves,
             "octave_scale": octave_scale,
             "jitter": jitter,
             "step_size": step_size,
