@@ -1,5 +1,6 @@
 """What is wrong with a call, and can be told without a network, is told before Keras is loaded."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from stochdeconv.statistics_file import load_statistics, save_statistics
 PHOTO = "photos/00.png"
 NETWORK = ("-m", "no-network-is-loaded.keras")
 OUT = ("-o", "out")
+# Without OpenCV, what is said first is that it is missing.
+NO_TRAINING_OF_FACES = "leave train out" if importlib.util.find_spec("cv2") else "pip install 'stochdeconv[faces]'"
 CALLS = {
     "output": (["generate", "church.h5", "-o", "held"], "already holds a run"),
     "output is a file": (["refine", PHOTO, "church", *NETWORK, "-o", "text.npy"], "is a file"),
@@ -94,6 +97,10 @@ CALLS = {
     "file of collect": (["collect", "photos", *NETWORK, "-o", "church.h5"], "--overwrite"),
     "contestant": (["compare", "nowhere", "--real", "photos", "--judge", "no.keras", *OUT], "nowhere"),
     "real": (["compare", "held", "--real", "nowhere", "--judge", "no.keras", *OUT], "nowhere"),
+    "training photographs of faces": (
+        ["compare", "held", "--real", "photos", "--train", "photos", "--judge", "faces", *OUT],
+        NO_TRAINING_OF_FACES,
+    ),
     "demo": (["demo", "-o", "text.npy"], "is a file"),
 }
 PROGRAM = """
