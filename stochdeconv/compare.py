@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stochdeconv import images as image_files
-from stochdeconv.errors import ExistingOutputError
+from stochdeconv.errors import ExistingOutputError, InputError
+from stochdeconv.faces import FACES, require_detector
 from stochdeconv.metrics import NOISE_FLOOR, REAL
 
 if TYPE_CHECKING:
     from stochdeconv.metrics.entries import ClassEntry, Contestant
     from stochdeconv.metrics.figures import Reference
     from stochdeconv.metrics.intervals import Estimate
-    from stochdeconv.metrics.judge import Judge
+    from stochdeconv.metrics.judge import FaceJudge, Judge
     from stochdeconv.metrics.measurements import Measurements
     from stochdeconv.metrics.photographs import MeasuredPhotographs
     from stochdeconv.models import ImageModel
@@ -35,7 +36,7 @@ def compare(
     contestants: Mapping[str, Sequence[Path]],
     *,
     real: str | Path,
-    judge: ImageModel,
+    judge: ImageModel | str,
     output: str | Path,
     train: str | Path | None = None,
     seed: int = 0,
@@ -51,12 +52,13 @@ def compare(
     real : path
         Photographs that no statistics have seen: one folder (or text file of paths), a tree with a folder a class
         (wnid or label), or an .npz file of what the same judge measured of photographs (`metrics.photographs`).
-    judge : ImageModel
-        A classifier that had no part in making the images; classes are matched by wnid.
+    judge : ImageModel or "faces"
+        A classifier that had no part in making the images; classes are matched by wnid. ``"faces"`` counts faces instead, see
+        `faces.find_faces`: the figures are then `metrics.figures.FACE_FIGURES`, and each image has the places of its faces.
     output : path
         Folder for metrics.json and report.html.
     train : path, optional
-        Photographs the statistics come from, in the same forms, for the nearest training photograph of each image.
+        Photographs the statistics come from, in the same forms, for the nearest training photograph of each image; needs a classifier.
     seed : int
         Seed of the resampling and of the choice of photographs.
     overwrite : bool
@@ -79,13 +81,14 @@ def compare(
     # The command line reads this signature; the libraries behind the figures take seconds to load.
     from stochdeconv import backend
     from stochdeconv.metrics.entries import find_warnings
-    from stochdeconv.metrics.judge import Judge
+    from stochdeconv.metrics.judge import FaceJudge, Judge
 
     output = Path(output)
+    check_judge(judge, real=real, train=train)
     entrants, photographs, entries = read_entries(contestants, real, train, output, overwrite=overwrite)
-    warnings = find_warnings(entrants, judge_hash=judge.weights_hash)
+    warnings = find_warnings(entrants, judge_hash=None if judge == FACES else judge.weights_hash)
     size = _common_size(entrants, warnings)
-    asked = Judge(judge)
+    asked = FaceJudge() if judge == FACES else Judge(judge)
     if not isinstance(photographs, Path):
         photographs.require(asked, size)
 
@@ -113,6 +116,27 @@ def compare(
     image_files.write_atomically(output / REPORT, page.encode("utf-8"))
     image_files.write_atomically(output / METRICS, (json.dumps(metrics, indent=1, allow_nan=False) + "\n").encode())
     return metrics
+
+
+def check_judge(judge: object, *, real: str | Path, train: str | Path | None) -> None:
+    """Raise InputError for a word that is no judge, and for what a face detector cannot do; arguments as in `compare`."""
+    from stochdeconv.metrics.photographs import SUFFIX
+
+    if not isinstance(judge, str):
+        return
+    if judge != FACES:
+        raise InputError(f"judge '{judge}' is a word, but the only one is '{FACES}'; give a network (load_model)")
+    require_detector()
+    if train is not None:
+        raise InputError(
+            f"the judge '{FACES}' has no features in which a training photograph could be near an image: leave train out, or give a "
+            "network as judge"
+        )
+    if Path(real).suffix == SUFFIX:
+        raise InputError(
+            f"'{real}' holds what a network measured of photographs, in which the judge '{FACES}' can find nothing: give a folder of "
+            "photographs as real"
+        )
 
 
 def read_entries(
@@ -190,7 +214,7 @@ class _Progress:
 
 def _measure_class(
     entry: ClassEntry,
-    judge: Judge,
+    judge: Judge | FaceJudge,
     *,
     size: tuple[int, int],
     seed: tuple[int, int],
@@ -204,7 +228,7 @@ def _measure_class(
 
     title = entry.class_key.title
     class_index = judge.class_index(wnid=entry.class_key.wnid, label=entry.class_key.label)
-    if class_index is None and entry.class_key.key != "images":
+    if judge.n_classes and class_index is None and entry.class_key.key != "images":
         warnings.append(
             f"The judge does not know the class '{title}' ({entry.class_key.wnid or 'no wnid'}): no top-1, top-5 and objects."
         )
@@ -255,7 +279,7 @@ def _doubts(photographs: Measurements, class_index: int | None, n_classes: int, 
     from stochdeconv.metrics.judge import MIN_CLASSES_FOR_TOP5, in_top
 
     doubts = []
-    if len(photographs) < _ENOUGH_PHOTOGRAPHS:
+    if photographs.features.shape[1] and len(photographs) < _ENOUGH_PHOTOGRAPHS:
         doubts.append(
             f"Only {len(photographs)} real photographs of '{title}': features are counted in their deviations, which so few do not "
             f"fix, and distances come out far too large; give {_ENOUGH_PHOTOGRAPHS} or more."
@@ -292,23 +316,15 @@ def _row(
     estimates: dict[str, Estimate],
     reference: Reference,
     train_paths: Sequence[Path],
-    judge: Judge,
+    judge: Judge | FaceJudge,
 ) -> dict[str, Any]:
     """Gather what metrics.json and the report need of one contestant in one class; without paths there are no pictures."""
     from stochdeconv.metrics.variety import nearest_photographs
 
-    named = images.logits.argmax(axis=1)
-    certainty = judge.model.head.activation(images.logits).max(axis=1)
-    labels = [judge.model.class_names[index].label if index < judge.n_classes else None for index in named]
+    described = judge.describe_pictures(images, reference.class_index)
     pictures = [
-        {
-            "file": None if path is None else str(path),
-            "judge_label": label,
-            "judge_probability": float(probability),
-            "judge_right": None if reference.class_index is None else bool(index == reference.class_index),
-            "nearest_train": None,
-        }
-        for path, label, probability, index in zip(paths or [None] * len(images), labels, certainty, named, strict=True)
+        {"file": None if path is None else str(path), **seen, "nearest_train": None}
+        for path, seen in zip(paths or [None] * len(images), described, strict=True)
     ]
     if reference.train is not None and len(reference.train) and reference.train.shape[1]:
         distances, nearest = nearest_photographs(reference.standardizer(images.features), reference.train)
@@ -326,27 +342,28 @@ def _metrics(
     entrants: Sequence[Contestant],
     measured: Sequence[dict[str, Any]],
     *,
-    judge: Judge,
+    judge: Judge | FaceJudge,
     settings: dict[str, Any],
     warnings: list[str],
 ) -> dict[str, Any]:
     """Average over the classes and write everything as plain JSON values."""
-    from stochdeconv.metrics.figures import FIGURE_KEYS
     from stochdeconv.metrics.intervals import average, interval
     from stochdeconv.metrics.marks import judge_marks
+
+    keys = tuple(measured[0]["rows"][REAL]["estimates"])
 
     def averaged(name: str) -> dict[str, Any]:
         rows = [one["rows"][name] for one in measured]
         figures = {
             key: interval(average([row["estimates"][key] for row in rows], seed=(settings["seed"], number)))
-            for number, key in enumerate(FIGURE_KEYS)
+            for number, key in enumerate(keys)
         }
         return {"n": sum(row["n"] for row in rows), **figures}
 
     def of_class(row: dict[str, Any]) -> dict[str, Any]:
         return {
             "n": row["n"],
-            **{key: interval(row["estimates"][key]) for key in FIGURE_KEYS},
+            **{key: interval(row["estimates"][key]) for key in keys},
             "images": row["pictures"],
         }
 
@@ -378,15 +395,7 @@ def _metrics(
         "contestants": {name: figures[name] for name in names},
         REAL: figures[REAL],
         NOISE_FLOOR: figures[NOISE_FLOOR],
-        "judge": {
-            "name": judge.model.name,
-            "source": str(judge.model.source),
-            "weights_hash": judge.model.weights_hash,
-            "input_size": list(judge.model.input_size),
-            "n_classes": judge.n_classes,
-            "feature_layer": judge.source.feature_layer,
-            "class_layer": judge.source.class_layer,
-        },
+        "judge": judge.describe(),
         "settings": settings,
         "marks": marks,
         "warnings": warnings,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from stochdeconv.optimize import OptimizationResult
 
 RECORD = "run.json"
-TABLES = ("deviations", "probabilities", "distances", "cells", "rates")
+TABLES = ("deviations", "probabilities", "distances", "cells", "rates", "faces")
 _NOT_IN_EVERY_RUN = ("targets.npz", "maps.npz", "animation.gif", "animation.mp4", *(f"{name}.csv" for name in TABLES))
 
 

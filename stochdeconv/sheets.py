@@ -15,6 +15,7 @@ from stochdeconv.errors import InputError
 
 # Pictures narrower than this, in pixels, are enlarged where they bear captions: words need the room, and small pictures the size.
 _CAPTIONED_WIDTH = 224
+_BOX_COLOR = (0.2, 1.0, 0.2)
 
 
 def contact_sheet(
@@ -65,6 +66,32 @@ def contact_sheet(
         if captions:
             sheet[top + height : top + height + written.shape[1], left : left + width] = written[index]
     return sheet
+
+
+def outlined(picture: np.ndarray, boxes: Sequence[Sequence[int]]) -> np.ndarray:
+    """Draw boxes on a picture, bright green with black around it, so that they are seen on whatever it shows.
+
+    Parameters
+    ----------
+    picture : ndarray of shape (height, width, 3) or (height, width, 1)
+        In [0, 1].
+    boxes : sequence of (x, y, width, height)
+        Left and upper edge and size of each, in pixels.
+
+    Returns
+    -------
+    ndarray of shape (height, width, 3)
+        A copy, float32.
+    """
+    drawn = np.array(np.broadcast_to(picture, (*picture.shape[:2], 3)), np.float32)
+    line = max(1, min(picture.shape[:2]) // 150)
+    rows, columns = np.indices(picture.shape[:2])
+    for x, y, width, height in boxes:
+        # How far inside the box a pixel lies; the line is within it, the black on both sides of the line.
+        depth = np.minimum.reduce([columns - x, x + width - 1 - columns, rows - y, y + height - 1 - rows])
+        drawn[(depth >= -line) & (depth < 2 * line)] = 0
+        drawn[(depth >= 0) & (depth < line)] = _BOX_COLOR
+    return drawn
 
 
 def _written(captions: Sequence[str], width: int) -> np.ndarray:

@@ -43,7 +43,7 @@ LEVELS = [
     {"backend"},
     {"distributions"},
     {"animations", "markup"},
-    {"image_folders", "images", "map_pictures", "sheets"},
+    {"faces", "image_folders", "images", "map_pictures", "sheets"},
     {"class_names", "colors", "lists"},
     {"errors", "shipped"},
 ]
@@ -52,6 +52,7 @@ SOLE_IMPORTERS = {
     "h5py": {"statistics_file"},
     "PIL": {"animations", "images", "sheets"},
     "av": {"animations"},
+    "cv2": {"faces"},
     "tensorflow": {"backend"},
     "jax": {"backend"},
     "torch": {"backend"},
@@ -68,6 +69,7 @@ FREE_OF_KERAS = [
     "generate",
     # What commands ask whether a call makes sense, before they load a network.
     "descent",
+    "faces",
     "metrics.entries",
     "metrics.photographs",
     "paths",
@@ -83,6 +85,7 @@ FREE_OF_KERAS = [
 IMAGE_ROOMS = {
     "animations",
     "class_names",
+    "faces",
     "image_folders",
     "images",
     "markup",
@@ -174,8 +177,9 @@ def test_nothing_draws_from_a_global_random_state(name):
 def test_every_library_that_is_imported_is_declared():
     """A library that comes along with another one may stop to come."""
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
-    declared = {re.match(r"[\w-]+", requirement)[0] for requirement in project["dependencies"]}
-    named_otherwise = {"PIL": "pillow", "sklearn": "scikit-learn"}
+    requirements = [*project["dependencies"], *project["optional-dependencies"]["faces"]]
+    declared = {re.match(r"[\w-]+", requirement)[0] for requirement in requirements}
+    named_otherwise = {"PIL": "pillow", "cv2": "opencv-python-headless", "sklearn": "scikit-learn"}
     imported = {module.split(".")[0] for tree in MODULES.values() for module in imported_modules(ast.walk(tree))}
     needed = {named_otherwise.get(name, name) for name in imported - sys.stdlib_module_names - {"stochdeconv"}}
     assert needed <= declared, f"pyproject.toml does not declare {needed - declared}"

@@ -1,5 +1,6 @@
 """What is wrong with a call, and can be told without a network, is told before Keras is loaded."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from stochdeconv.statistics_file import load_statistics, save_statistics
 PHOTO = "photos/00.png"
 NETWORK = ("-m", "no-network-is-loaded.keras")
 OUT = ("-o", "out")
+# Without OpenCV, what is said first is that it is missing.
+NO_TRAINING_OF_FACES = "leave train out" if importlib.util.find_spec("cv2") else "pip install 'stochdeconv[faces]'"
 CALLS = {
     "output": (["generate", "church.h5", "-o", "held"], "already holds a run"),
     "output is a file": (["refine", PHOTO, "church", *NETWORK, "-o", "text.npy"], "is a file"),
@@ -37,12 +40,18 @@ CALLS = {
     "start": (["generate", "church.h5", *OUT, "--init", "no.png"], "no such image"),
     "component": (["generate", "church.h5", *OUT, "--component", "block1:0"], "closest: 'block1_conv"),
     "preset": (["maximize", "church", *NETWORK, *OUT, "--preset", "lucid"], "there are simonyan, regularised, fourier"),
-    "blur of Fourier images": (["maximize", "church", *NETWORK, *OUT, "--blur", "1"], "use 'regularised'"),
+    "blur of Fourier images": (
+        ["maximize", "church", *NETWORK, *OUT, "--blur", "1", "--preset", "fourier"],
+        "use 'regularised'",
+    ),
     "ablation": (
         ["maximize", "church", *NETWORK, *OUT, "--ablate-constraints", "--preset", "fourier"],
         "--ablate-constraints",
     ),
-    "diversity": (["maximize", "church", *NETWORK, *OUT, "--diversity", "1", "-n", "9"], "9 images in batches of 8"),
+    "diversity": (
+        ["maximize", "church", *NETWORK, *OUT, "--diversity", "1", "-n", "9", "--batch-size", "8"],
+        "9 images in batches of 8",
+    ),
     "unit": (["maximize", "--unit", "conv2", *NETWORK, *OUT], "LAYER:CHANNEL"),
     "units": (["maximize", "--unit", "conv2:1,conv2:1", *NETWORK, *OUT], "twice"),
     "direction": (["maximize", "--direction", "conv2:text.npy", *NETWORK, *OUT], "text.npy"),
@@ -52,10 +61,17 @@ CALLS = {
     "rule": (["saliency", PHOTO, *NETWORK, *OUT, "--rule", "giuded"], "closest: 'guided'"),
     "unit of saliency": (["saliency", PHOTO, "--unit", "conv2", *NETWORK, *OUT], "LAYER:CHANNEL"),
     "checkpoints": (["refine", PHOTO, "church", *NETWORK, *OUT, "--checkpoints", "0,3"], "each at least 1"),
+    "checkpoints after the end": (
+        ["refine", PHOTO, "church", *NETWORK, *OUT, "--checkpoints", "3,9", "--n-steps", "5"],
+        "the last checkpoint, 9, comes after the last step, 5",
+    ),
     "strength": (["refine", PHOTO, "church", *NETWORK, *OUT, "--strength", "0"], "strength must be above 0"),
     "outliers of refine": (["refine", PHOTO, "church", *NETWORK, *OUT, "--suppress-outliers", "no.h5"], "no.h5"),
     "weight of refine": (["refine", PHOTO, "church", *NETWORK, *OUT, "--outlier-weight", "3"], "--suppress-outliers"),
-    "frames": (["morph", "church", "barn", *NETWORK, *OUT, "--n-steps", "4"], "n_frames must be from 2 to"),
+    "frames": (
+        ["morph", "church", "barn", *NETWORK, *OUT, "--n-steps", "4", "--n-frames", "6"],
+        "n_frames must be from 2 to",
+    ),
     "photograph of morph": (["morph", "no.png", "barn", *NETWORK, *OUT], "no such image"),
     "outliers of morph": (
         ["morph", "church", "barn", *NETWORK, *OUT, "--suppress-outliers", "church.h5,no.h5"],
@@ -65,7 +81,10 @@ CALLS = {
     "layers": (["invert", PHOTO, "--layer", "a,,b", *NETWORK, *OUT], "nothing between two commas"),
     "optimizer": (["invert", PHOTO, "--layer", "a", *NETWORK, *OUT, "--optimizer", "sgd"], "lbfgs, adam"),
     "start of invert": (["invert", PHOTO, "--layer", "a", *NETWORK, *OUT, "--init", "zero"], "noise, photo, mean"),
-    "search": (["invert", PHOTO, "--layer", "a", *NETWORK, *OUT, "--gradient-rule", "guided"], "gradient of no"),
+    "search": (
+        ["invert", PHOTO, "--layer", "a", *NETWORK, *OUT, "--optimizer", "lbfgs", "--gradient-rule", "guided"],
+        "gradient of no",
+    ),
     "target": (["invert", PHOTO, "--layer", "a", *NETWORK, *OUT, "--target", "no.png"], "no such image"),
     "zoom": (["dream", PHOTO, "--layer", "a", *NETWORK, *OUT, "--zoom-frames", "3", "--zoom", "2"], "zoom in [0, 1)"),
     "steps of a sweep": (
@@ -75,6 +94,10 @@ CALLS = {
     "octaves": (["dream", PHOTO, "--layer", "a", *NETWORK, *OUT, "--octave-scale", "1"], "octave_scale above 1"),
     "guide": (["dream", PHOTO, "--layer", "a", *NETWORK, *OUT, "--guide", "no.png"], "no such image"),
     "layers of sweep": (["sweep", PHOTO, "--layers", "a,a", *NETWORK, *OUT], "'a' twice"),
+    "photographs of a sweep for faces": (
+        ["sweep", "no.png", "--layers", "a", "--judge", "faces", *NETWORK, *OUT],
+        "no such photograph",
+    ),
     "steps of sweep": (["sweep", PHOTO, "--layers", "a", *NETWORK, *OUT, "--n-steps", "1,x"], "whole numbers"),
     "photographs": (["collect", "nowhere", *NETWORK], "nowhere"),
     "no photographs": (["collect", "empty", *NETWORK], "holds no image"),
@@ -82,6 +105,10 @@ CALLS = {
     "file of collect": (["collect", "photos", *NETWORK, "-o", "church.h5"], "--overwrite"),
     "contestant": (["compare", "nowhere", "--real", "photos", "--judge", "no.keras", *OUT], "nowhere"),
     "real": (["compare", "held", "--real", "nowhere", "--judge", "no.keras", *OUT], "nowhere"),
+    "training photographs of faces": (
+        ["compare", "held", "--real", "photos", "--train", "photos", "--judge", "faces", *OUT],
+        NO_TRAINING_OF_FACES,
+    ),
     "demo": (["demo", "-o", "text.npy"], "is a file"),
 }
 PROGRAM = """

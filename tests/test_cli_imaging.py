@@ -180,6 +180,17 @@ def test_compare_leaves_metrics_and_report(made, here):
     assert "out" in refuse("compare", *words, "-o", "out")
 
 
+def test_compare_counts_faces(made, here):
+    pytest.importorskip("cv2", reason="faces need the extra: pip install 'stochdeconv[faces]'")
+    words = ("compare", made / "ours", "--real", made / "held", "--judge", "faces", "-o", "out")
+    done = succeed(*words)
+    table = [line.split() for line in done.stdout.splitlines()]
+    assert table[0][:2] == ["with_face", "mean_faces"] and table[1][:3] == ["ours", "0", "0"]
+    assert json.loads(Path("out/metrics.json").read_text())["judge"]["name"] == "faces"
+    assert "train" in refuse(*words, "--train", made / "held", "--overwrite")
+    assert "--weights" in refuse(*words, "--weights", "w.h5", "--overwrite", code=2)
+
+
 def test_contestants_are_named_by_folder_or_by_name(here):
     Path("a=b").mkdir()
     named = name_contestants(["runs/church/ours", "x=runs/1", "x=runs/2", "a=b", "runs/barn/ours/"])

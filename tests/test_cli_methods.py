@@ -52,7 +52,7 @@ def test_refine(made, tool, tmp_path):
         (("refine", made / "text.png", "church"), "no known image format"),
         (("refine", photo, "chuch"), "closest: 'church'"),
         (("refine", photo, "church", "--checkpoints", "0,3"), "each at least 1"),
-        (("refine", photo, "church", "--n-steps", 5), "after the last step"),
+        (("refine", photo, "church", "--n-steps", 5, "--checkpoints", 6), "after the last step"),
     ):
         assert message in refuse(*tool(*words), "--overwrite")
     assert "whole numbers" in refuse(*tool("refine", photo, "church"), "--checkpoints", "1,x", "--overwrite", code=2)
@@ -69,7 +69,9 @@ def test_morph(made, tool, tmp_path):
     succeed(*tool("morph", "church", "barn"), *words)
     assert {"image_000.png", "image_001.png"} <= set(files_in(tmp_path / "out"))
     assert "closest: 'church'" in refuse(*tool("morph", "chuch", "barn"), "--overwrite")
-    assert "n_frames must be from 2 to" in refuse(*tool("morph", "church", "barn"), "--n-steps", 2, "--overwrite")
+    assert "n_frames must be from 2 to" in refuse(
+        *tool("morph", "church", "barn"), "--n-steps", 2, "--n-frames", 4, "--overwrite"
+    )
     assert "no known image format" in refuse(*tool("morph", made / "text.png", "barn"), "--overwrite")
 
 
@@ -106,7 +108,7 @@ def test_invert(made, tool, tmp_path):
     succeed(*tool("invert", photo), "--layer", "conv2", *enhanced, "--n-steps", 2, "--overwrite")
     assert "image_001.png" not in files_in(tmp_path / "out")
     for words, message in (
-        (("--layer", "conv2", "--gradient-rule", "guided"), "gradient of no function"),
+        (("--layer", "conv2", "--gradient-rule", "guided", "--optimizer", "lbfgs"), "gradient of no function"),
         (("--layer", "conv2", "--optimizer", "sgd"), "lbfgs, adam"),
         (("--layer", "conv9"), "closest"),
         (("--layer", "conv2", "--init", "photo"), "own activations already"),
@@ -166,6 +168,54 @@ def test_a_layer_is_called_by_its_number_wherever_it_is_called_by_its_name(made,
     ):
         assert "numbered from 0, the input, to 6, 'predictions'; got 7" in refuse(*tool(*words), "--overwrite")
     assert "twice" in refuse(*tool("sweep", photo, "--layers", "1,conv1"), "--overwrite")
+
+
+def test_defaults_follow_what_is_given(made, tool, tmp_path):
+    """Calls of which the default of one flag once made the value of another impossible."""
+    photo = made / "photos/00.png"
+
+    def settings(*words):
+        succeed(*tool(*words), "--overwrite")
+        return json.loads((tmp_path / "out/run.json").read_text())["settings"]
+
+    assert settings("morph", photo, "barn", "--n-steps", 10)["n_frames"] == 11
+    assert settings("morph", photo, "barn", "--n-frames", 300, "--strength", 0.1)["n_steps"] == 299
+    assert settings("refine", photo, "barn", "--n-steps", 3)["checkpoints"] == [3]
+    assert settings("refine", photo, "barn", "--n-steps", 102)["checkpoints"] == [100, 102]
+    found = settings("invert", photo, "--layer", "conv2", "--gradient-rule", "guided", "--n-steps", 2)
+    assert found["optimizer"] == "adam"
+    assert settings("invert", photo, "--layer", "conv2", "--n-steps", 2)["optimizer"] == "lbfgs"
+    short = ("-n", 1, "--n-steps", 1)
+    for flag, value in (("--blur", 1), ("--blur-every", 2), ("--clip", 0.3), ("--contribution", 5)):
+        assert settings("maximize", "barn", *short, flag, value)["preset"] == "regularised"
+    assert settings("maximize", "barn", *short, "--jitter", 1)["preset"] == "fourier"
+    diverse = settings("maximize", "barn", "-n", 9, "--n-steps", 1, "--diversity", 1, "--diversity-layer", "conv2")
+    assert diverse["batch_size"] == 9
+    assert settings("maximize", "barn", "-n", 9, "--n-steps", 1)["batch_size"] == 8
+    dreamt = settings("dream", "noise", "--size", 6, "--layer", "pool2", "--n-steps", 1)
+    assert dreamt["octaves"] == 2  # of 6 and 4 pixels: two poolings leave nothing of 3
+    assert settings("dream", photo, "--layer", "pool2", "--n-steps", 1)["octaves"] == 4
+    assert settings("sweep", photo, "--layers", "conv1,pool2", "--size", 6, "--n-steps", 1)["octaves"] == 2
+    for words, message in (
+        (("dream", "noise", "--size", 6, "--layer", "pool2", "--octaves", 4), "fewer --octaves"),
+        (("maximize", "barn", "--blur", 1, "--preset", "fourier"), "use 'regularised'"),
+    ):
+        assert message in refuse(*tool(*words), "--overwrite")
+
+
+def test_sweep_for_faces(made, tool, tmp_path):
+    pytest.importorskip("cv2")
+    astronaut = pytest.importorskip("skimage.data").astronaut()
+    Image.fromarray(astronaut).save(tmp_path / "astronaut.png")
+    short = ("--octaves", 1, "--n-steps", "1", "--jitter", 1, "--step-size", 0.5, "--size", 128)
+    succeed(*tool("sweep", tmp_path / "astronaut.png"), "--layers", "conv1", "--judge", "faces", *short)
+    assert set(files_in(tmp_path / "out")) == RUN | {"cells.csv", "rates.csv", "faces.csv"}
+    ours, faces = rows_of(tmp_path / "out/cells.csv")
+    assert (faces["recogniser"], faces["faces_before"], faces["faces_after"]) == ("faces", "1", "1")
+    assert ours["before_1"] != "" and ours["faces_before"] == "" and faces["before_1"] == ""
+    for row in rows_of(tmp_path / "out/faces.csv"):
+        x, y, width, height = (int(row[name]) for name in ("x", "y", "width", "height"))
+        assert x < 56 < x + width and y < 32 < y + height  # her nose
 
 
 @pytest.mark.parametrize("command", ["refine", "morph", "dream", "invert", "sweep"])

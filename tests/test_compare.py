@@ -1,6 +1,9 @@
 """compare: contestants whose order is known, the structure promised, and one clear error for every bad input."""
 
+import base64
+import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from PIL import Image
 
 from stochdeconv import images as image_files
 from stochdeconv.compare import compare
@@ -536,3 +540,82 @@ def test_a_baseline_knows_no_statistics(tmp_path):
     contestants = read_contestants({path.name: [path] for path in tmp_path.iterdir()})
     roles = {contestant.name: contestant.role for contestant in contestants}
     assert roles == {"maximize_None": "baseline", "maximize_ab12": "other", "generate_ab12": "ours"}
+
+
+def face_of(picture, *places):
+    """A grey canvas (96 x 192) with the astronaut's face (64 x 64) pasted at x, y."""
+    canvas = np.full((96, 192, 3), 0.5)
+    for x, y in places:
+        canvas[y : y + 64, x : x + 64] = picture
+    return canvas
+
+
+@pytest.fixture(scope="session")
+def portrait():
+    pytest.importorskip("cv2", reason="faces need the extra: pip install 'stochdeconv[faces]'")
+    data = pytest.importorskip("skimage.data", reason="the photograph of a face is scikit-image's")
+    return image_files.resize((data.astronaut()[20:240, 110:330] / np.float32(255)).astype(np.float32), (64, 64))
+
+
+@pytest.fixture(scope="session")
+def face_data(portrait, tmp_path_factory):
+    """Photographs with one face, images with two, and images with none."""
+    root = tmp_path_factory.mktemp("faces")
+    for i in range(4):
+        image_files.save_png(root / "real" / f"{i}.png", face_of(portrait, (20 + 25 * i, 16)))
+    two = face_of(portrait, (16, 16), (112, 16))
+    write_run(root / "runs" / "two", [two, two, face_of(portrait), two])
+    write_run(root / "runs" / "none", [face_of(portrait)] * 4, command="maximize")
+    return root
+
+
+def test_faces_are_counted_and_placed(face_data, tmp_path):
+    contestants = {name: [face_data / "runs" / name] for name in ("two", "none")}
+    metrics = compare(contestants, real=face_data / "real", judge="faces", output=tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == metrics
+    keys = ["with_face", "mean_faces", "spectrum_slope", "gradient_kurtosis", "color_distance"]
+    for row in [*metrics["contestants"].values(), metrics["real"], metrics["real_vs_real"]]:
+        assert list(row) == ["n", *keys]  # what needs a network is not there, rather than undefined
+    assert [value(metrics, name, "with_face") for name in ("two", "none", "real")] == [0.75, 0, 1]
+    assert [value(metrics, name, "mean_faces") for name in ("two", "none", "real")] == [1.5, 0, 1]
+    figure = metrics["contestants"]["two"]["mean_faces"]
+    assert figure["low"] < 1.5 < figure["high"] <= 2
+    assert metrics["judge"]["name"] == "faces" and "haarcascade" in metrics["judge"]["source"]
+    pictures = metrics["classes"]["n00000001"]["contestants"]["two"]["images"]
+    assert [len(picture["faces"]) for picture in pictures] == [2, 2, 0, 2]
+    for (x, y, width, height), left in zip(sorted(pictures[0]["faces"]), (16, 112), strict=True):
+        # The face is the middle of what was pasted.
+        assert left <= x < left + 32 < x + width <= left + 66 and 14 <= y < 48 < y + height <= 82
+    assert set(metrics["marks"]["two"]) == set(keys[2:])
+    assert metrics["warnings"] == []
+
+
+def test_the_report_draws_boxes_around_faces(face_data, tmp_path, whole_page):
+    compare({"two": [face_data / "runs/two"]}, real=face_data / "real", judge="faces", output=tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Nobody is ranked" in page and "two 75\u00a0% (1.50 an image)" in page and "faces: 2" in page
+    assert "what the judge calls it" not in page and "KID of every contestant" not in page
+    shown = [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(content))), int)
+        for content in re.findall(r'class="made" src="data:image/jpeg;base64,([^"]+)"', page)
+    ]
+    green = [((image[..., 1] > 160) & (image[..., 1] > image[..., 0] + 60)).sum() for image in shown]
+    # Four photographs of one face, then images of 2, 2, 0 and 2.
+    assert len(green) == 8 and green[6] == 0
+    assert all(n > 40 for n in green[:6]) and green[4] > 1.5 * green[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"judge": "face"}, "judge 'face' is a word, but the only one is 'faces'"),
+        ({"train": "real"}, "no features in which a training photograph could be near"),
+        ({"real": "real.npz"}, "holds what a network measured"),
+    ],
+)
+def test_what_a_face_detector_cannot_do_is_refused(face_data, tmp_path, change, message):
+    paths = {name: path if name == "judge" else face_data / path for name, path in change.items()}
+    how = {"real": face_data / "real", "judge": "faces", **paths}
+    with pytest.raises(InputError, match=message):
+        compare({"two": [face_data / "runs/two"]}, output=tmp_path / "out", **how)
+    assert not (tmp_path / "out").exists()

@@ -146,8 +146,8 @@ def test_senseless_calls_are_refused(model):
         with pytest.raises(InputError, match="n_images and batch_size must be at least 1"):
             invert(model, picture(), "deep", **counts)
     with pytest.raises(InputError, match="gradient of no function"):
-        invert(model, picture(), "deep", gradient_rule="guided")
-    assert len(invert(model, picture(), "deep", gradient_rule="guided", optimizer="adam", n_steps=2).history) == 2
+        invert(model, picture(), "deep", gradient_rule="guided", optimizer="lbfgs")
+    assert len(invert(model, picture(), "deep", gradient_rule="guided", n_steps=2).history) == 2
     with pytest.raises(InputError, match="lbfgs, adam"):
         invert(model, picture(), "deep", optimizer="sgd")
     with pytest.raises(InputError, match="noise, photo, mean"):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from stochdeconv.errors import InputError
-from stochdeconv.sheets import contact_sheet
+from stochdeconv.sheets import contact_sheet, outlined
 
 
 def test_contact_sheet_places_every_picture():
@@ -51,3 +51,15 @@ def test_words_are_legible_below_small_pictures_too(width, shown):
     letters = np.any(sheet[16 * factor + 2 :].mean(axis=2) < 0.5, axis=1)
     assert letters.sum() >= 10  # rows of pixels from the foot to the head of a capital
     assert contact_sheet(pictures, margin=2).shape == (20, 2 * width + 6, 3)
+
+
+def test_boxes_are_drawn_on_a_copy_and_hide_nothing_inside():
+    picture = np.full((30, 40, 3), 0.5)
+    drawn = outlined(picture, [(10, 5, 20, 12), (-3, 20, 10, 30)])
+    assert (picture == 0.5).all() and drawn.shape == picture.shape
+    green = np.all(np.abs(drawn - [0.2, 1.0, 0.2]) < 1e-6, axis=-1)
+    assert green[5, 10:30].all() and green[16, 10:30].all() and green[5:17, 10].all() and green[5:17, 29].all()
+    # The line is one pixel wide here, black on both sides of it; what leaves the picture is cut.
+    assert (drawn[4, 9:31] == 0).all() and (drawn[6, 11:29] == 0).all() and (drawn[7:15, 12:28] == 0.5).all()
+    assert green[20, :7].all() and not green[:, 35:].any()
+    assert outlined(np.full((30, 40, 1), 0.25), []).shape == (30, 40, 3)

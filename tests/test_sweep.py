@@ -6,6 +6,7 @@ from photographs import SIZE, network, picture
 
 from stochdeconv.errors import InputError, LayerNotFoundError, MissingInputError
 from stochdeconv.images import load_image, resize, save_png
+from stochdeconv.methods import recognisers
 from stochdeconv.methods.deepdream import dream
 from stochdeconv.methods.recognition import recognise, top_classes
 from stochdeconv.methods.sweep import sweep
@@ -104,6 +105,41 @@ def test_without_a_class_a_recogniser_is_asked_for_what_it_saw_before(model, fol
     # Where nothing was recognised before, nothing can be recognised again.
     light = np.array([image.mean() > 0.5 for image in pictures])
     assert 0 < light.mean() < 1 and rates["judge", 0] == pytest.approx(light.mean())
+
+
+def test_faces_are_counted_placed_and_shown(model, tmp_path, monkeypatch):
+    """By a detector whose answers are known: a face in each corner of a bright picture, none in a dark one."""
+    corners = np.array([[0, 0, 8, 8], [20, 16, 8, 8]])
+    monkeypatch.setattr(recognisers, "find_faces", lambda image: corners if image.mean() > 0.5 else corners[:0])
+    monkeypatch.setattr(recognisers, "require_detector", lambda: None)
+    (tmp_path / "photos").mkdir()
+    for name, value in (("bright", 0.9), ("dark", 0.1)):
+        save_png(tmp_path / "photos" / f"{name}.png", np.full((*SIZE, 3), value))
+    result = sweep(model, tmp_path / "photos", "deep", judge="faces", octaves=1, jitter=0, n_steps=1)
+    rows = [row for row in result.tables["cells"] if row["recogniser"] == "faces"]
+    assert [(row["photo"], row["faces_before"], row["faces_after"]) for row in rows] == [
+        ("bright.png", 2, 2),
+        ("dark.png", 0, 0),
+    ]
+    rates = [row for row in result.tables["rates"] if row["recogniser"] == "faces"]
+    assert [(row["n_steps"], row["n_photos"], row["with_face"], row["mean_faces"]) for row in rates] == [
+        (0, 2, 0.5, 1.0),
+        (1, 2, 0.5, 1.0),
+    ]
+    # In the photograph first, then in the dream of it.
+    places = [(row["image"], row["n_steps"], row["x"], row["y"], row["width"]) for row in result.tables["faces"]]
+    assert places == [("", 0, 0, 0, 8), ("", 0, 20, 16, 8), (0, 1, 0, 0, 8), (0, 1, 20, 16, 8)]
+    assert result.record["settings"]["judge"] == "faces"
+    result.save(tmp_path / "out")
+    assert (tmp_path / "out/faces.csv").read_text().splitlines()[0] == "image,photo,layer,n_steps,x,y,width,height"
+    # The boxes are on the sheet, and not on the images.
+    green = lambda image: np.all(np.abs(image - [0.2, 1.0, 0.2]) < 0.01, axis=-1).sum()  # noqa: E731
+    assert green(result.sheet) > 0 and green(result.images) == 0
+
+
+def test_a_judge_that_is_no_judge_is_refused(model):
+    with pytest.raises(InputError, match="judge 'face' is a word, but the only one is 'faces'"):
+        sweep(model, picture(), "deep", judge="face")
 
 
 def test_steps_are_counted_through_the_grid_and_an_interruption_keeps_whole_cells(model):

@@ -10,12 +10,14 @@ import typer
 
 from stochdeconv.cli import terminal
 from stochdeconv.cli.terminal import ProgressBar, default
-from stochdeconv.compare import METRICS, REPORT, read_entries
+from stochdeconv.compare import METRICS, REPORT, check_judge, read_entries
 from stochdeconv.compare import compare as compare_images
+from stochdeconv.faces import FACES
 from stochdeconv.metrics import REAL
 
 # What the table on stdout shows of metrics.json.
 _HEADLINES = ("judge_top1", "judge_top5", "kid", "coverage", "pairwise_distance")
+_FACE_HEADLINES = ("with_face", "mean_faces", "spectrum_slope", "gradient_kurtosis", "color_distance")
 
 
 def compare(
@@ -33,7 +35,13 @@ def compare(
             help="Photographs no statistics have seen; a tree of class folders; or an .npz file of what this judge measured of them.",
         ),
     ],
-    judge: Annotated[str, typer.Option(metavar="MODEL", help="A classifier that had no part in making the images.")],
+    judge: Annotated[
+        str,
+        typer.Option(
+            metavar=f"MODEL|{FACES}",
+            help=f"A classifier that had no part in making the images; {FACES}: a face detector, for figures of faces.",
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help=f"Folder for {METRICS} and {REPORT}.")],
     train: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Photographs the statistics come from: was any copied?")
@@ -45,14 +53,18 @@ def compare(
 ) -> None:
     """Run ``stochdeconv compare``."""
     named = name_contestants(contestants)
+    if judge == FACES:
+        if weights is not None:
+            raise typer.BadParameter(f"--weights are those of a network, and --judge {FACES} is none; leave them out")
+        check_judge(judge, real=real, train=train)
     read_entries(named, real, train, output, overwrite=overwrite)  # what is wrong is said before Keras is loaded
     terminal.require_writable(output)
-    network = terminal.load_model(judge, weights=weights)
+    asked = judge if judge == FACES else terminal.load_model(judge, weights=weights)
     with ProgressBar("comparing", quiet=quiet) as bar:
         metrics = compare_images(
             named,
             real=real,
-            judge=network,
+            judge=asked,
             output=output,
             train=train,
             seed=seed,
@@ -67,9 +79,10 @@ def print_comparison(metrics: Mapping[str, Any], output: Path) -> None:
     for warning in metrics["warnings"]:
         typer.echo(f"warning: {warning}", err=True)
     rows = {**metrics["contestants"], REAL: metrics[REAL]}
+    headlines = _FACE_HEADLINES if _FACE_HEADLINES[0] in metrics[REAL] else _HEADLINES
     typer.echo(
         terminal.format_table(
-            [("", *_HEADLINES), *((name, *(_format(row.get(key)) for key in _HEADLINES)) for name, row in rows.items())]
+            [("", *headlines), *((name, *(_format(row.get(key)) for key in headlines)) for name, row in rows.items())]
         )
     )
     typer.echo(output / REPORT)

@@ -10,13 +10,20 @@ import typer
 from stochdeconv.cli import running, terminal
 from stochdeconv.cli.terminal import ProgressBar, default
 from stochdeconv.errors import MissingInputError
+from stochdeconv.faces import FACES
 from stochdeconv.lists import read_list
 from stochdeconv.methods.deepdream import ZOOM, Octaves, check_zoom
 from stochdeconv.methods.deepdream import dream as dream_image
+from stochdeconv.methods.recognisers import check_judge
 from stochdeconv.methods.sweep import sweep as sweep_photos
 
 Jitter = Annotated[int, typer.Option(min=0, help="Largest random shift of the view at each step, in pixels.")]
-NumberOfOctaves = Annotated[int, typer.Option(min=1, help="Sizes the picture is dreamt at.")]
+NumberOfOctaves = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Sizes the picture is dreamt at.", show_default=f"{Octaves.octaves}, or as many as the layers allow"
+    ),
+]
 OctaveScale = Annotated[float, typer.Option(help="Ratio of one size to the next.")]
 StepSize = Annotated[float, typer.Option(help="Mean absolute change of a step, in 8-bit pixel values.")]
 StepsAnOctave = Annotated[int, typer.Option(min=1, help="Steps at each octave.")]
@@ -37,7 +44,7 @@ def dream(
         ),
     ],
     output: running.Output,
-    octaves: NumberOfOctaves = default(dream_image, "octaves"),
+    octaves: NumberOfOctaves = None,
     octave_scale: OctaveScale = default(dream_image, "octave_scale"),
     jitter: Jitter = default(dream_image, "jitter"),
     step_size: StepSize = default(dream_image, "step_size"),
@@ -72,7 +79,9 @@ def dream(
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv dream``."""
-    Octaves(octaves, octave_scale, jitter, step_size, n_steps, tile_size, batch_size)
+    Octaves(
+        Octaves.octaves if octaves is None else octaves, octave_scale, jitter, step_size, n_steps, tile_size, batch_size
+    )
     check_zoom(zoom_frames, zoom, rotate)
     read_list(layer, "layer")
     running.check_picture(photo, guide)
@@ -113,9 +122,12 @@ def sweep(
     ],
     output: running.Output,
     judge: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="A second network that is asked what it sees.")
+        str | None,
+        typer.Option(
+            metavar=f"MODEL|{FACES}", help=f"A second network that is asked what it sees; {FACES}: a face detector."
+        ),
     ] = None,
-    octaves: NumberOfOctaves = default(sweep_photos, "octaves"),
+    octaves: NumberOfOctaves = None,
     octave_scale: OctaveScale = default(sweep_photos, "octave_scale"),
     jitter: Jitter = default(sweep_photos, "jitter"),
     step_size: StepSize = default(sweep_photos, "step_size"),
@@ -134,15 +146,17 @@ def sweep(
 ) -> None:
     """Run ``stochdeconv sweep``."""
     steps = terminal.parse_numbers(n_steps, "--n-steps")
-    Octaves(octaves, octave_scale, jitter, step_size, min(steps))
+    Octaves(Octaves.octaves if octaves is None else octaves, octave_scale, jitter, step_size, min(steps))
     read_list(layers, "layer")
+    if judge == FACES:
+        check_judge(judge)
     if not Path(photos).exists():
         raise MissingInputError(f"no such photograph or folder: '{photos}'")
     if not Path(photos).is_dir():
         running.check_picture(photos)
     running.check_output(output, overwrite=overwrite)
     network = terminal.load_model(model, weights=weights, dtype=dtype)
-    second = None if judge is None else terminal.load_model(judge, dtype=dtype)
+    second = judge if judge in (None, FACES) else terminal.load_model(judge, dtype=dtype)
     with ProgressBar(layers, quiet=quiet) as bar:
         saved = running.save_what_comes(
             lambda: sweep_photos(

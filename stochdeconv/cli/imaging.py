@@ -13,7 +13,7 @@ from stochdeconv.errors import InputError, MissingInputError
 from stochdeconv.generate import check_shown
 from stochdeconv.generate import generate as generate_images
 from stochdeconv.lists import read_list
-from stochdeconv.methods.class_maximization import check_diversity, choose_preset
+from stochdeconv.methods.class_maximization import BATCH_SIZE, choose_preset, plan_batches
 from stochdeconv.methods.class_maximization import maximize as maximize_images
 from stochdeconv.methods.constraint_ablation import VALUES_OF
 from stochdeconv.methods.objectives import read_direction, read_unit
@@ -152,7 +152,7 @@ def maximize(
         typer.Option(
             metavar="simonyan|regularised|fourier",
             help="Way to maximise.",
-            show_default=f"{DEFAULT_PRESET}; with --ablate-constraints {VALUES_OF}",
+            show_default=f"{DEFAULT_PRESET}; with --ablate-constraints and what acts on pixels {VALUES_OF}",
         ),
     ] = None,
     l2: Annotated[
@@ -231,7 +231,10 @@ def maximize(
     weights: terminal.Weights = None,
     n_steps: terminal.NumberOfSteps = default(maximize_images, "n_steps"),
     size: terminal.Size = None,
-    batch_size: terminal.BatchSize = default(maximize_images, "batch_size"),
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Images at a time.", show_default=f"{BATCH_SIZE}; with --diversity all"),
+    ] = None,
     seed: terminal.Seed = default(maximize_images, "seed"),
     dtype: terminal.Dtype = None,
     overwrite: terminal.Overwrite = False,
@@ -252,7 +255,7 @@ def maximize(
     }
     choose_preset(preset, constraints, ablate_constraints=ablate_constraints)
     weigh_outliers(suppress_outliers, outlier_weight, default=MAXIMIZE_WEIGHT)
-    check_diversity(diversity, diversity_layer, n_images=n_images, batch_size=batch_size)
+    plan_batches(diversity, diversity_layer, n_images=n_images, batch_size=batch_size)
     if unit is not None:
         read_list(unit, "unit", read_unit)
     if direction is not None:

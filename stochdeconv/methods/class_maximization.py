@@ -16,6 +16,7 @@ from stochdeconv.methods.objectives import Objective, find_objective
 from stochdeconv.methods.outlier_suppression import MAXIMIZE_WEIGHT, suppression, weigh_outliers
 from stochdeconv.methods.presets import (
     DEFAULT_PRESET,
+    OF_PIXELS,
     PRESETS,
     START_NOISE,
     Preset,
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from stochdeconv.statistics import ClassStatistics
 
 __all__ = ["PRESETS", "Preset", "maximize"]
+
+
+#: Images at a time, where nothing else is asked for.
+BATCH_SIZE = 8
 
 
 def maximize(
@@ -56,7 +61,7 @@ def maximize(
     n_images: int = 8,
     n_steps: int = 256,
     size: int | None = None,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     seed: int = 0,
     callback: Callable[[Step], None] | None = None,
 ) -> RunResult:
@@ -75,7 +80,8 @@ def maximize(
         ``LAYER:FILE.npy``, or the layer and one number for each of its channels, instead of a class: the mean projection of the layer's
         values on that direction is maximised.
     preset : {"simonyan", "regularised", "fourier"}, optional
-        See `presets.PRESETS`. By default ``"fourier"``; with `ablate_constraints`, which needs pixels, ``"regularised"``.
+        See `presets.PRESETS`. By default ``"fourier"``; with what needs pixels (`blur`, `blur_every`, `clip`, `contribution`,
+        `ablate_constraints`) ``"regularised"``.
     l2, blur, blur_every, jitter, clip, contribution : optional
         Override the preset's; see `presets.Preset` for units.
     ablate_constraints : bool
@@ -84,14 +90,16 @@ def maximize(
     diversity : float
         Weight, in units of the score, of the mean likeness of each image to the others (see `losses.diversity`): several different images
         of the same unit. A tenth of the score that is reached without it parts them, a half makes them as different as they get (preset
-        ``"fourier"``, SqueezeNet). The images must then be of one batch.
+        ``"fourier"``, SqueezeNet). The images are then of one batch.
     diversity_layer : str, optional
         Where likeness is measured, by name or number; the middle one of the network's default layers by default.
     suppress_outliers : ClassStatistics or path, optional
         Of the class that is maximised: channels that make a layer an outlier of it are decreased, see `outlier_suppression`.
     outlier_weight : float, optional
         Standard deviations of the class score that an outlier at twice the limit costs, each layer; by default 10.
-    n_images, n_steps, batch_size, seed : int
+    n_images, n_steps, seed : int
+    batch_size : int, optional
+        Images at a time; 8 by default, with `diversity` all of them.
     size : int, optional
         Side of the images in pixels; the network's own by default, others where the network is convolutional throughout.
     callback : callable, optional
@@ -128,7 +136,7 @@ def maximize(
         "contribution": contribution,
     }
     preset, how = choose_preset(preset, overrides, ablate_constraints=ablate_constraints)
-    check_diversity(diversity, diversity_layer, n_images=n_images, batch_size=batch_size)
+    batch_size = plan_batches(diversity, diversity_layer, n_images=n_images, batch_size=batch_size)
     outlier_weight = weigh_outliers(suppress_outliers, outlier_weight, default=MAXIMIZE_WEIGHT)
     image_size = model.image_size(size)
 
@@ -203,7 +211,9 @@ def choose_preset(
     InputError
         As `presets.find_preset`, or constraints on pixels are to be ablated of a preset that has none.
     """
-    preset = preset or (VALUES_OF if ablate_constraints else DEFAULT_PRESET)
+    if preset is None:
+        on_pixels = ablate_constraints or any(overrides[name] for name in OF_PIXELS)
+        preset = VALUES_OF if on_pixels else DEFAULT_PRESET
     how = find_preset(preset, overrides)
     if ablate_constraints and how.parameterization != "pixels":
         raise InputError(f"--ablate-constraints acts on pixels; the preset '{preset}' has none: use '{VALUES_OF}'")
@@ -212,8 +222,16 @@ def choose_preset(
     return preset, how
 
 
-def check_diversity(diversity: float, layer: str | None, *, n_images: int, batch_size: int) -> None:
-    """Raise InputError where images are to differ that do not see each other."""
+def plan_batches(diversity: float, layer: str | None, *, n_images: int, batch_size: int | None) -> int:
+    """Say how many images are made at a time: those that are to differ see each other.
+
+    Raises
+    ------
+    InputError
+        Images are to differ that do not see each other, or diversity is no weight.
+    """
+    if batch_size is None:
+        batch_size = max(n_images, 1) if diversity else BATCH_SIZE
     if not diversity >= 0:
         raise InputError(f"diversity is a weight of at least 0; got {diversity}")
     if layer is not None and not diversity:
@@ -223,6 +241,7 @@ def check_diversity(diversity: float, layer: str | None, *, n_images: int, batch
             f"diversity is between the images of one batch: it takes at least 2 images and a --batch-size of as many; "
             f"got {n_images} images in batches of {batch_size}"
         )
+    return batch_size
 
 
 def _likeness_layer(model: ImageModel, layer: str | None) -> str:

@@ -117,6 +117,24 @@ class Octaves:
         scales = [self.octave_scale**-octave for octave in reversed(range(self.octaves))]
         return [tuple(max(round(side * scale), 1) for side in full) for scale in scales]
 
+    def fitting(self, model: ImageModel, layers: Sequence[str], full: tuple[int, int]) -> Octaves:
+        """Leave out the smallest octaves of a picture (height, width) that the layers cannot be computed for; the picture itself stays."""
+        forward = model.forward(layers)
+
+        def fits(size: tuple[int, int]) -> bool:
+            # What is as large as the network's own pictures needs no trial, which would take memory for large ones.
+            if all(side >= own for side, own in zip(size, model.input_size, strict=True)):
+                return True
+            try:
+                forward(np.zeros((1, *size, model.n_channels), np.float32))
+            except ModelError:
+                return False
+            return True
+
+        sizes = self.sizes(full)
+        n_missing = next((i for i, size in enumerate(sizes) if fits(size)), len(sizes) - 1)
+        return replace(self, octaves=len(sizes) - n_missing)
+
     def run(
         self,
         model: ImageModel,
@@ -190,7 +208,7 @@ def dream(
     photo: str | Path | np.ndarray,
     layer: str | int | Sequence[str | int],
     *,
-    octaves: int = Octaves.octaves,
+    octaves: int | None = None,
     octave_scale: float = Octaves.octave_scale,
     jitter: int = Octaves.jitter,
     step_size: float = Octaves.step_size,
@@ -219,8 +237,9 @@ def dream(
         ``LAYER[:CHANNEL][=WEIGHT],…``, names or numbers (`Network.find_layer`): layers, or single channels, and how much of
         each. Norms are relative to those of the picture (its middle, at the network's size), so that equal weights mean about equal
         shares.
-    octaves : int
-        Sizes it is dreamt at, the last of them the picture's own.
+    octaves : int, optional
+        Sizes it is dreamt at, the last of them the picture's own; by default 4, or fewer where the layers cannot be computed for the
+        smallest of them.
     octave_scale : float
         Ratio of one size to the next.
     jitter : int
@@ -270,12 +289,23 @@ def dream(
 
     if seed < 0:
         raise InputError(f"seed is a whole number of at least 0; got {seed}")
-    how = Octaves(octaves, octave_scale, jitter, step_size, n_steps, tile_size, batch_size, seed)
+    how = Octaves(
+        Octaves.octaves if octaves is None else octaves,
+        octave_scale,
+        jitter,
+        step_size,
+        n_steps,
+        tile_size,
+        batch_size,
+        seed,
+    )
     check_zoom(zoom_frames, zoom, rotate)
     zoom = ZOOM if zoom is None else zoom
     amplified = parse_layers(model, layer)
     layer = ",".join(map(str, amplified))
     picture = _picture(model, photo, size, seed)
+    if octaves is None:
+        how = how.fitting(model, [one.layer for one in amplified], picture.shape[:2])
     loss = dream_loss(model, amplified, picture[None], guide)
     # Every dream adds contrast and nothing takes it away: fed back as it is, a stream ends in the corners of the colour cube.
     colors = Colors.to_keep_of(picture)
@@ -289,7 +319,7 @@ def dream(
                 current = colors.given_to(moved(current, zoom=zoom, rotate=rotate))
             try:
                 on_step = in_stage(callback, frame, n_frames)
-                done = how.run(model, loss, current[None], first_index=frame * octaves, callback=on_step)
+                done = how.run(model, loss, current[None], first_index=frame * how.octaves, callback=on_step)
             except OptimizationInterrupted as interrupt:
                 rows = [*history, *({"frame": frame, **row} for row in interrupt.result.history)]
                 raise OptimizationInterrupted(replace(interrupt.result, history=rows)) from interrupt

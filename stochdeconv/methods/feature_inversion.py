@@ -34,7 +34,7 @@ def invert(
     target: str | Path | np.ndarray | None = None,
     enhance: float = 1.0,
     init: str = "noise",
-    optimizer: str = "lbfgs",
+    optimizer: str | None = None,
     gradient_rule: str = "true",
     tv: float = 2.0,
     alpha_norm: float = 0.01,
@@ -66,8 +66,8 @@ def invert(
         What the target activations are multiplied by: more than 1 amplifies what the layer sees.
     init : {"noise", "photo", "mean"}
         Start from noise about the training mean, from the photograph, or from the mean itself (zero for the network).
-    optimizer : {"lbfgs", "adam"}
-        SciPy's L-BFGS-B, or Adam.
+    optimizer : {"lbfgs", "adam"}, optional
+        SciPy's L-BFGS-B, the default, or Adam, the default with a gradient rule that is no function's gradient.
     gradient_rule : {"true", "guided", "deconvnet", "mix"}
         See `gradients.loss_gradient`; only ``"true"`` with L-BFGS. At deep layers the others hardly follow the true gradient: 128
         steps toward scikit-learn's china.jpg at mini-vgg16's block4_conv3 leave 49 % of the squared distance with guided, 15 % with
@@ -194,7 +194,7 @@ def invert(
             "target": source_of(target),
             "enhance": enhance,
             "init": init,
-            "optimizer": optimizer,
+            "optimizer": descent.optimizer,
             "gradient_rule": gradient_rule,
             "tv": tv,
             "alpha_norm": alpha_norm,
@@ -221,7 +221,7 @@ def plan_search(
     target: str | Path | np.ndarray | None,
     enhance: float,
     init: str,
-    optimizer: str,
+    optimizer: str | None,
     gradient_rule: str,
     tv: float,
     alpha_norm: float,
@@ -234,6 +234,8 @@ def plan_search(
     InputError
         A setting is unknown or out of range, or does not go with another.
     """
+    if optimizer is None:
+        optimizer = "lbfgs" if gradient_rule == "true" else "adam"
     if optimizer not in OPTIMIZERS:
         raise InputError(f"optimizer '{optimizer}' is unknown; there are {', '.join(OPTIMIZERS)}")
     if init not in INITS:

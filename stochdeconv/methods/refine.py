@@ -22,12 +22,16 @@ if TYPE_CHECKING:
     from stochdeconv.statistics import ClassStatistics
 
 
+#: Steps after which the picture is kept, where nothing else is asked for.
+CHECKPOINTS = (100, 500, 1000, 5000)
+
+
 def refine(
     model: ImageModel,
     photo: str | Path | np.ndarray,
     class_name: str | int,
     *,
-    checkpoints: Sequence[int] = (100, 500, 1000, 5000),
+    checkpoints: Sequence[int] | None = None,
     strength: float = 5.0,
     tv: float = Approach.tv,
     jitter: int = Approach.jitter,
@@ -53,8 +57,8 @@ def refine(
     photo : path or ndarray of shape (height, width, 3) in [0, 1]
     class_name : str or int
         Name, wnid or index; what the photograph shows, or anything else.
-    checkpoints : sequence of int
-        Numbers of steps after which the picture is kept.
+    checkpoints : sequence of int, optional
+        Numbers of steps after which the picture is kept; by default 100, 500, 1000 and 5000, as far as `n_steps` goes.
     strength, tv, jitter, scale, rotate
         See `approach.Approach`.
     suppress_outliers : ClassStatistics or path, optional
@@ -175,14 +179,24 @@ def refine(
     )
 
 
-def plan_steps(checkpoints: Sequence[int], n_steps: int | None) -> tuple[list[int], int]:
-    """Put the checkpoints in order, and let the last of them be the last step where no other is given.
+def plan_steps(checkpoints: Sequence[int] | None, n_steps: int | None) -> tuple[list[int], int]:
+    """Put the checkpoints in order, and let checkpoints and steps follow from each other where only one of the two is given.
+
+    Parameters
+    ----------
+    checkpoints : sequence of int or None
+        None: those of `CHECKPOINTS` that come before the last step, and the last step.
+    n_steps : int or None
+        None: the last checkpoint.
 
     Raises
     ------
     InputError
         There is no checkpoint, one of them twice, or one that no step comes to.
     """
+    if checkpoints is None:
+        last = CHECKPOINTS[-1] if n_steps is None else n_steps
+        checkpoints = [*(step for step in CHECKPOINTS if step < last), last]
     checkpoints = sorted(read_list(checkpoints, "checkpoint", whole_number))
     if checkpoints[0] < 1:
         raise InputError(f"checkpoints are numbers of steps, each at least 1; got {checkpoints}")

@@ -11,23 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stochdeconv.errors import ClassNotFoundError, InputError
+from stochdeconv.errors import InputError
 from stochdeconv.lists import read_list, whole_number
 from stochdeconv.methods.deepdream import Octaves, dream_loss, parse_layers, warn_where_nothing_fired
+from stochdeconv.methods.recognisers import Recogniser, Witness, check_judge, gather_witnesses
 
 if TYPE_CHECKING:
-    from stochdeconv.class_names import ClassName
     from stochdeconv.models import ImageModel
     from stochdeconv.optimize import OptimizationResult, Step
     from stochdeconv.run_folder import RunResult
-
-#: What a recogniser sees in a picture: names and scores, the surest first; nothing where it recognises nothing.
-Seen = Sequence[tuple[str, float]]
-Recogniser = Callable[[np.ndarray], Seen]
-
-_N_NAMED = 5
-# What a recogniser is asked for in the table of rates where no class is known.
-_ANY = "what it saw first before"
 
 
 def sweep(
@@ -35,8 +27,8 @@ def sweep(
     photos: str | Path | np.ndarray | Sequence[str | Path],
     layers: str | int | Sequence[str | int],
     *,
-    judge: ImageModel | Recogniser | None = None,
-    octaves: int = Octaves.octaves,
+    judge: ImageModel | Recogniser | str | None = None,
+    octaves: int | None = None,
     octave_scale: float = Octaves.octave_scale,
     jitter: int = Octaves.jitter,
     step_size: float = Octaves.step_size,
@@ -57,9 +49,9 @@ def sweep(
         network's, then the centre is cropped.
     layers : str, int or sequence of them
         As `deepdream.dream` takes one, each alone; as a text, comma-separated.
-    judge : ImageModel or callable, optional
-        A second recogniser. A callable gets a picture (height, width, 3) in [0, 1] and returns names with scores, the surest first: a
-        face detector for instance.
+    judge : ImageModel, callable or "faces", optional
+        A second recogniser. A callable gets a picture (height, width, 3) in [0, 1] and returns names with scores, the surest first.
+        ``"faces"`` looks for faces instead, see `faces.find_faces`; the sheet shows where.
     octaves, octave_scale, jitter, step_size
         See `deepdream.dream`.
     n_steps : int or sequence of int
@@ -79,12 +71,14 @@ def sweep(
         surest names before and after each dream, ``image`` its number among the images;
         ``rates``, for every layer and number of steps the part of the photographs in which a recogniser sees first (``top1``), or
         among its first five (``top5``), what it is asked for: the class a folder is named after, where the network knows it, else
-        what the recogniser saw first before the dream (``asked`` says which). All of it is kept in memory until it is saved.
+        what the recogniser saw first before the dream (``asked`` says which). Of faces, ``cells`` has the number before and after,
+        ``rates`` the part of the photographs with one (``with_face``) and the mean number, and ``faces``, where there is any, the place
+        of each in pixels (``image`` is empty for those in the photographs). All of it is kept in memory until it is saved.
 
     Raises
     ------
     InputError, MissingInputError, LayerNotFoundError
-        A photograph, layer or number that cannot be used.
+        A photograph, layer, judge or number that cannot be used.
     RunInterrupted
         On Ctrl-C, with the dreams that were finished.
     """
@@ -92,6 +86,7 @@ def sweep(
     from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult, optimize_in_batches
     from stochdeconv.run_folder import recorded_run, source_of
 
+    check_judge(judge)
     n_steps = read_list(n_steps, "number of steps", whole_number)
     # A sequence may hold several that are dreamt together, as a text with commas.
     rows = read_list(layers, "layer", lambda layer: parse_layers(model, layer))
@@ -99,16 +94,20 @@ def sweep(
     layers = list(amplified)
     if batch_size < 1:
         raise InputError(f"batch_size is how many photographs are dreamt at a time, at least 1; got {batch_size}")
-    grid = Octaves(octaves, octave_scale, jitter, step_size, min(n_steps), seed=seed)
+    grid = Octaves(
+        Octaves.octaves if octaves is None else octaves, octave_scale, jitter, step_size, min(n_steps), seed=seed
+    )
     image_size = model.image_size(size)
+    if octaves is None:
+        grid = grid.fitting(model, [one.layer for parts in amplified.values() for one in parts], image_size)
     if max(image_size) > grid.tile_size:
         batch_size = 1  # pictures of one batch are cut into tiles at the same places
     names, sources = _photographs(photos)
     pictures = np.stack([open_image(source, image_size, channels=model.n_channels) for source in sources])
-    recognisers = _recognisers(model, judge, class_word=_folder_name(photos))
-    before = [{who.name: who.see(picture) for who in recognisers} for picture in pictures]
+    witnesses = gather_witnesses(model, judge, class_word=_folder_name(photos))
+    before = [[who.see(picture) for who in witnesses] for picture in pictures]
     cells = [_Cell(photo, layer, steps) for photo in range(len(pictures)) for layer in layers for steps in n_steps]
-    n_runs = octaves * math.ceil(len(pictures) / batch_size)
+    n_runs = grid.octaves * math.ceil(len(pictures) / batch_size)
     n_all = n_runs * len(layers) * sum(n_steps)
     dreams: dict[_Cell, np.ndarray] = {}
 
@@ -151,14 +150,14 @@ def sweep(
 
     def finish(result: RunResult) -> RunResult:
         done = [cell for cell in cells if cell in dreams]
-        after = [{who.name: who.see(dreams[cell]) for who in recognisers} for cell in done]
+        after = [[who.see(dreams[cell]) for who in witnesses] for cell in done]
         tables = {
-            "cells": _cell_rows(done, names, before, after, recognisers),
-            "rates": _rate_rows(done, before, after, recognisers),
+            "cells": _cell_rows(done, names, before, after, witnesses),
+            "rates": _rate_rows(done, before, after, witnesses),
         }
-        return replace(
-            result, tables=tables, sheet=_sheet(pictures[0], names, done, before, after, result.images, len(n_steps))
-        )
+        faces = _face_rows(done, names, before, after, witnesses)
+        sheet = _sheet(pictures[0], names, done, before, after, witnesses, result.images, len(n_steps))
+        return replace(result, tables=tables | ({"faces": faces} if faces else {}), sheet=sheet)
 
     return recorded_run(
         "sweep",
@@ -170,8 +169,10 @@ def sweep(
             if isinstance(photos, str | Path | np.ndarray)
             else [str(path) for path in photos],
             "layers": layers,
-            "judge": getattr(judge, "source", None) or getattr(judge, "__qualname__", None),
-            "octaves": octaves,
+            "judge": judge
+            if isinstance(judge, str)
+            else getattr(judge, "source", getattr(judge, "__qualname__", None)),
+            "octaves": grid.octaves,
             "octave_scale": octave_scale,
             "jitter": jitter,
             "step_size": step_size,
@@ -193,47 +194,8 @@ class _Cell:
     n_steps: int
 
 
-@dataclass(frozen=True)
-class _Named:
-    """A recogniser, its name in the tables, and what it is asked for (None: what it sees first)."""
-
-    name: str
-    see: Recogniser
-    wanted: str | None
-
-
 def _in_order(cells: list[_Cell], dreams: dict[_Cell, np.ndarray]) -> list[np.ndarray]:
     return [dreams[cell] for cell in cells if cell in dreams]
-
-
-def _recognisers(model: ImageModel, judge: ImageModel | Recogniser | None, *, class_word: str | None) -> list[_Named]:
-    from stochdeconv.methods.recognition import recognise, top_classes
-    from stochdeconv.models import ImageModel
-
-    asked = _known(model, class_word)
-
-    def of_network(name: str, network: ImageModel) -> _Named:
-        # Classes are the same where their wnids are, whatever a network calls them.
-        wanted = _known(network, asked.wnid or asked.label) if asked else None
-        return _Named(
-            name,
-            lambda picture: top_classes(network, recognise(network, [picture])[0], k=_N_NAMED),
-            wanted.label if wanted else None,
-        )
-
-    found = [of_network("network", model)]
-    if isinstance(judge, ImageModel):
-        found.append(of_network("judge", judge))
-    elif judge is not None:
-        found.append(_Named("judge", judge, asked.label if asked else None))
-    return found
-
-
-def _known(model: ImageModel, word: str | None) -> ClassName | None:
-    try:
-        return None if word is None else model.find_class(word)
-    except ClassNotFoundError:
-        return None
 
 
 def _folder_name(photos: object) -> str | None:
@@ -252,63 +214,76 @@ def _photographs(photos: str | Path | np.ndarray | Sequence[str | Path]) -> tupl
     return image_keys(photos, paths), paths
 
 
-def _wanted(who: _Named, seen_before: Seen) -> str | None:
-    return who.wanted or (seen_before[0][0] if seen_before else None)
-
-
 def _cell_rows(
-    cells: list[_Cell], names: list[str], before: list[dict], after: list[dict], recognisers: list[_Named]
+    cells: list[_Cell], names: list[str], before: list[list], after: list[list], witnesses: list[Witness]
 ) -> list[dict[str, Any]]:
-    rows = []
-    for image, (cell, seen) in enumerate(zip(cells, after, strict=True)):
-        for who in recognisers:
-            row = {"image": image, "photo": names[cell.photo], "layer": cell.layer, "n_steps": cell.n_steps}
-            row["recogniser"] = who.name
-            for when, named in (("before", before[cell.photo][who.name]), ("after", seen[who.name])):
-                for rank in range(_N_NAMED):
-                    name, score = named[rank] if rank < len(named) else ("", "")
-                    row |= {f"{when}_{rank + 1}": name, f"{when}_{rank + 1}_score": score}
-            rows.append(row)
-    return rows
+    return [
+        {
+            "image": image,
+            "photo": names[cell.photo],
+            "layer": cell.layer,
+            "n_steps": cell.n_steps,
+            "recogniser": who.name,
+            **who.cell(before[cell.photo][i], seen[i]),
+        }
+        for image, (cell, seen) in enumerate(zip(cells, after, strict=True))
+        for i, who in enumerate(witnesses)
+    ]
 
 
 def _rate_rows(
-    cells: list[_Cell], before: list[dict], after: list[dict], recognisers: list[_Named]
+    cells: list[_Cell], before: list[list], after: list[list], witnesses: list[Witness]
 ) -> list[dict[str, Any]]:
     """One row for each recogniser, layer and number of steps; the photographs as they were come first."""
     rows = []
-    for who in recognisers:
-        was = [seen[who.name] for seen in before]
-        groups: dict[tuple[str, int], list[tuple[Seen, Seen]]] = {("", 0): [(seen, seen) for seen in was]}
+    for i, who in enumerate(witnesses):
+        groups: dict[tuple[str, int], list[tuple[Any, Any]]] = {("", 0): [(seen[i], seen[i]) for seen in before]}
         for cell, seen in zip(cells, after, strict=True):
-            groups.setdefault((cell.layer, cell.n_steps), []).append((was[cell.photo], seen[who.name]))
+            groups.setdefault((cell.layer, cell.n_steps), []).append((before[cell.photo][i], seen[i]))
         for (layer, steps), pairs in groups.items():
-            rates = {
-                f"top{k}": float(np.mean([_wanted(who, was) in [name for name, _ in now[:k]] for was, now in pairs]))
-                for k in (1, _N_NAMED)
-            }
-            row = {"recogniser": who.name, "asked": who.wanted or _ANY, "layer": layer, "n_steps": steps}
-            rows.append({**row, "n_photos": len(pairs), **rates})
+            place = {"layer": layer, "n_steps": steps, "n_photos": len(pairs)}
+            rows.append({"recogniser": who.name, "asked": "", **place, **who.rates(pairs)})
     return rows
+
+
+def _face_rows(
+    cells: list[_Cell], names: list[str], before: list[list], after: list[list], witnesses: list[Witness]
+) -> list[dict[str, Any]]:
+    """One row for each face, those in the photographs first."""
+    places = [
+        ({"image": "", "photo": name, "layer": "", "n_steps": 0}, seen)
+        for name, seen in zip(names, before, strict=True)
+    ]
+    places += [
+        ({"image": image, "photo": names[cell.photo], "layer": cell.layer, "n_steps": cell.n_steps}, seen)
+        for image, (cell, seen) in enumerate(zip(cells, after, strict=True))
+    ]
+    return [
+        {**place, **dict(zip(("x", "y", "width", "height"), box, strict=True))}
+        for place, seen in places
+        for who, found in zip(witnesses, seen, strict=True)
+        for box in who.boxes(found).tolist()
+    ]
 
 
 def _sheet(
     picture: np.ndarray,
     names: list[str],
     cells: list[_Cell],
-    before: list[dict],
-    after: list[dict],
+    before: list[list],
+    after: list[list],
+    witnesses: list[Witness],
     images: np.ndarray,
     n_columns: int,
 ) -> np.ndarray:
     """Draw the grid of the first photograph: a row a layer, the photograph first, below each what is seen first."""
-    from stochdeconv.sheets import contact_sheet
+    from stochdeconv.sheets import contact_sheet, outlined
 
-    def said(title: str, seen: dict[str, Seen]) -> str:
-        firsts = (
-            f"{who}: {named[0][0]} {named[0][1]:.0%}" if named else f"{who}: nothing" for who, named in seen.items()
-        )
-        return "\n".join([title, *firsts])
+    def marked(picture: np.ndarray, seen: list) -> np.ndarray:
+        return outlined(picture, [box for who, one in zip(witnesses, seen, strict=True) for box in who.boxes(one)])
+
+    def said(title: str, seen: list) -> str:
+        return "\n".join([title, *(who.say(one) for who, one in zip(witnesses, seen, strict=True))])
 
     if not cells:
         return contact_sheet(images)
@@ -317,10 +292,10 @@ def _sheet(
         if cell.photo:
             break
         if i % n_columns == 0:
-            shown.append(picture)
+            shown.append(marked(picture, before[0]))
             captions.append(
                 said("photograph" if len(names) == 1 else f"{names[0]}\nphotograph 1 of {len(names)}", before[0])
             )
-        shown.append(images[i])
+        shown.append(marked(images[i], after[i]))
         captions.append(said(f"{cell.layer}, {cell.n_steps} steps", after[i]))
     return contact_sheet(np.stack(shown), columns=n_columns + 1, captions=captions)

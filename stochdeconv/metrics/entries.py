@@ -246,13 +246,16 @@ def _comparable(label: str) -> str:
     return re.sub(r"[\s_\-]+", " ", label).strip().lower()
 
 
-def find_warnings(contestants: Sequence[Contestant], *, judge_hash: str) -> list[str]:
-    """List what a reader should know of the runs first: a judge of its own images, unfinished runs, unequal numbers."""
+def find_warnings(contestants: Sequence[Contestant], *, judge_hash: str | None) -> list[str]:
+    """List what a reader should know of the runs first: a judge of its own images, unfinished runs, unequal numbers.
+
+    A judge without a hash is no network; its figures do not grow with the number of images.
+    """
     warnings = []
     for contestant in contestants:
         for run in contestant.runs:
             model = run.record.get("model")
-            if isinstance(model, Mapping) and model.get("weights_hash") == judge_hash:
+            if judge_hash and isinstance(model, Mapping) and model.get("weights_hash") == judge_hash:
                 warnings.append(
                     f"The judge made the images of '{contestant.name}' itself ({run.folder.name}): its figures flatter them."
                 )
@@ -262,7 +265,7 @@ def find_warnings(contestants: Sequence[Contestant], *, judge_hash: str) -> list
             elif run.record.get("complete") is False:
                 warnings.append(f"The run '{run.folder}' was not finished.")
     numbers = {contestant.name: sum(len(run.images) for run in contestant.runs) for contestant in contestants}
-    if len(set(numbers.values())) > 1:
+    if judge_hash and len(set(numbers.values())) > 1:
         told = ", ".join(f"{name} {n}" for name, n in numbers.items())
         warnings.append(
             f"Contestants differ in their number of images ({told}): Vendi score and coverage grow with it."

@@ -39,6 +39,12 @@ FIGURES = (
     ),
 )
 FIGURE_KEYS = tuple(figure.key for figure in FIGURES)
+#: Of a judge that looks for faces. Beside them stand the figures of pixels, which ask no judge; all others need a network's features.
+FACE_FIGURES = (
+    Figure("with_face", "Images with a face", "share of images in which the detector finds a face", "real"),
+    Figure("mean_faces", "Faces", "faces that the detector finds in one image", "real"),
+    *(figure for figure in FIGURES if figure.key in ("spectrum_slope", "gradient_kurtosis", "color_distance")),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,17 +115,18 @@ def measure_figures(
     Returns
     -------
     dict of str to Estimate
-        A key for each of `FIGURES`; undefined ones hold NaN.
+        A key for each of `FIGURES`, of `FACE_FIGURES` where faces were looked for; undefined ones hold NaN.
     """
     n_images = len(images)
     if same is None:
         same = np.full(n_images, -1)
     real = reference.measurements if against is None else reference.measurements[against]
     features, real_features = reference.standardizer(images.features), reference.standardizer(real.features)
-    estimates = dict.fromkeys(FIGURE_KEYS, UNDEFINED)
+    keys = FIGURE_KEYS if images.faces is None else tuple(figure.key for figure in FACE_FIGURES)
+    estimates = dict.fromkeys(keys, UNDEFINED)
 
     def seed_of(key: str) -> list[int]:
-        return [*seed, FIGURE_KEYS.index(key)]
+        return [*seed, keys.index(key)]
 
     def by_bootstrap(key, figure):
         estimates[key] = bootstrap(figure, n_images, seed=seed_of(key))
@@ -143,6 +150,10 @@ def measure_figures(
             by_bootstrap("nearest_train_distance", mean_of(variety.nearest_photographs(features, reference.train)[0]))
     if images.cams is not None:
         by_bootstrap("cam_peaks", mean_of(objects.count_peaks(images.cams, threshold=reference.peak_threshold)))
+    if images.faces is not None:
+        counts = np.array([len(boxes) for boxes in images.faces])
+        by_bootstrap("with_face", mean_of(counts > 0))
+        by_bootstrap("mean_faces", mean_of(counts))
     by_bootstrap("spectrum_slope", mean_of(pixels.spectrum_slopes(images.spectra)))
     by_bootstrap("gradient_kurtosis", median_of(images.kurtoses))
     by_subsample("color_distance", pixels.color_distance(images.colors, real.colors, same=same), 1.0)

@@ -1,4 +1,4 @@
-"""The judge: a network that names images and measures them, and had no part in making them."""
+"""The judge: a network that names images and measures them, and had no part in making them; or a detector that finds faces."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stochdeconv.colors import with_channels
 from stochdeconv.errors import ClassNotFoundError, ModelError
+from stochdeconv.faces import FACES, describe_detector, find_faces
+from stochdeconv.images import resize
 
 if TYPE_CHECKING:
+    from stochdeconv.metrics.measurements import Measurements
     from stochdeconv.models import ImageModel
 
 # Naming the class among the first five says something only where there are many (EVALUATION: judges of at least 100 classes).
@@ -52,11 +56,14 @@ class Judgement:
     logits : ndarray of shape (image, class)
     feature_maps : ndarray of shape (image, height, width, channel) or None
         The same input before averaging; None where the judge has none (see `FeatureSource`).
+    faces : ndarray of object of shape (image,), optional
+        Of each image its faces (face, 4), as `faces.find_faces` gives them; None of a judge that looks for none.
     """
 
     features: np.ndarray
     logits: np.ndarray
     feature_maps: np.ndarray | None
+    faces: np.ndarray | None = None
 
 
 def find_feature_source(model: ImageModel) -> FeatureSource:
@@ -132,17 +139,20 @@ class Judge:
         self.source = find_feature_source(model)
 
     def look(self, images: np.ndarray) -> Judgement:
-        """Measure images of the judge's own input size.
+        """Measure images, brought to the judge's own input size and channels first.
 
         Parameters
         ----------
         images : ndarray of shape (image, height, width, channel), float32 in [0, 1]
+            Of any size.
 
         Returns
         -------
         Judgement
         """
         layer = self.source.feature_layer
+        size, channels = tuple(self.model.input_size), self.model.n_channels
+        images = np.stack([with_channels(resize(image, size), channels) for image in images])
         seen = self.model.activations(images, [layer, "logits"], batch_size=BATCH)
         maps = np.asarray(seen[layer], dtype=np.float32)
         features = maps.mean(axis=tuple(range(1, maps.ndim - 1))) if maps.ndim > 2 else maps
@@ -172,6 +182,58 @@ class Judge:
         if weights is None or class_index is None or class_index >= weights.shape[1]:
             return None
         return weights[:, class_index]
+
+    def describe_pictures(self, measured: Measurements, class_index: int | None) -> list[dict[str, Any]]:
+        """Say of each image what it is called, how surely, and whether that is right (None: no class was asked for)."""
+        first = measured.logits.argmax(axis=1)
+        certainty = self.model.head.activation(measured.logits).max(axis=1)
+        return [
+            {
+                "judge_label": self.model.class_names[index].label if index < self.n_classes else None,
+                "judge_probability": float(probability),
+                "judge_right": None if class_index is None else bool(index == class_index),
+            }
+            for index, probability in zip(first, certainty, strict=True)
+        ]
+
+    def describe(self) -> dict[str, Any]:
+        """Say who judges, for metrics.json."""
+        return {
+            "name": self.model.name,
+            "source": str(self.model.source),
+            "weights_hash": self.model.weights_hash,
+            "input_size": list(self.model.input_size),
+            "n_classes": self.n_classes,
+            "feature_layer": self.source.feature_layer,
+            "class_layer": self.source.class_layer,
+        }
+
+
+class FaceJudge:
+    """A face detector in a judge's place: it says how many faces there are and where, and knows neither classes nor features."""
+
+    n_classes = 0
+
+    def look(self, images: np.ndarray) -> Judgement:
+        """Find the faces in images (image, height, width, channel) in [0, 1]; features and logits have no columns."""
+        faces = np.empty(len(images), dtype=object)
+        faces[:] = [find_faces(image) for image in images]
+        nothing = np.zeros((len(images), 0), np.float32)
+        return Judgement(nothing, nothing, None, faces)
+
+    def class_index(self, *, wnid: str | None, label: str | None) -> None:
+        """Know no class."""
+
+    def class_weights(self, class_index: int | None) -> None:
+        """Have no class activation map."""
+
+    def describe_pictures(self, measured: Measurements, class_index: int | None) -> list[dict[str, Any]]:
+        """Say of each image where its faces are: x, y, width and height in pixels of the size that was compared at."""
+        return [{"faces": boxes.tolist()} for boxes in measured.faces]
+
+    def describe(self) -> dict[str, Any]:
+        """Say who judges, for metrics.json."""
+        return {"name": FACES, "source": describe_detector()}
 
 
 def in_top(logits: np.ndarray, class_index: int, *, k: int) -> np.ndarray:

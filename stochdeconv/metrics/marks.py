@@ -31,7 +31,7 @@ def judge_marks(figures: Figures, *, real: Figures, baselines: Sequence[Figures]
     Returns
     -------
     dict of str to Mark
-        For every figure that has a mark. Coverage of 0 is a miss whatever photographs reach.
+        For every figure that is there and has a mark. Coverage of 0 is a miss whatever photographs reach.
     """
     marks = {}
     for key in ("judge_top1", "judge_top5"):
@@ -47,11 +47,11 @@ def judge_marks(figures: Figures, *, real: Figures, baselines: Sequence[Figures]
     marks["cam_peaks"] = _between(figures, real, "cam_peaks", 0.7, 1.3)
     for key in ("spectrum_slope", "gradient_kurtosis", "color_distance"):
         marks[key] = _nearer_than_baselines(figures, real, baselines, key)
-    return marks
+    return {key: mark for key, mark in marks.items() if key in figures}
 
 
 def _value(figures: Figures, key: str) -> float | None:
-    return figures[key]["value"]
+    return figures[key]["value"] if key in figures else None
 
 
 def _at_least(figures: Figures, real: Figures, key: str, factor: float) -> Mark:

@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from stochdeconv import images as image_files
-from stochdeconv.colors import with_channels
 from stochdeconv.metrics import objects, pixels
-from stochdeconv.metrics.judge import BATCH, Judge
+from stochdeconv.metrics.judge import BATCH, FaceJudge, Judge
 
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
-    """Everything the figures need of a set of images, a row an image; ``cams`` is None where the judge has no map of the class.
+    """Everything the figures need of a set of images, a row an image.
 
     Attributes
     ----------
@@ -24,10 +23,13 @@ class Measurements:
         The judge's feature, not standardised.
     logits : ndarray of shape (image, class)
     cams : ndarray of shape (image, height, width) or None
+        None where the judge has no map of the class.
     spectra : ndarray of shape (image, cycles)
     kurtoses : ndarray of shape (image,)
     gradients : ndarray of shape (image, bin)
     colors : ndarray of shape (image, 512)
+    faces : ndarray of object of shape (image,) or None
+        Boxes (face, 4), see `judge.Judgement`; None of a judge that looks for none.
     """
 
     features: np.ndarray
@@ -37,6 +39,7 @@ class Measurements:
     kurtoses: np.ndarray
     gradients: np.ndarray
     colors: np.ndarray
+    faces: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.features)
@@ -47,14 +50,19 @@ class Measurements:
 
 
 def measure(
-    paths: Sequence[Path], judge: Judge, *, size: tuple[int, int], class_index: int | None, tick: Callable[[int], None]
+    paths: Sequence[Path],
+    judge: Judge | FaceJudge,
+    *,
+    size: tuple[int, int],
+    class_index: int | None,
+    tick: Callable[[int], None],
 ) -> Measurements:
     """Measure image files at one size.
 
     Parameters
     ----------
     paths : sequence of path
-    judge : Judge
+    judge : Judge or FaceJudge
     size : tuple of int
         (height, width) of the generator's images: every picture passes through it before the judge sees it.
     class_index : int or None
@@ -70,7 +78,7 @@ def measure(
     parts: list[dict[str, np.ndarray]] = []
     for first in range(0, len(paths), BATCH):
         batch = _load(paths[first : first + BATCH], size)
-        seen = judge.look(_to_judge(batch, judge))
+        seen = judge.look(batch)
         part = {
             "features": seen.features,
             "logits": seen.logits,
@@ -81,6 +89,8 @@ def measure(
         }
         if weights is not None:
             part["cams"] = objects.class_activation_maps(seen.feature_maps, weights)
+        if seen.faces is not None:
+            part["faces"] = seen.faces
         parts.append(part)
         tick(len(batch))
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -94,18 +104,13 @@ def measure_features(
     parts = []
     for first in range(0, len(paths), BATCH):
         batch = _load(paths[first : first + BATCH], size)
-        parts.append(judge.look(_to_judge(batch, judge)).features)
+        parts.append(judge.look(batch).features)
         tick(len(batch))
     return np.concatenate(parts)
 
 
 def _load(paths: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
     return np.stack([image_files.load_image(path, size) for path in paths])
-
-
-def _to_judge(batch: np.ndarray, judge: Judge) -> np.ndarray:
-    size, channels = tuple(judge.model.input_size), judge.model.n_channels
-    return np.stack([with_channels(image_files.resize(image, size), channels) for image in batch])
 
 
 @dataclass(frozen=True, eq=False)

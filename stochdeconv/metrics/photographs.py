@@ -143,7 +143,7 @@ def load_photographs(path: str | Path) -> MeasuredPhotographs:
                 found = {
                     spec.name: file[f"{number:03d}/{spec.name}"].astype(np.float32)
                     for spec in fields(Measurements)
-                    if spec.name != "cams" or known["has_cams"]
+                    if spec.name != "faces" and (spec.name != "cams" or known["has_cams"])
                 }
                 for name, values in found.items():
                     if len(values) != known["n"]:

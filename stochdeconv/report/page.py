@@ -13,10 +13,11 @@ from markupsafe import Markup
 from stochdeconv import images as image_files
 from stochdeconv.markup import data_uri
 from stochdeconv.metrics import NOISE_FLOOR, REAL
-from stochdeconv.metrics.figures import FIGURES
+from stochdeconv.metrics.figures import FACE_FIGURES, FIGURES, Figure
 from stochdeconv.report import plots
 from stochdeconv.report.templates import fill
-from stochdeconv.report.verdict import Verdict, find_verdict
+from stochdeconv.report.verdict import Verdict, find_verdict, is_of_faces
+from stochdeconv.sheets import outlined
 
 if TYPE_CHECKING:
     from stochdeconv.metrics.entries import Contestant
@@ -67,6 +68,8 @@ def render_report(
         for name in order
     ]
     verdict = find_verdict(metrics, roles)
+    of_faces = is_of_faces(metrics)
+    figures = FACE_FIGURES if of_faces else FIGURES
     titles = [one["entry"].class_key.title for one in measured]
     return fill(
         "report.html.j2",
@@ -76,9 +79,10 @@ def render_report(
         role_words=_ROLE_WORDS,
         verdict=verdict,
         warnings=metrics["warnings"],
-        hero=_hero(rows, verdict),
-        figures=FIGURES,
-        cards=_cards(rows),
+        of_faces=of_faces,
+        hero=_hero(rows, verdict, of_faces=of_faces),
+        figures=figures,
+        cards=_cards(rows, figures),
         marks=metrics["marks"],
         noise_floor=metrics[NOISE_FLOOR],
         plots=_curve_plots(rows, measured),
@@ -96,7 +100,7 @@ def _order(metrics: Mapping[str, Any], roles: Mapping[str, str]) -> list[str]:
     rank = {"ours": 0, "baseline": 1, "other": 2}
 
     def place(name: str) -> tuple[int, float]:
-        value = metrics["contestants"][name]["kid"]["value"]
+        value = metrics["contestants"][name].get("kid", {}).get("value")
         return rank[roles[name]], np.inf if value is None else value
 
     return sorted(metrics["contestants"], key=place)
@@ -115,22 +119,24 @@ def _plot_rows(rows: Sequence[Mapping[str, Any]], key: str) -> list[plots.Row]:
     return [plots.Row(row["name"], row["color"], interval=row["figures"][key]) for row in rows]
 
 
-def _hero(rows: Sequence[Mapping[str, Any]], verdict: Verdict) -> Markup | None:
+def _hero(rows: Sequence[Mapping[str, Any]], verdict: Verdict, *, of_faces: bool) -> Markup | None:
     first, *rest = rows
     ranked = sorted(rest, key=lambda row: verdict.order.index(row["name"]))
     svg = plots.intervals_plot(
-        _plot_rows([first, *ranked], "kid"),
+        _plot_rows([first, *ranked], "with_face" if of_faces else "kid"),
         ident="hero",
-        title="KID of every contestant, smaller is nearer to photographs",
-        better="low",
+        title="Share of each contestant's images with a face"
+        if of_faces
+        else "KID of every contestant, smaller is nearer to photographs",
+        better="real" if of_faces else "low",
         wide=True,
     )
     return None if svg is None else Markup(svg)
 
 
-def _cards(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _cards(rows: Sequence[Mapping[str, Any]], figures: Sequence[Figure]) -> list[dict[str, Any]]:
     cards = []
-    for figure in FIGURES:
+    for figure in figures:
         svg = plots.intervals_plot(
             _plot_rows(rows, figure.key),
             ident=f"card-{figure.key}",
@@ -185,11 +191,19 @@ def _class_pictures(one: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
 
 
 def _tile(picture: Mapping[str, Any], what: str, size: tuple[int, int]) -> dict[str, Any]:
-    nearest = picture["nearest_train"]
+    nearest, shown = picture["nearest_train"], _within(size, THUMBNAIL)
+    if "faces" in picture:
+        # Boxes are in pixels of the size compared at.
+        boxed = outlined(image_files.load_image(picture["file"], size), picture["faces"])
+        caption = {"judge_label": None, "src": data_uri(image_files.resize(boxed, shown), quality=88)}
+        seen = f"; faces: {len(picture['faces']) or 'none'}"
+    else:
+        caption = {"faces": None, "src": _thumbnail(picture["file"], shown, quality=88)}
+        seen = f"; the judge names it {picture['judge_label']}" if picture["judge_label"] else ""
     return {
         **picture,
-        "src": _thumbnail(picture["file"], _within(size, THUMBNAIL), quality=88),
-        "alt": what + (f"; the judge names it {picture['judge_label']}" if picture["judge_label"] else ""),
+        **caption,
+        "alt": what + seen,
         "nearest_src": None
         if nearest is None
         else _thumbnail(nearest["file"], _within(size, NEAREST_THUMBNAIL), quality=80),

@@ -47,8 +47,13 @@ def ratio(value: float) -> str:
     return f"{value:.2g}" if value < 0.1 else f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
 
+def is_of_faces(metrics: Mapping[str, Any]) -> bool:
+    """Tell whether faces were looked for, instead of asking a network."""
+    return "with_face" in metrics["real"]
+
+
 def find_verdict(metrics: Mapping[str, Any], roles: Mapping[str, str]) -> Verdict:
-    """Rank the contestants by KID and say what a reader must know beside the ranking.
+    """Rank the contestants by KID and say what a reader must know beside the ranking; of faces, count and rank nobody.
 
     Parameters
     ----------
@@ -62,6 +67,8 @@ def find_verdict(metrics: Mapping[str, Any], roles: Mapping[str, str]) -> Verdic
     Verdict
     """
     contestants = metrics["contestants"]
+    if is_of_faces(metrics):
+        return _of_faces(metrics)
     known = [name for name in contestants if contestants[name]["kid"]["value"] is not None]
     unknown = [name for name in contestants if name not in known]
     order = sorted(known, key=lambda name: contestants[name]["kid"]["value"])
@@ -86,6 +93,20 @@ def find_verdict(metrics: Mapping[str, Any], roles: Mapping[str, str]) -> Verdic
         f"{best} comes nearest to real photographs" if len(order) > 1 else f"How near {best} comes to real photographs"
     )
     return Verdict(headline, tuple(sentences), tuple(order + unknown), best)
+
+
+def _of_faces(metrics: Mapping[str, Any]) -> Verdict:
+    def share(row: Mapping[str, Any]) -> str:
+        return f"{percent(row['with_face']['value'])} ({number(row['mean_faces']['value'])} an image)"
+
+    told = ", ".join(f"{name} {share(row)}" for name, row in metrics["contestants"].items())
+    sentences = (
+        f"Images with a face, and faces: {told}; real photographs {share(metrics['real'])}.",
+        "Nobody is ranked: a face detector does not tell how realistic or varied images are. The figures that need a network (judge top-1 "
+        "and top-5, KID, density, coverage, pairwise distance, Vendi score, nearest training photograph, objects) are left out.",
+        "The detector looks for upright faces seen from the front; it misses some, and finds some where there are none.",
+    )
+    return Verdict("How many faces there are", sentences, tuple(metrics["contestants"]), None)
 
 
 def _variety_of(metrics: Mapping[str, Any], name: str) -> float:
