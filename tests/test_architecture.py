@@ -44,7 +44,7 @@ LEVELS = [
     {"distributions"},
     {"animations", "markup"},
     {"faces", "image_folders", "images", "map_pictures", "sheets"},
-    {"class_names", "colors", "lists"},
+    {"catalogue", "class_names", "colors", "lists"},
     {"errors", "shipped"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
@@ -63,6 +63,7 @@ NAMELESS = {"utils", "util", "common", "misc", "base", "helpers", "helper", "cor
 # Their signatures hold the defaults of commands.
 FREE_OF_KERAS = [
     "atlas",
+    "catalogue",
     "demo",
     "collect",
     "compare",

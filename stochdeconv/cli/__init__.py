@@ -23,6 +23,10 @@ COMMANDS = {
         "collecting",
         "List a network's layers, numbered from 0, the input; * marks those that collect measures by default.",
     ),
+    "models": (
+        "offering",
+        "List the networks that can be had: how large, how they want images, what is on this machine already.",
+    ),
     "generate": ("imaging", "Make varied images of a class from its statistics."),
     "maximize": ("imaging", "Maximise a class neuron, or any unit: the baseline."),
     "saliency": ("seeing", "Show which pixels a class or unit of a network depends on."),
