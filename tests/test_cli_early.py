@@ -47,7 +47,10 @@ CALLS = {
     "strength": (["refine", PHOTO, "church", *NETWORK, *OUT, "--strength", "0"], "strength must be above 0"),
     "outliers of refine": (["refine", PHOTO, "church", *NETWORK, *OUT, "--suppress-outliers", "no.h5"], "no.h5"),
     "weight of refine": (["refine", PHOTO, "church", *NETWORK, *OUT, "--outlier-weight", "3"], "--suppress-outliers"),
-    "frames": (["morph", "church", "barn", *NETWORK, *OUT, "--n-steps", "4"], "n_frames must be from 2 to"),
+    "frames": (
+        ["morph", "church", "barn", *NETWORK, *OUT, "--n-frames", "9", "--n-steps", "4"],
+        "n_frames must be from 2 to",
+    ),
     "photograph of morph": (["morph", "no.png", "barn", *NETWORK, *OUT], "no such image"),
     "outliers of morph": (
         ["morph", "church", "barn", *NETWORK, *OUT, "--suppress-outliers", "church.h5,no.h5"],

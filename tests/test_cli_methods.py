@@ -51,7 +51,7 @@ def test_refine(made, tool, tmp_path):
         (("refine", made / "text.png", "church"), "no known image format"),
         (("refine", photo, "chuch"), "closest: 'church'"),
         (("refine", photo, "church", "--checkpoints", "0,3"), "each at least 1"),
-        (("refine", photo, "church", "--n-steps", 5), "after the last step"),
+        (("refine", photo, "church", "--checkpoints", 9, "--n-steps", 5), "after the last step"),
     ):
         assert message in refuse(*tool(*words), "--overwrite")
     assert "whole numbers" in refuse(*tool("refine", photo, "church"), "--checkpoints", "1,x", "--overwrite", code=2)

@@ -120,7 +120,7 @@ def test_senseless_calls_are_refused(model):
         with pytest.raises(InputError, match=message):
             refine(model, picture(), "dog", checkpoints=checkpoints)
     with pytest.raises(InputError, match="comes after the last step"):
-        refine(model, picture(), "dog", n_steps=50)
+        refine(model, picture(), "dog", checkpoints=(100,), n_steps=50)
     with pytest.raises(InputError, match="strength must be above 0"):
         refine(model, picture(), "dog", strength=0)
     with pytest.raises(ClassNotFoundError):

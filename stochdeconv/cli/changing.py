@@ -13,10 +13,10 @@ from stochdeconv.lists import read_list
 from stochdeconv.methods.approach import Approach
 from stochdeconv.methods.feature_inversion import invert as invert_photo
 from stochdeconv.methods.feature_inversion import plan_search
-from stochdeconv.methods.morph import check_frames, is_photograph, list_statistics
+from stochdeconv.methods.morph import N_FRAMES, N_STEPS, is_photograph, list_statistics, plan_frames
 from stochdeconv.methods.morph import morph as morph_image
 from stochdeconv.methods.outlier_suppression import APPROACH_WEIGHT, weigh_outliers
-from stochdeconv.methods.refine import plan_steps
+from stochdeconv.methods.refine import CHECKPOINTS, plan_steps
 from stochdeconv.methods.refine import refine as refine_photo
 
 Photo = Annotated[Path, typer.Argument(metavar="PHOTO", help="A photograph.")]
@@ -41,8 +41,13 @@ def refine(
     model: terminal.Model,
     output: running.Output,
     checkpoints: Annotated[
-        str, typer.Option(metavar="N,N,…", help="Steps after which the picture is kept.")
-    ] = terminal.as_list(default(refine_photo, "checkpoints")),
+        str | None,
+        typer.Option(
+            metavar="N,N,…",
+            help="Steps after which the picture is kept.",
+            show_default=f"{terminal.as_list(CHECKPOINTS)}; with --n-steps the same parts of it",
+        ),
+    ] = None,
     strength: Strength = default(refine_photo, "strength"),
     tv: TotalVariation = default(refine_photo, "tv"),
     jitter: Jitter = default(refine_photo, "jitter"),
@@ -63,7 +68,8 @@ def refine(
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv refine``."""
-    steps, _ = plan_steps(terminal.parse_numbers(checkpoints, "--checkpoints"), n_steps)
+    steps = None if checkpoints is None else terminal.parse_numbers(checkpoints, "--checkpoints")
+    plan_steps(steps, n_steps)
     Approach(strength, tv, jitter, scale, rotate).check_variants(n_images)
     weigh_outliers(suppress_outliers, outlier_weight, default=APPROACH_WEIGHT)
     running.check_picture(photo)
@@ -102,7 +108,10 @@ def morph(
     class_name: Class,
     model: terminal.Model,
     output: running.Output,
-    n_frames: Annotated[int, typer.Option(min=2, help="Frames of the animation.")] = default(morph_image, "n_frames"),
+    n_frames: Annotated[
+        int | None,
+        typer.Option(min=2, help="Frames of the animation.", show_default=f"{N_FRAMES}; of fewer steps, each of them"),
+    ] = None,
     strength: Strength = default(morph_image, "strength"),
     tv: TotalVariation = default(morph_image, "tv"),
     jitter: Jitter = default(morph_image, "jitter"),
@@ -118,7 +127,10 @@ def morph(
     outlier_weight: OutlierWeight = None,
     n_images: NumberOfVariants = default(morph_image, "n_images"),
     weights: terminal.Weights = None,
-    n_steps: terminal.NumberOfSteps = default(morph_image, "n_steps"),
+    n_steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Optimisation steps.", show_default=f"{N_STEPS}; for more frames, one for each"),
+    ] = None,
     size: terminal.Size = None,
     batch_size: VariantsAtATime = default(morph_image, "batch_size"),
     seed: terminal.Seed = default(morph_image, "seed"),
@@ -127,7 +139,7 @@ def morph(
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv morph``."""
-    check_frames(n_frames, n_steps)
+    plan_frames(n_frames, n_steps)
     how = Approach(strength, tv, jitter, scale, rotate)
     weigh_outliers(suppress_outliers, outlier_weight, default=APPROACH_WEIGHT)
     known = list_statistics(suppress_outliers)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # Weight of the cross-entropy against the score. It vanishes once the class is seen; a larger one has filled Adam's second moment by
 # then, and the score hardly moves any more.
 _CLASS_TERM = 0.3
+#: Frames of an animation, and steps on the way from its first to its last.
+N_FRAMES, N_STEPS = 48, 256
 # Frames the sheet shows.
 _SHEET_FRAMES = 8
 
@@ -33,7 +35,7 @@ def morph(
     start: str | int | Path | np.ndarray,
     class_name: str | int,
     *,
-    n_frames: int = 48,
+    n_frames: int | None = None,
     strength: float = 4.0,
     tv: float = Approach.tv,
     jitter: int = Approach.jitter,
@@ -42,7 +44,7 @@ def morph(
     suppress_outliers: ClassStatistics | str | Path | Sequence[ClassStatistics | str | Path] | None = None,
     outlier_weight: float | None = None,
     n_images: int = 1,
-    n_steps: int = 256,
+    n_steps: int | None = None,
     size: int | None = None,
     batch_size: int = 8,
     seed: int = 0,
@@ -60,8 +62,9 @@ def morph(
         A file that exists, or that is named like one, is a photograph; any other text is the name, wnid or index of a class.
     class_name : str or int
         What it turns into.
-    n_frames : int
-        Frames of the animation, the start and the end included; dense at the start, where the picture changes fastest.
+    n_frames : int, optional
+        Frames of the animation, the start and the end included; dense at the start, where the picture changes fastest. By default 48, or
+        as many as so few steps make.
     strength, tv, jitter, scale, rotate
         See `approach.Approach`.
     suppress_outliers : ClassStatistics or path, or several, optional
@@ -72,7 +75,8 @@ def morph(
         Standard deviations of the class score that an outlier at twice the limit costs, each layer; by default 3.
     n_images : int
         Variants, each in random views of its own and, from a class, from noise of its own.
-    n_steps : int
+    n_steps : int, optional
+        By default 256, or as many as so many frames need: one from each to the next.
     size : int, optional
         Side of the image in pixels; the network's own by default.
     batch_size : int
@@ -112,7 +116,7 @@ def morph(
     from stochdeconv.run_folder import Sampled, recorded_run, source_of
     from stochdeconv.sheets import contact_sheet
 
-    check_frames(n_frames, n_steps)
+    n_frames, n_steps = plan_frames(n_frames, n_steps)
     how = Approach(strength, tv, jitter, scale, rotate)
     known = list_statistics(suppress_outliers)
     outlier_weight = weigh_outliers(known or None, outlier_weight, default=APPROACH_WEIGHT)
@@ -220,10 +224,25 @@ def morph(
     )
 
 
-def check_frames(n_frames: int, n_steps: int) -> None:
-    """Raise InputError unless there is a step for every frame."""
+def plan_frames(n_frames: int | None, n_steps: int | None) -> tuple[int, int]:
+    """Fill in the frames and steps that were not given: there is a step for every frame.
+
+    Raises
+    ------
+    InputError
+        There are fewer than two frames, or more than the steps make.
+    """
+    if n_steps is None:
+        n_steps = N_STEPS if n_frames is None else max(N_STEPS, n_frames - 1)
+    if n_steps < 1:
+        raise InputError(f"n_steps must be at least 1; got {n_steps}")
+    if n_frames is None:
+        n_frames = min(N_FRAMES, n_steps + 1)
     if n_frames < 2 or n_frames > n_steps + 1:
-        raise InputError(f"n_frames must be from 2 to n_steps + 1 = {n_steps + 1}; got {n_frames}")
+        raise InputError(
+            f"n_frames must be from 2 to n_steps + 1 = {n_steps + 1}; got {n_frames}: give more steps, or leave one of the two out"
+        )
+    return n_frames, n_steps
 
 
 def list_statistics(given: object) -> list[ClassStatistics | str | Path]:
