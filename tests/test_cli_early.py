@@ -12,6 +12,7 @@ from stochdeconv.statistics_file import load_statistics, save_statistics
 PHOTO = "photos/00.png"
 NETWORK = ("-m", "no-network-is-loaded.keras")
 OUT = ("-o", "out")
+GUIDED = ("--gradient-rule", "guided", "--optimizer", "lbfgs")
 CALLS = {
     "output": (["generate", "church.h5", "-o", "held"], "already holds a run"),
     "output is a file": (["refine", PHOTO, "church", *NETWORK, "-o", "text.npy"], "is a file"),
@@ -60,7 +61,7 @@ CALLS = {
     "layers": (["invert", PHOTO, "--layer", "a,,b", *NETWORK, *OUT], "nothing between two commas"),
     "optimizer": (["invert", PHOTO, "--layer", "a", *NETWORK, *OUT, "--optimizer", "sgd"], "lbfgs, adam"),
     "start of invert": (["invert", PHOTO, "--layer", "a", *NETWORK, *OUT, "--init", "zero"], "noise, photo, mean"),
-    "search": (["invert", PHOTO, "--layer", "a", *NETWORK, *OUT, "--gradient-rule", "guided"], "gradient of no"),
+    "search": (["invert", PHOTO, "--layer", "a", *NETWORK, *OUT, *GUIDED], "gradient of no"),
     "target": (["invert", PHOTO, "--layer", "a", *NETWORK, *OUT, "--target", "no.png"], "no such image"),
     "zoom": (["dream", PHOTO, "--layer", "a", *NETWORK, *OUT, "--zoom-frames", "3", "--zoom", "2"], "zoom in [0, 1)"),
     "steps of a sweep": (

@@ -105,10 +105,10 @@ def test_invert(made, tool, tmp_path):
     succeed(*tool("invert", photo), "--layer", "conv2", *enhanced, "--n-steps", 2, "--overwrite")
     assert "image_001.png" not in files_in(tmp_path / "out")
     for words, message in (
-        (("--layer", "conv2", "--gradient-rule", "guided"), "gradient of no function"),
+        (("--layer", "conv2", "--gradient-rule", "guided", "--optimizer", "lbfgs"), "gradient of no function"),
         (("--layer", "conv2", "--optimizer", "sgd"), "lbfgs, adam"),
         (("--layer", "conv9"), "closest"),
-        (("--layer", "conv2", "--init", "photo"), "own activations already"),
+        (("--layer", "conv2", "--init", "photo", "--enhance", 1), "own activations already"),
         (("--layer", "conv2", "--target", "none.png"), "no such image"),
     ):
         assert message in refuse(*tool("invert", photo), *words, "--overwrite")

@@ -3,6 +3,7 @@
 import pytest
 
 from stochdeconv.errors import InputError
+from stochdeconv.methods.feature_inversion import plan_search
 from stochdeconv.methods.morph import plan_frames
 from stochdeconv.methods.refine import plan_steps
 
@@ -47,3 +48,22 @@ def test_checkpoints_of_a_refinement_follow_its_steps(checkpoints, n_steps, plan
 def test_a_checkpoint_after_the_last_step_is_refused_where_both_are_given():
     with pytest.raises(InputError, match="comes after the last step"):
         plan_steps([100, 500], 50)
+
+
+@pytest.mark.parametrize(
+    ("given", "enhance", "init", "optimizer"),
+    [
+        ({}, 1.0, "noise", "lbfgs"),
+        ({"init": "photo"}, 1.5, "photo", "lbfgs"),
+        ({"init": "photo", "enhance": 2.0}, 2.0, "photo", "lbfgs"),
+        ({"target": "other.png"}, 1.0, "photo", "lbfgs"),
+        ({"target": "other.png", "n_images": 3}, 1.0, "noise", "lbfgs"),
+        ({"target": "other.png", "init": "mean"}, 1.0, "mean", "lbfgs"),
+        ({"gradient_rule": "guided"}, 1.0, "noise", "adam"),
+        ({"optimizer": "adam"}, 1.0, "noise", "adam"),
+    ],
+)
+def test_an_inversion_starts_and_descends_as_what_is_given_asks_for(given, enhance, init, optimizer):
+    nothing = {"target": None, "enhance": None, "init": None, "optimizer": None, "gradient_rule": "true"}
+    *planned, descent = plan_search(**{**nothing, "tv": 2.0, "alpha_norm": 0.01, "n_images": 1, **given})
+    assert (*planned, descent.optimizer) == (enhance, init, optimizer)

@@ -187,17 +187,30 @@ def invert(
         str | None,
         typer.Option(metavar="IMAGE", help="Take the activations of this photograph.", show_default="PHOTO itself"),
     ] = None,
-    enhance: Annotated[float, typer.Option(help="What the activations asked for are multiplied by.")] = default(
-        invert_photo, "enhance"
-    ),
-    init: Annotated[str, typer.Option(metavar="noise|photo|mean", help="Where the search starts.")] = default(
-        invert_photo, "init"
-    ),
-    optimizer: Annotated[str, typer.Option(metavar="lbfgs|adam", help="How it goes on.")] = default(
-        invert_photo, "optimizer"
-    ),
+    enhance: Annotated[
+        float | None,
+        typer.Option(
+            help="What the activations asked for are multiplied by.",
+            show_default="1; from the photograph toward itself 1.5",
+        ),
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="noise|photo|mean",
+            help="Where the search starts.",
+            show_default="noise; one picture with --target: photo",
+        ),
+    ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="lbfgs|adam", help="How it goes on.", show_default="lbfgs; with another gradient rule adam"
+        ),
+    ] = None,
     gradient_rule: Annotated[
-        str, typer.Option(metavar="true|guided|deconvnet|mix", help="How gradients pass a ReLU; with adam.")
+        str,
+        typer.Option(metavar="true|guided|deconvnet|mix", help="How gradients pass a ReLU; all but true with adam."),
     ] = default(invert_photo, "gradient_rule"),
     tv: TotalVariation = default(invert_photo, "tv"),
     alpha_norm: Annotated[float, typer.Option(help="Weight of the 6-norm: pixels in range.")] = default(
