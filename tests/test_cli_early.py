@@ -12,6 +12,8 @@ from stochdeconv.statistics_file import load_statistics, save_statistics
 PHOTO = "photos/00.png"
 NETWORK = ("-m", "no-network-is-loaded.keras")
 OUT = ("-o", "out")
+BLURRED = ("--blur", "1", "--preset", "fourier")
+PARTED = ("--diversity", "1", "-n", "9", "--batch-size", "8")
 GUIDED = ("--gradient-rule", "guided", "--optimizer", "lbfgs")
 CALLS = {
     "output": (["generate", "church.h5", "-o", "held"], "already holds a run"),
@@ -30,12 +32,12 @@ CALLS = {
     "start": (["generate", "church.h5", *OUT, "--init", "no.png"], "no such image"),
     "component": (["generate", "church.h5", *OUT, "--component", "block1:0"], "closest: 'block1_conv"),
     "preset": (["maximize", "church", *NETWORK, *OUT, "--preset", "lucid"], "there are simonyan, regularised, fourier"),
-    "blur of Fourier images": (["maximize", "church", *NETWORK, *OUT, "--blur", "1"], "use 'regularised'"),
+    "blur of Fourier images": (["maximize", "church", *NETWORK, *OUT, *BLURRED], "use 'regularised'"),
     "ablation": (
         ["maximize", "church", *NETWORK, *OUT, "--ablate-constraints", "--preset", "fourier"],
         "--ablate-constraints",
     ),
-    "diversity": (["maximize", "church", *NETWORK, *OUT, "--diversity", "1", "-n", "9"], "9 images in batches of 8"),
+    "diversity": (["maximize", "church", *NETWORK, *OUT, *PARTED], "9 images in batches of 8"),
     "unit": (["maximize", "--unit", "conv2", *NETWORK, *OUT], "LAYER:CHANNEL"),
     "units": (["maximize", "--unit", "conv2:1,conv2:1", *NETWORK, *OUT], "twice"),
     "direction": (["maximize", "--direction", "conv2:text.npy", *NETWORK, *OUT], "text.npy"),

@@ -73,8 +73,8 @@ PRESETS = {
 DEFAULT_PRESET = "fourier"
 # Standard deviation of the starting noise of pixels, in [0, 1] units: enough that seeds part, too little to see.
 START_NOISE = 0.01
-# Settings that have no meaning for Fourier coefficients.
-_OF_PIXELS = ("blur", "blur_every", "clip", "contribution")
+#: Settings that have no meaning for Fourier coefficients.
+OF_PIXELS = ("blur", "blur_every", "clip", "contribution")
 # Images that tell how steeply a network's scores rise.
 _N_PROBES = 8
 
@@ -94,8 +94,8 @@ def find_preset(name: str, overrides: Mapping[str, float | None]) -> Preset:
         raise InputError(f"{', '.join(overrides)} must be at least 0, contribution below 100; got {given}")
     if given.get("blur_every") == 0:
         raise InputError("blur_every is the number of steps from one blur to the next, at least 1; got 0")
-    if PRESETS[name].parameterization == "fourier" and any(given.get(key) for key in _OF_PIXELS):
-        *others, last = (f"--{key.replace('_', '-')}" for key in _OF_PIXELS)
+    if PRESETS[name].parameterization == "fourier" and any(given.get(key) for key in OF_PIXELS):
+        *others, last = (f"--{key.replace('_', '-')}" for key in OF_PIXELS)
         raise InputError(
             f"{', '.join(others)} and {last} act on pixels; the preset '{name}' is bounded by its sigmoid: use 'regularised'"
         )
