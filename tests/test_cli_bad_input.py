@@ -90,7 +90,7 @@ BAD = {
         ["conv9", "conv2"],
     ),
     "maximize: diversity in batches": (
-        ["maximize", "0", "-m", "tiny.keras", "-o", "out", "--diversity", "1", "--batch-size", "4"],
+        ["maximize", "0", "-m", "tiny.keras", "-o", "out", "--diversity", "1", "-n", "8", "--batch-size", "4"],
         ["--batch-size", "8 images in batches of 4"],
     ),
     "maximize: diversity of an unknown layer": (
@@ -98,7 +98,7 @@ BAD = {
         ["cnv2", "conv2"],
     ),
     "maximize: blur of Fourier images": (
-        ["maximize", "0", "-m", "tiny.keras", "-o", "out", "--blur-every", "2"],
+        ["maximize", "0", "-m", "tiny.keras", "-o", "out", "--blur-every", "2", "--preset", "fourier"],
         ["--blur-every", "regularised"],
     ),
     "maximize: all pixels clipped": (

@@ -15,6 +15,9 @@ NETWORK = ("-m", "no-network-is-loaded.keras")
 OUT = ("-o", "out")
 # Without OpenCV, what is said first is that it is missing.
 NO_TRAINING_OF_FACES = "leave train out" if importlib.util.find_spec("cv2") else "pip install 'stochdeconv[faces]'"
+BLURRED = ("--blur", "1", "--preset", "fourier")
+PARTED = ("--diversity", "1", "-n", "9", "--batch-size", "8")
+GUIDED = ("--gradient-rule", "guided", "--optimizer", "lbfgs")
 CALLS = {
     "output": (["generate", "church.h5", "-o", "held"], "already holds a run"),
     "output is a file": (["refine", PHOTO, "church", *NETWORK, "-o", "text.npy"], "is a file"),
@@ -40,18 +43,12 @@ CALLS = {
     "start": (["generate", "church.h5", *OUT, "--init", "no.png"], "no such image"),
     "component": (["generate", "church.h5", *OUT, "--component", "block1:0"], "closest: 'block1_conv"),
     "preset": (["maximize", "church", *NETWORK, *OUT, "--preset", "lucid"], "there are simonyan, regularised, fourier"),
-    "blur of Fourier images": (
-        ["maximize", "church", *NETWORK, *OUT, "--blur", "1", "--preset", "fourier"],
-        "use 'regularised'",
-    ),
+    "blur of Fourier images": (["maximize", "church", *NETWORK, *OUT, *BLURRED], "use 'regularised'"),
     "ablation": (
         ["maximize", "church", *NETWORK, *OUT, "--ablate-constraints", "--preset", "fourier"],
         "--ablate-constraints",
     ),
-    "diversity": (
-        ["maximize", "church", *NETWORK, *OUT, "--diversity", "1", "-n", "9", "--batch-size", "8"],
-        "9 images in batches of 8",
-    ),
+    "diversity": (["maximize", "church", *NETWORK, *OUT, *PARTED], "9 images in batches of 8"),
     "unit": (["maximize", "--unit", "conv2", *NETWORK, *OUT], "LAYER:CHANNEL"),
     "units": (["maximize", "--unit", "conv2:1,conv2:1", *NETWORK, *OUT], "twice"),
     "direction": (["maximize", "--direction", "conv2:text.npy", *NETWORK, *OUT], "text.npy"),
@@ -69,7 +66,7 @@ CALLS = {
     "outliers of refine": (["refine", PHOTO, "church", *NETWORK, *OUT, "--suppress-outliers", "no.h5"], "no.h5"),
     "weight of refine": (["refine", PHOTO, "church", *NETWORK, *OUT, "--outlier-weight", "3"], "--suppress-outliers"),
     "frames": (
-        ["morph", "church", "barn", *NETWORK, *OUT, "--n-steps", "4", "--n-frames", "6"],
+        ["morph", "church", "barn", *NETWORK, *OUT, "--n-frames", "9", "--n-steps", "4"],
         "n_frames must be from 2 to",
     ),
     "photograph of morph": (["morph", "no.png", "barn", *NETWORK, *OUT], "no such image"),
@@ -81,10 +78,7 @@ CALLS = {
     "layers": (["invert", PHOTO, "--layer", "a,,b", *NETWORK, *OUT], "nothing between two commas"),
     "optimizer": (["invert", PHOTO, "--layer", "a", *NETWORK, *OUT, "--optimizer", "sgd"], "lbfgs, adam"),
     "start of invert": (["invert", PHOTO, "--layer", "a", *NETWORK, *OUT, "--init", "zero"], "noise, photo, mean"),
-    "search": (
-        ["invert", PHOTO, "--layer", "a", *NETWORK, *OUT, "--optimizer", "lbfgs", "--gradient-rule", "guided"],
-        "gradient of no",
-    ),
+    "search": (["invert", PHOTO, "--layer", "a", *NETWORK, *OUT, *GUIDED], "gradient of no"),
     "target": (["invert", PHOTO, "--layer", "a", *NETWORK, *OUT, "--target", "no.png"], "no such image"),
     "zoom": (["dream", PHOTO, "--layer", "a", *NETWORK, *OUT, "--zoom-frames", "3", "--zoom", "2"], "zoom in [0, 1)"),
     "steps of a sweep": (

@@ -52,7 +52,8 @@ def test_enhanced_activations_are_stronger_than_the_photographs(model, photo):
 
 def test_the_activations_of_another_photograph(model, photo):
     other = np.rot90(photo, 2).copy()
-    result = invert(model, photo, "conv", target=other, init="photo", tv=0.1, n_steps=80)
+    result = invert(model, photo, "conv", target=other, tv=0.1, n_steps=80)
+    assert result.record["settings"]["init"] == "photo"
     assert distance(model, result.images[0], other, "conv") < 0.1 * distance(model, photo, other, "conv")
     assert result.sheet.shape[1] > 3 * SIZE[1]
     assert result.record["settings"]["target"] == "in memory"
@@ -153,7 +154,7 @@ def test_senseless_calls_are_refused(model):
     with pytest.raises(InputError, match="noise, photo, mean"):
         invert(model, picture(), "deep", init="zero")
     with pytest.raises(InputError, match="has its own activations already"):
-        invert(model, picture(), "deep", init="photo")
+        invert(model, picture(), "deep", init="photo", enhance=1)
     with pytest.raises(InputError, match="enhance must be above 0"):
         invert(model, picture(), "deep", enhance=0)
     for layers, message in (("", "at least one layer"), ("deep,deep", "layer 'deep' twice")):

@@ -45,7 +45,7 @@ def refine(
         typer.Option(
             metavar="N,N,…",
             help="Steps after which the picture is kept.",
-            show_default=f"{terminal.as_list(CHECKPOINTS)}, as far as --n-steps goes",
+            show_default=f"{terminal.as_list(CHECKPOINTS)}; with --n-steps the same parts of it",
         ),
     ] = None,
     strength: Strength = default(refine_photo, "strength"),
@@ -68,8 +68,8 @@ def refine(
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv refine``."""
-    given = None if checkpoints is None else terminal.parse_numbers(checkpoints, "--checkpoints")
-    kept_at, _ = plan_steps(given, n_steps)
+    steps = None if checkpoints is None else terminal.parse_numbers(checkpoints, "--checkpoints")
+    plan_steps(steps, n_steps)
     Approach(strength, tv, jitter, scale, rotate).check_variants(n_images)
     weigh_outliers(suppress_outliers, outlier_weight, default=APPROACH_WEIGHT)
     running.check_picture(photo)
@@ -82,7 +82,7 @@ def refine(
                 network,
                 photo,
                 class_name,
-                checkpoints=kept_at,
+                checkpoints=steps,
                 strength=strength,
                 tv=tv,
                 jitter=jitter,
@@ -110,7 +110,7 @@ def morph(
     output: running.Output,
     n_frames: Annotated[
         int | None,
-        typer.Option(min=2, help="Frames of the animation.", show_default=f"{N_FRAMES}, or --n-steps + 1 if fewer"),
+        typer.Option(min=2, help="Frames of the animation.", show_default=f"{N_FRAMES}; of fewer steps, each of them"),
     ] = None,
     strength: Strength = default(morph_image, "strength"),
     tv: TotalVariation = default(morph_image, "tv"),
@@ -129,7 +129,7 @@ def morph(
     weights: terminal.Weights = None,
     n_steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Optimisation steps.", show_default=f"{N_STEPS}, or --n-frames - 1 if more"),
+        typer.Option(min=1, help="Optimisation steps.", show_default=f"{N_STEPS}; for more frames, one for each"),
     ] = None,
     size: terminal.Size = None,
     batch_size: VariantsAtATime = default(morph_image, "batch_size"),
@@ -190,18 +190,25 @@ def invert(
         str | None,
         typer.Option(metavar="IMAGE", help="Take the activations of this photograph.", show_default="PHOTO itself"),
     ] = None,
-    enhance: Annotated[float, typer.Option(help="What the activations asked for are multiplied by.")] = default(
-        invert_photo, "enhance"
-    ),
-    init: Annotated[str, typer.Option(metavar="noise|photo|mean", help="Where the search starts.")] = default(
-        invert_photo, "init"
-    ),
+    enhance: Annotated[
+        float | None,
+        typer.Option(
+            help="What the activations asked for are multiplied by.",
+            show_default="1; from the photograph toward itself 1.5",
+        ),
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="noise|photo|mean",
+            help="Where the search starts.",
+            show_default="noise; one picture with --target: photo",
+        ),
+    ] = None,
     optimizer: Annotated[
         str | None,
         typer.Option(
-            metavar="lbfgs|adam",
-            help="How it goes on.",
-            show_default="lbfgs; with another --gradient-rule than true adam",
+            metavar="lbfgs|adam", help="How it goes on.", show_default="lbfgs; with another gradient rule adam"
         ),
     ] = None,
     gradient_rule: Annotated[

@@ -13,7 +13,7 @@ from stochdeconv.errors import InputError, MissingInputError
 from stochdeconv.generate import check_shown
 from stochdeconv.generate import generate as generate_images
 from stochdeconv.lists import read_list
-from stochdeconv.methods.class_maximization import BATCH_SIZE, choose_preset, plan_batches
+from stochdeconv.methods.class_maximization import BATCH_SIZE, N_IMAGES, choose_preset, plan_batch
 from stochdeconv.methods.class_maximization import maximize as maximize_images
 from stochdeconv.methods.constraint_ablation import VALUES_OF
 from stochdeconv.methods.objectives import read_direction, read_unit
@@ -145,14 +145,21 @@ def maximize(
         ),
     ] = None,
     n_images: Annotated[
-        int, typer.Option("--n-images", "-n", min=1, help="How many images; with --ablate-constraints, a row.")
-    ] = default(maximize_images, "n_images"),
+        int | None,
+        typer.Option(
+            "--n-images",
+            "-n",
+            min=1,
+            help="How many images; with --ablate-constraints, a row.",
+            show_default=f"{N_IMAGES}; with --diversity no more than --batch-size",
+        ),
+    ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
             metavar="simonyan|regularised|fourier",
             help="Way to maximise.",
-            show_default=f"{DEFAULT_PRESET}; with --ablate-constraints and what acts on pixels {VALUES_OF}",
+            show_default=f"{DEFAULT_PRESET}; where pixels are blurred or clipped, and with --ablate-constraints, {VALUES_OF}",
         ),
     ] = None,
     l2: Annotated[
@@ -233,7 +240,7 @@ def maximize(
     size: terminal.Size = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Images at a time.", show_default=f"{BATCH_SIZE}; with --diversity all"),
+        typer.Option(min=1, help="Images at a time.", show_default=f"{BATCH_SIZE}; with --diversity all of them"),
     ] = None,
     seed: terminal.Seed = default(maximize_images, "seed"),
     dtype: terminal.Dtype = None,
@@ -255,7 +262,7 @@ def maximize(
     }
     choose_preset(preset, constraints, ablate_constraints=ablate_constraints)
     weigh_outliers(suppress_outliers, outlier_weight, default=MAXIMIZE_WEIGHT)
-    plan_batches(diversity, diversity_layer, n_images=n_images, batch_size=batch_size)
+    plan_batch(diversity, diversity_layer, n_images=n_images, batch_size=batch_size)
     if unit is not None:
         read_list(unit, "unit", read_unit)
     if direction is not None:

@@ -35,9 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PRESETS", "Preset", "maximize"]
 
-
-#: Images at a time, where nothing else is asked for.
-BATCH_SIZE = 8
+#: How many images, and how many at a time.
+N_IMAGES, BATCH_SIZE = 8, 8
 
 
 def maximize(
@@ -58,7 +57,7 @@ def maximize(
     diversity_layer: str | None = None,
     suppress_outliers: ClassStatistics | str | Path | None = None,
     outlier_weight: float | None = None,
-    n_images: int = 8,
+    n_images: int | None = None,
     n_steps: int = 256,
     size: int | None = None,
     batch_size: int | None = None,
@@ -80,8 +79,8 @@ def maximize(
         ``LAYER:FILE.npy``, or the layer and one number for each of its channels, instead of a class: the mean projection of the layer's
         values on that direction is maximised.
     preset : {"simonyan", "regularised", "fourier"}, optional
-        See `presets.PRESETS`. By default ``"fourier"``; with what needs pixels (`blur`, `blur_every`, `clip`, `contribution`,
-        `ablate_constraints`) ``"regularised"``.
+        See `presets.PRESETS`. By default ``"fourier"``; ``"regularised"`` where what is given needs pixels: `blur`, `blur_every`, `clip`,
+        `contribution` or `ablate_constraints`.
     l2, blur, blur_every, jitter, clip, contribution : optional
         Override the preset's; see `presets.Preset` for units.
     ablate_constraints : bool
@@ -97,9 +96,9 @@ def maximize(
         Of the class that is maximised: channels that make a layer an outlier of it are decreased, see `outlier_suppression`.
     outlier_weight : float, optional
         Standard deviations of the class score that an outlier at twice the limit costs, each layer; by default 10.
-    n_images, n_steps, seed : int
-    batch_size : int, optional
-        Images at a time; 8 by default, with `diversity` all of them.
+    n_images, batch_size : int, optional
+        By default 8 images, 8 at a time; with `diversity` as many at a time as there are, and no more than are to be at a time.
+    n_steps, seed : int
     size : int, optional
         Side of the images in pixels; the network's own by default, others where the network is convolutional throughout.
     callback : callable, optional
@@ -136,7 +135,7 @@ def maximize(
         "contribution": contribution,
     }
     preset, how = choose_preset(preset, overrides, ablate_constraints=ablate_constraints)
-    batch_size = plan_batches(diversity, diversity_layer, n_images=n_images, batch_size=batch_size)
+    n_images, batch_size = plan_batch(diversity, diversity_layer, n_images=n_images, batch_size=batch_size)
     outlier_weight = weigh_outliers(suppress_outliers, outlier_weight, default=MAXIMIZE_WEIGHT)
     image_size = model.image_size(size)
 
@@ -212,8 +211,7 @@ def choose_preset(
         As `presets.find_preset`, or constraints on pixels are to be ablated of a preset that has none.
     """
     if preset is None:
-        on_pixels = ablate_constraints or any(overrides[name] for name in OF_PIXELS)
-        preset = VALUES_OF if on_pixels else DEFAULT_PRESET
+        preset = VALUES_OF if ablate_constraints or any(overrides[name] for name in OF_PIXELS) else DEFAULT_PRESET
     how = find_preset(preset, overrides)
     if ablate_constraints and how.parameterization != "pixels":
         raise InputError(f"--ablate-constraints acts on pixels; the preset '{preset}' has none: use '{VALUES_OF}'")
@@ -222,16 +220,18 @@ def choose_preset(
     return preset, how
 
 
-def plan_batches(diversity: float, layer: str | None, *, n_images: int, batch_size: int | None) -> int:
-    """Say how many images are made at a time: those that are to differ see each other.
+def plan_batch(diversity: float, layer: str | None, *, n_images: int | None, batch_size: int | None) -> tuple[int, int]:
+    """Fill in the numbers of images, in all and at a time, that were not given.
 
     Raises
     ------
     InputError
-        Images are to differ that do not see each other, or diversity is no weight.
+        Images are to differ that do not see each other.
     """
+    if n_images is None:
+        n_images = N_IMAGES if batch_size is None or not diversity else min(N_IMAGES, batch_size)
     if batch_size is None:
-        batch_size = max(n_images, 1) if diversity else BATCH_SIZE
+        batch_size = n_images if diversity else BATCH_SIZE
     if not diversity >= 0:
         raise InputError(f"diversity is a weight of at least 0; got {diversity}")
     if layer is not None and not diversity:
@@ -241,7 +241,7 @@ def plan_batches(diversity: float, layer: str | None, *, n_images: int, batch_si
             f"diversity is between the images of one batch: it takes at least 2 images and a --batch-size of as many; "
             f"got {n_images} images in batches of {batch_size}"
         )
-    return batch_size
+    return n_images, batch_size
 
 
 def _likeness_layer(model: ImageModel, layer: str | None) -> str:

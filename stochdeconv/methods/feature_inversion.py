@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 INITS = ("noise", "photo", "mean")
 OPTIMIZERS = ("lbfgs", "adam")
+# What the activations of a photograph are multiplied by where the search starts from that photograph: as they are, it has them.
+_ENHANCED = 1.5
 # Deviation of the Fourier coefficients a search from noise starts with, as everywhere else.
 _START_NOISE = 0.01
 
@@ -32,8 +34,8 @@ def invert(
     layer: str | int | Sequence[str | int],
     *,
     target: str | Path | np.ndarray | None = None,
-    enhance: float = 1.0,
-    init: str = "noise",
+    enhance: float | None = None,
+    init: str | None = None,
     optimizer: str | None = None,
     gradient_rule: str = "true",
     tv: float = 2.0,
@@ -60,14 +62,15 @@ def invert(
     layer : str, int or sequence of them
         Names or numbers (`Network.find_layer`), as a text comma-separated; pictures are made for each.
     target : path or ndarray, optional
-        Take the activations of this photograph; by default those of `photo` itself. With ``init="photo"`` it is `photo` that is
-        changed toward the other's activations.
-    enhance : float
-        What the target activations are multiplied by: more than 1 amplifies what the layer sees.
-    init : {"noise", "photo", "mean"}
-        Start from noise about the training mean, from the photograph, or from the mean itself (zero for the network).
+        Change `photo` toward the activations of this photograph; by default they are those of `photo` itself.
+    enhance : float, optional
+        What the target activations are multiplied by: more than 1 amplifies what the layer sees. By default 1 or, from the photograph
+        toward itself, which has them already, 1.5.
+    init : {"noise", "photo", "mean"}, optional
+        Start from noise about the training mean, from the photograph, or from the mean itself (zero for the network). By default from
+        noise or, for one picture with a `target`, from the photograph, which the search would not see otherwise.
     optimizer : {"lbfgs", "adam"}, optional
-        SciPy's L-BFGS-B, the default, or Adam, the default with a gradient rule that is no function's gradient.
+        SciPy's L-BFGS-B, or Adam. By default L-BFGS, and Adam where a gradient rule is given that needs it.
     gradient_rule : {"true", "guided", "deconvnet", "mix"}
         See `gradients.loss_gradient`; only ``"true"`` with L-BFGS. At deep layers the others hardly follow the true gradient: 128
         steps toward scikit-learn's china.jpg at mini-vgg16's block4_conv3 leave 49 % of the squared distance with guided, 15 % with
@@ -105,8 +108,8 @@ def invert(
     from stochdeconv.run_folder import recorded_run, source_of
     from stochdeconv.sheets import contact_sheet
 
-    layers = read_list(layer, "layer", model.find_layer)
-    descent = plan_search(
+    layers = read_list(layer, "layer")
+    enhance, init, descent = plan_search(
         target=target,
         enhance=enhance,
         init=init,
@@ -219,15 +222,15 @@ def invert(
 def plan_search(
     *,
     target: str | Path | np.ndarray | None,
-    enhance: float,
-    init: str,
+    enhance: float | None,
+    init: str | None,
     optimizer: str | None,
     gradient_rule: str,
     tv: float,
     alpha_norm: float,
     n_images: int,
-) -> Descent:
-    """Check the settings of `invert`, and say how it descends.
+) -> tuple[float, str, Descent]:
+    """Check the settings of `invert`, and fill in those that were not given: what to enhance by, where to start, how to descend.
 
     Raises
     ------
@@ -236,13 +239,18 @@ def plan_search(
     """
     if optimizer is None:
         optimizer = "lbfgs" if gradient_rule == "true" else "adam"
+    if init is None:
+        init = "noise" if target is None or n_images > 1 else "photo"
+    toward_itself = target is None and init == "photo"
+    if enhance is None:
+        enhance = _ENHANCED if toward_itself else 1.0
     if optimizer not in OPTIMIZERS:
         raise InputError(f"optimizer '{optimizer}' is unknown; there are {', '.join(OPTIMIZERS)}")
     if init not in INITS:
         raise InputError(f"init '{init}' is unknown; there are {', '.join(INITS)}")
     if not np.isfinite(enhance) or enhance <= 0 or tv < 0 or alpha_norm < 0:
         raise InputError(f"enhance must be above 0, tv and alpha_norm at least 0; got {enhance}, {tv} and {alpha_norm}")
-    if enhance == 1 and target is None and init == "photo":
+    if toward_itself and enhance == 1:
         raise InputError(
             "the photograph has its own activations already: change them (enhance, target) or start from elsewhere"
         )
@@ -250,4 +258,4 @@ def plan_search(
         raise InputError(
             f"every search from init '{init}' comes to the same picture: make 1, or start from init 'noise'; got {n_images}"
         )
-    return Descent(optimizer, gradient_rule)
+    return enhance, init, Descent(optimizer, gradient_rule)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # Weight of the cross-entropy against the score. It vanishes once the class is seen; a larger one has filled Adam's second moment by
 # then, and the score hardly moves any more.
 _CLASS_TERM = 0.3
-#: Frames of an animation and steps they are taken from, where nothing else is asked for.
+#: Frames of an animation, and steps on the way from its first to its last.
 N_FRAMES, N_STEPS = 48, 256
 # Frames the sheet shows.
 _SHEET_FRAMES = 8
@@ -64,7 +64,7 @@ def morph(
         What it turns into.
     n_frames : int, optional
         Frames of the animation, the start and the end included; dense at the start, where the picture changes fastest. By default 48, or
-        one more than there are steps.
+        as many as so few steps make.
     strength, tv, jitter, scale, rotate
         See `approach.Approach`.
     suppress_outliers : ClassStatistics or path, or several, optional
@@ -76,7 +76,7 @@ def morph(
     n_images : int
         Variants, each in random views of its own and, from a class, from noise of its own.
     n_steps : int, optional
-        By default 256, or as many as the frames take.
+        By default 256, or as many as so many frames need: one from each to the next.
     size : int, optional
         Side of the image in pixels; the network's own by default.
     batch_size : int
@@ -225,25 +225,23 @@ def morph(
 
 
 def plan_frames(n_frames: int | None, n_steps: int | None) -> tuple[int, int]:
-    """Let frames and steps follow from each other where only one of the two is given: the start, and a step for every further frame.
-
-    Returns
-    -------
-    n_frames, n_steps : int
+    """Fill in the frames and steps that were not given: there is a step for every frame.
 
     Raises
     ------
     InputError
-        There are fewer than two frames, no step, or not a step for every frame.
+        There are fewer than two frames, or more than the steps make.
     """
     if n_steps is None:
-        n_steps = max(N_STEPS, (n_frames or N_FRAMES) - 1)
+        n_steps = N_STEPS if n_frames is None else max(N_STEPS, n_frames - 1)
     if n_steps < 1:
-        raise InputError(f"n_steps is at least 1; got {n_steps}")
+        raise InputError(f"n_steps must be at least 1; got {n_steps}")
     if n_frames is None:
         n_frames = min(N_FRAMES, n_steps + 1)
     if n_frames < 2 or n_frames > n_steps + 1:
-        raise InputError(f"n_frames must be from 2 to n_steps + 1 = {n_steps + 1}; got {n_frames}")
+        raise InputError(
+            f"n_frames must be from 2 to n_steps + 1 = {n_steps + 1}; got {n_frames}: give more steps, or leave one of the two out"
+        )
     return n_frames, n_steps
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from stochdeconv.optimize import OptimizationResult, Step
     from stochdeconv.run_folder import RunResult
     from stochdeconv.statistics import ClassStatistics
+
+#: Steps after which the picture is kept; of another number of steps, the same parts.
+CHECKPOINTS = (100, 500, 1000, 5000)
 
 
 #: Steps after which the picture is kept, where nothing else is asked for.
@@ -58,7 +62,8 @@ def refine(
     class_name : str or int
         Name, wnid or index; what the photograph shows, or anything else.
     checkpoints : sequence of int, optional
-        Numbers of steps after which the picture is kept; by default 100, 500, 1000 and 5000, as far as `n_steps` goes.
+        Numbers of steps after which the picture is kept: by default 100, 500, 1000 and 5000 or, of another `n_steps`, the same parts of
+        it, which come as far.
     strength, tv, jitter, scale, rotate
         See `approach.Approach`.
     suppress_outliers : ClassStatistics or path, optional
@@ -180,26 +185,23 @@ def refine(
 
 
 def plan_steps(checkpoints: Sequence[int] | None, n_steps: int | None) -> tuple[list[int], int]:
-    """Put the checkpoints in order, and let checkpoints and steps follow from each other where only one of the two is given.
-
-    Parameters
-    ----------
-    checkpoints : sequence of int or None
-        None: those of `CHECKPOINTS` that come before the last step, and the last step.
-    n_steps : int or None
-        None: the last checkpoint.
+    """Put the checkpoints in order: the last of them is the last step where no other is given, and where none is given they follow it.
 
     Raises
     ------
     InputError
-        There is no checkpoint, one of them twice, or one that no step comes to.
+        There is no step, no checkpoint, one of them twice, or one that no step comes to.
     """
+    if n_steps is not None and n_steps < 1:
+        raise InputError(f"n_steps must be at least 1; got {n_steps}")
     if checkpoints is None:
-        last = CHECKPOINTS[-1] if n_steps is None else n_steps
-        checkpoints = [*(step for step in CHECKPOINTS if step < last), last]
+        n_steps = CHECKPOINTS[-1] if n_steps is None else n_steps
+        return sorted({math.ceil(step * n_steps / CHECKPOINTS[-1]) for step in CHECKPOINTS}), n_steps
     checkpoints = sorted(read_list(checkpoints, "checkpoint", whole_number))
     if checkpoints[0] < 1:
         raise InputError(f"checkpoints are numbers of steps, each at least 1; got {checkpoints}")
     if n_steps is not None and n_steps < checkpoints[-1]:
-        raise InputError(f"the last checkpoint, {checkpoints[-1]}, comes after the last step, {n_steps}")
+        raise InputError(
+            f"the last checkpoint, {checkpoints[-1]}, comes after the last step, {n_steps}: give more steps, or leave one of the two out"
+        )
     return checkpoints, checkpoints[-1] if n_steps is None else n_steps

@@ -1,0 +1,112 @@
+"""A default gives way to what was given: only what a call itself says may contradict itself."""
+
+import pytest
+
+from stochdeconv.errors import InputError
+from stochdeconv.methods.class_maximization import choose_preset, plan_batch
+from stochdeconv.methods.feature_inversion import plan_search
+from stochdeconv.methods.morph import plan_frames
+from stochdeconv.methods.refine import plan_steps
+
+
+@pytest.mark.parametrize(
+    ("n_frames", "n_steps", "planned"),
+    [
+        (None, None, (48, 256)),
+        (None, 10, (11, 10)),
+        (None, 1, (2, 1)),
+        (None, 500, (48, 500)),
+        (300, None, (300, 299)),
+        (12, None, (12, 256)),
+        (3, 2, (3, 2)),
+    ],
+)
+def test_a_morph_has_a_step_for_every_frame(n_frames, n_steps, planned):
+    assert plan_frames(n_frames, n_steps) == planned
+
+
+def test_more_frames_than_steps_are_refused_where_both_are_given():
+    with pytest.raises(InputError, match="from 2 to n_steps"):
+        plan_frames(48, 10)
+
+
+@pytest.mark.parametrize(
+    ("checkpoints", "n_steps", "planned"),
+    [
+        (None, None, ([100, 500, 1000, 5000], 5000)),
+        (None, 5000, ([100, 500, 1000, 5000], 5000)),
+        (None, 50, ([1, 5, 10, 50], 50)),
+        (None, 2, ([1, 2], 2)),
+        (None, 1, ([1], 1)),
+        ([7, 3], None, ([3, 7], 7)),
+        ([3], 10, ([3], 10)),
+    ],
+)
+def test_checkpoints_of_a_refinement_follow_its_steps(checkpoints, n_steps, planned):
+    assert plan_steps(checkpoints, n_steps) == planned
+
+
+def test_a_checkpoint_after_the_last_step_is_refused_where_both_are_given():
+    with pytest.raises(InputError, match="comes after the last step"):
+        plan_steps([100, 500], 50)
+
+
+@pytest.mark.parametrize(
+    ("given", "enhance", "init", "optimizer"),
+    [
+        ({}, 1.0, "noise", "lbfgs"),
+        ({"init": "photo"}, 1.5, "photo", "lbfgs"),
+        ({"init": "photo", "enhance": 2.0}, 2.0, "photo", "lbfgs"),
+        ({"target": "other.png"}, 1.0, "photo", "lbfgs"),
+        ({"target": "other.png", "n_images": 3}, 1.0, "noise", "lbfgs"),
+        ({"target": "other.png", "init": "mean"}, 1.0, "mean", "lbfgs"),
+        ({"gradient_rule": "guided"}, 1.0, "noise", "adam"),
+        ({"optimizer": "adam"}, 1.0, "noise", "adam"),
+    ],
+)
+def test_an_inversion_starts_and_descends_as_what_is_given_asks_for(given, enhance, init, optimizer):
+    nothing = {"target": None, "enhance": None, "init": None, "optimizer": None, "gradient_rule": "true"}
+    *planned, descent = plan_search(**{**nothing, "tv": 2.0, "alpha_norm": 0.01, "n_images": 1, **given})
+    assert (*planned, descent.optimizer) == (enhance, init, optimizer)
+
+
+OVERRIDES = dict.fromkeys(("l2", "blur", "blur_every", "jitter", "clip", "contribution"))
+
+
+@pytest.mark.parametrize(
+    ("given", "preset"),
+    [
+        ({}, "fourier"),
+        ({"jitter": 4, "l2": 0.1}, "fourier"),
+        ({"blur": 2.0}, "regularised"),
+        ({"blur_every": 2}, "regularised"),
+        ({"clip": 0.3}, "regularised"),
+        ({"contribution": 50.0}, "regularised"),
+    ],
+)
+def test_a_setting_of_pixels_takes_a_preset_of_pixels(given, preset):
+    name, how = choose_preset(None, {**OVERRIDES, **given}, ablate_constraints=False)
+    assert name == preset and {key: getattr(how, key) for key in given} == given
+
+
+@pytest.mark.parametrize(
+    ("diversity", "n_images", "batch_size", "planned"),
+    [
+        (0.0, None, None, (8, 8)),
+        (0.0, 20, None, (20, 8)),
+        (0.0, None, 2, (8, 2)),
+        (1.0, None, None, (8, 8)),
+        (1.0, 9, None, (9, 9)),
+        (1.0, None, 3, (3, 3)),
+        (1.0, None, 32, (8, 32)),
+        (1.0, 2, 4, (2, 4)),
+    ],
+)
+def test_images_that_are_to_differ_are_of_one_batch(diversity, n_images, batch_size, planned):
+    assert plan_batch(diversity, None, n_images=n_images, batch_size=batch_size) == planned
+
+
+@pytest.mark.parametrize(("n_images", "batch_size"), [(9, 8), (1, None), (None, 1)])
+def test_images_of_several_batches_cannot_differ_from_each_other(n_images, batch_size):
+    with pytest.raises(InputError, match="diversity is between the images of one batch"):
+        plan_batch(1.0, None, n_images=n_images, batch_size=batch_size)
