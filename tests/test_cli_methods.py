@@ -181,7 +181,7 @@ def test_defaults_follow_what_is_given(made, tool, tmp_path):
     assert settings("morph", photo, "barn", "--n-steps", 10)["n_frames"] == 11
     assert settings("morph", photo, "barn", "--n-frames", 300, "--strength", 0.1)["n_steps"] == 299
     assert settings("refine", photo, "barn", "--n-steps", 3)["checkpoints"] == [1, 3]
-    assert settings("refine", photo, "barn", "--n-steps", 102)["checkpoints"] == [2, 10, 20, 102]
+    assert settings("refine", photo, "barn", "--n-steps", 102)["checkpoints"] == [3, 11, 21, 102]
     found = settings("invert", photo, "--layer", "conv2", "--gradient-rule", "guided", "--n-steps", 2)
     assert found["optimizer"] == "adam"
     assert settings("invert", photo, "--layer", "conv2", "--n-steps", 2)["optimizer"] == "lbfgs"

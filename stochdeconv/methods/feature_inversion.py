@@ -108,7 +108,7 @@ def invert(
     from stochdeconv.run_folder import recorded_run, source_of
     from stochdeconv.sheets import contact_sheet
 
-    layers = read_list(layer, "layer")
+    layers = read_list(layer, "layer", model.find_layer)
     enhance, init, descent = plan_search(
         target=target,
         enhance=enhance,

@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 CHECKPOINTS = (100, 500, 1000, 5000)
 
 
-#: Steps after which the picture is kept, where nothing else is asked for.
-CHECKPOINTS = (100, 500, 1000, 5000)
-
-
 def refine(
     model: ImageModel,
     photo: str | Path | np.ndarray,
