@@ -13,8 +13,8 @@ from stochdeconv.statistics_file import load_statistics, save_statistics
 PHOTO = "photos/00.png"
 NETWORK = ("-m", "no-network-is-loaded.keras")
 OUT = ("-o", "out")
-# Without OpenCV, what is said first is that it is missing.
-NO_TRAINING_OF_FACES = "leave train out" if importlib.util.find_spec("cv2") else "pip install 'stochdeconv[faces]'"
+# Of faces: without OpenCV, what is said first is that it is missing.
+NO_OPENCV = None if importlib.util.find_spec("cv2") else "pip install 'stochdeconv[faces]'"
 BLURRED = ("--blur", "1", "--preset", "fourier")
 PARTED = ("--diversity", "1", "-n", "9", "--batch-size", "8")
 GUIDED = ("--gradient-rule", "guided", "--optimizer", "lbfgs")
@@ -90,7 +90,7 @@ CALLS = {
     "layers of sweep": (["sweep", PHOTO, "--layers", "a,a", *NETWORK, *OUT], "'a' twice"),
     "photographs of a sweep for faces": (
         ["sweep", "no.png", "--layers", "a", "--judge", "faces", *NETWORK, *OUT],
-        "no such photograph",
+        NO_OPENCV or "no such photograph",
     ),
     "steps of sweep": (["sweep", PHOTO, "--layers", "a", *NETWORK, *OUT, "--n-steps", "1,x"], "whole numbers"),
     "photographs": (["collect", "nowhere", *NETWORK], "nowhere"),
@@ -101,7 +101,7 @@ CALLS = {
     "real": (["compare", "held", "--real", "nowhere", "--judge", "no.keras", *OUT], "nowhere"),
     "training photographs of faces": (
         ["compare", "held", "--real", "photos", "--train", "photos", "--judge", "faces", *OUT],
-        NO_TRAINING_OF_FACES,
+        NO_OPENCV or "leave train out",
     ),
     "demo": (["demo", "-o", "text.npy"], "is a file"),
 }

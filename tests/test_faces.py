@@ -35,6 +35,13 @@ def test_what_is_found_does_not_hang_on_the_size_of_the_picture(astronaut):
         np.testing.assert_allclose(found * factor, box, atol=10)
 
 
+def test_grain_of_a_large_picture_is_averaged_away(astronaut):
+    (box,) = find_faces(astronaut)
+    large = astronaut.repeat(4, axis=0).repeat(4, axis=1)
+    (found,) = find_faces(np.clip(large + np.random.default_rng(0).normal(0, 0.5, large.shape), 0, 1))
+    np.testing.assert_allclose(found, 4 * box, atol=60)
+
+
 def test_a_grey_picture_and_a_wide_one_have_the_same_face(astronaut):
     (box,) = find_faces(astronaut)
     (grey,) = find_faces(astronaut @ np.array([[0.299], [0.587], [0.114]]))
