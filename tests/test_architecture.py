@@ -44,7 +44,7 @@ LEVELS = [
     {"distributions"},
     {"animations"},
     {"image_folders", "images", "map_pictures", "sheets"},
-    {"class_names", "lists"},
+    {"catalogue", "class_names", "lists"},
     {"errors", "shipped"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
@@ -61,6 +61,7 @@ SOLE_IMPORTERS = {
 NAMELESS = {"utils", "util", "common", "misc", "base", "helpers", "helper", "core"}
 # Their signatures hold the defaults of commands.
 FREE_OF_KERAS = [
+    "catalogue",
     "demo",
     "collect",
     "compare",
@@ -81,6 +82,7 @@ FREE_OF_KERAS = [
 # What knows that an input is a picture: nothing the loop needs.
 IMAGE_ROOMS = {
     "animations",
+    "catalogue",
     "class_names",
     "image_folders",
     "images",
