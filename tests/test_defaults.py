@@ -1,12 +1,16 @@
 """A default gives way to what was given: only what a call itself says may contradict itself."""
 
+import numpy as np
 import pytest
+from photographs import network
 
 from stochdeconv.errors import InputError
 from stochdeconv.methods.class_maximization import choose_preset, plan_batch
+from stochdeconv.methods.deepdream import Octaves, dream, plan_zoom
 from stochdeconv.methods.feature_inversion import plan_search
 from stochdeconv.methods.morph import plan_frames
 from stochdeconv.methods.refine import plan_steps
+from stochdeconv.methods.sweep import sweep
 
 
 @pytest.mark.parametrize(
@@ -110,3 +114,29 @@ def test_images_that_are_to_differ_are_of_one_batch(diversity, n_images, batch_s
 def test_images_of_several_batches_cannot_differ_from_each_other(n_images, batch_size):
     with pytest.raises(InputError, match="diversity is between the images of one batch"):
         plan_batch(1.0, None, n_images=n_images, batch_size=batch_size)
+
+
+@pytest.mark.parametrize(
+    ("zoom_frames", "zoom", "rotate", "planned"),
+    [
+        (None, None, 0.0, (0, 0.05)),
+        (None, 0.1, 0.0, (24, 0.1)),
+        (None, None, 2.0, (24, 0.05)),
+        (3, None, 0.0, (3, 0.05)),
+        (2, 0.1, 1.0, (2, 0.1)),
+    ],
+)
+def test_frames_that_move_make_a_stream(zoom_frames, zoom, rotate, planned):
+    assert plan_zoom(zoom_frames, zoom, rotate) == planned
+
+
+def test_a_small_picture_is_dreamt_at_the_sizes_its_layers_have_values_at():
+    """Of 5 x 5 at every second pixel the network makes its first map, of 3 x 3 there its second: 5 and 9 pixels at least."""
+    model, picture = network(1), np.random.default_rng(0).random((18, 20, 3)).astype(np.float32)
+    assert [model.can_compute(["deep"], (side, 9)) for side in (8, 9)] == [False, True]
+    small = dream(model, picture, "deep", n_steps=1, jitter=1)
+    assert small.record["settings"]["octaves"] == 3 and Octaves(octaves=3).sizes((18, 20))[0] == (9, 10)
+    assert dream(model, picture, "conv", n_steps=1, jitter=1).record["settings"]["octaves"] == 4
+    assert dream(model, picture, "deep", n_steps=1, octaves=2, jitter=1).record["settings"]["octaves"] == 2
+    swept = sweep(model, picture, "conv,deep", n_steps=1, size=18, jitter=1)
+    assert swept.record["settings"]["octaves"] == 3 and {row["octave"] for row in swept.history} == {0, 1, 2}

@@ -11,12 +11,19 @@ from stochdeconv.cli import running, terminal
 from stochdeconv.cli.terminal import ProgressBar, default
 from stochdeconv.errors import MissingInputError
 from stochdeconv.lists import read_list
-from stochdeconv.methods.deepdream import ZOOM, Octaves, check_zoom
+from stochdeconv.methods.deepdream import ZOOM, ZOOM_FRAMES, Octaves, plan_zoom
 from stochdeconv.methods.deepdream import dream as dream_image
 from stochdeconv.methods.sweep import sweep as sweep_photos
 
 Jitter = Annotated[int, typer.Option(min=0, help="Largest random shift of the view at each step, in pixels.")]
-NumberOfOctaves = Annotated[int, typer.Option(min=1, help="Sizes the picture is dreamt at.")]
+NumberOfOctaves = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Sizes the picture is dreamt at.",
+        show_default=f"{Octaves.octaves}; fewer where the layers see nothing in the smallest",
+    ),
+]
 OctaveScale = Annotated[float, typer.Option(help="Ratio of one size to the next.")]
 StepSize = Annotated[float, typer.Option(help="Root mean square change of a step, in 8-bit pixel values.")]
 StepsAnOctave = Annotated[int, typer.Option(min=1, help="Steps at each octave.")]
@@ -34,7 +41,7 @@ def dream(
         typer.Option(metavar="LAYER[:CHANNEL][=WEIGHT],…", help="Layers or channels to amplify, and how much of each."),
     ],
     output: running.Output,
-    octaves: NumberOfOctaves = default(dream_image, "octaves"),
+    octaves: NumberOfOctaves = None,
     octave_scale: OctaveScale = default(dream_image, "octave_scale"),
     jitter: Jitter = default(dream_image, "jitter"),
     step_size: StepSize = default(dream_image, "step_size"),
@@ -43,11 +50,13 @@ def dream(
         typer.Option(metavar="IMAGE", help="Amplify the features of this picture instead of the strongest ones."),
     ] = None,
     zoom_frames: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=0, help="Frames of a stream that zooms into the dream, as GIF and MP4; 0 for a single picture."
+            min=0,
+            help="Frames of a stream that zooms into the dream, as GIF and MP4; 0 for a single picture.",
+            show_default=f"0; with --zoom or --rotate {ZOOM_FRAMES}",
         ),
-    ] = default(dream_image, "zoom_frames"),
+    ] = None,
     zoom: Annotated[
         float | None, typer.Option(help="Part by which each frame is enlarged.", show_default=str(ZOOM))
     ] = None,
@@ -69,8 +78,8 @@ def dream(
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv dream``."""
-    Octaves(octaves, octave_scale, jitter, step_size, n_steps, tile_size, batch_size)
-    check_zoom(zoom_frames, zoom, rotate)
+    Octaves(octaves or Octaves.octaves, octave_scale, jitter, step_size, n_steps, tile_size, batch_size)
+    plan_zoom(zoom_frames, zoom, rotate)
     read_list(layer, "layer")
     running.check_picture(photo, guide)
     running.check_output(output, overwrite=overwrite)
@@ -110,7 +119,7 @@ def sweep(
     judge: Annotated[
         str | None, typer.Option(metavar="MODEL", help="A second network that is asked what it sees.")
     ] = None,
-    octaves: NumberOfOctaves = default(sweep_photos, "octaves"),
+    octaves: NumberOfOctaves = None,
     octave_scale: OctaveScale = default(sweep_photos, "octave_scale"),
     jitter: Jitter = default(sweep_photos, "jitter"),
     step_size: StepSize = default(sweep_photos, "step_size"),
@@ -129,7 +138,7 @@ def sweep(
 ) -> None:
     """Run ``stochdeconv sweep``."""
     steps = terminal.parse_numbers(n_steps, "--n-steps")
-    Octaves(octaves, octave_scale, jitter, step_size, min(steps))
+    Octaves(octaves or Octaves.octaves, octave_scale, jitter, step_size, min(steps))
     read_list(layers, "layer")
     if not Path(photos).exists():
         raise MissingInputError(f"no such photograph or folder: '{photos}'")

@@ -36,7 +36,7 @@ def sweep(
     layers: str | Sequence[str],
     *,
     judge: ImageModel | Recogniser | None = None,
-    octaves: int = Octaves.octaves,
+    octaves: int | None = None,
     octave_scale: float = Octaves.octave_scale,
     jitter: int = Octaves.jitter,
     step_size: float = Octaves.step_size,
@@ -96,8 +96,11 @@ def sweep(
     amplified = {layer: parse_layers(model, layer) for layer in layers}
     if batch_size < 1:
         raise InputError(f"batch_size is how many photographs are dreamt at a time, at least 1; got {batch_size}")
-    grid = Octaves(octaves, octave_scale, jitter, step_size, min(n_steps), seed=seed)
+    n_octaves = Octaves.octaves if octaves is None else octaves
+    grid = Octaves(n_octaves, octave_scale, jitter, step_size, min(n_steps), seed=seed)
     image_size = model.image_size(size)
+    if octaves is None:
+        grid = grid.fitting(model, [one.layer for found in amplified.values() for one in found], image_size)
     if max(image_size) > grid.tile_size:
         batch_size = 1  # pictures of one batch are cut into tiles at the same places
     names, sources = _photographs(photos)
@@ -105,7 +108,7 @@ def sweep(
     recognisers = _recognisers(model, judge, class_word=_folder_name(photos))
     before = [{who.name: who.see(picture) for who in recognisers} for picture in pictures]
     cells = [_Cell(photo, layer, steps) for photo in range(len(pictures)) for layer in layers for steps in n_steps]
-    n_runs = octaves * math.ceil(len(pictures) / batch_size)
+    n_runs = grid.octaves * math.ceil(len(pictures) / batch_size)
     n_all = n_runs * len(layers) * sum(n_steps)
     dreams: dict[_Cell, np.ndarray] = {}
 
@@ -168,7 +171,7 @@ def sweep(
             else [str(path) for path in photos],
             "layers": layers,
             "judge": getattr(judge, "source", None) or getattr(judge, "__qualname__", None),
-            "octaves": octaves,
+            "octaves": grid.octaves,
             "octave_scale": octave_scale,
             "jitter": jitter,
             "step_size": step_size,
