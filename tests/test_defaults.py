@@ -133,7 +133,9 @@ def test_frames_that_move_make_a_stream(zoom_frames, zoom, rotate, planned):
 def test_a_small_picture_is_dreamt_at_the_sizes_its_layers_have_values_at():
     """Of 5 x 5 at every second pixel the network makes its first map, of 3 x 3 there its second: 5 and 9 pixels at least."""
     model, picture = network(1), np.random.default_rng(0).random((18, 20, 3)).astype(np.float32)
-    assert [model.can_compute(["deep"], (side, 9)) for side in (8, 9)] == [False, True]
+    assert [model.can_compute(["deep"], (side, 9)) for side in (8, 9)] == [False, True] and model.can_compute(
+        ["logits"], (9, 40)
+    )
     small = dream(model, picture, "deep", n_steps=1, jitter=1)
     assert small.record["settings"]["octaves"] == 3 and Octaves(octaves=3).sizes((18, 20))[0] == (9, 10)
     assert dream(model, picture, "conv", n_steps=1, jitter=1).record["settings"]["octaves"] == 4
