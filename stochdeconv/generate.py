@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -119,9 +120,9 @@ def generate(
 
     check_shown(n_images, component=component, walk=walk, gif=gif)
     check_model(model, statistics)
-    if not isinstance(recipe, Recipe):
-        recipe = parse_recipe(recipe or "", own_recipe(model))
     image_size = tuple(statistics.input_size) if size is None else model.image_size(size)
+    if not isinstance(recipe, Recipe):
+        recipe = parse_recipe(recipe or "", _recipe_at(image_size, model, statistics))
     if recipe.spectrum and image_size != tuple(statistics.input_size):
         height, width = statistics.input_size
         raise InputError(
@@ -220,6 +221,23 @@ def generate(
     )
 
 
+def _recipe_at(size: tuple[int, int], model: ImageModel, statistics: ClassStatistics) -> Recipe:
+    """Take out of the network's own recipe what cannot be asked of images of a size, and say so."""
+    recipe = own_recipe(model)
+    if size == tuple(statistics.input_size):
+        return recipe
+    impossible = ["spectrum"]
+    if statistics.class_index is not None and not model.can_compute(["logits"], size):
+        impossible += ["class_term", "class_score"]
+    left_out = [name for name in impossible if getattr(recipe, name)]
+    if left_out:
+        warnings.warn(
+            f"'{model.name}' can be asked for its {' and '.join(left_out)} at its own size alone: left out at {size[0]}x{size[1]}",
+            stacklevel=3,
+        )
+    return replace(recipe, **dict.fromkeys(left_out, 0.0))
+
+
 def _given(**arguments: int | None) -> dict[str, int]:
     """Those that were given: a default stands where it is used."""
     return {name: value for name, value in arguments.items() if value is not None}
@@ -247,6 +265,8 @@ def check_shown(n_images: int | None, *, component: str | None, walk: int | None
         raise InputError("component and walk are two different series of images; give one of the two")
     if walk is not None and n_images is not None:
         raise InputError(f"a walk has its own number of frames, here {walk}; leave n_images out")
+    if component is not None and n_images is not None and n_images < 2:
+        raise InputError(f"a component is shown by at least 2 images, one at either end; got {n_images}")
     if walk is not None and gif:
         raise InputError("a walk is an animation already; leave gif out")
 
@@ -303,9 +323,8 @@ def target_loss(
             f"the statistics hold no convolutional layer ({', '.join(statistics)}); collect with --layers naming some, or without it"
         )
     layout_weights = dict.fromkeys(maps, recipe.shallow_layout) | {INPUT: recipe.color_layout}
-    layout_weights |= (
-        dict.fromkeys(maps[len(maps) - recipe.n_layout_layers :], recipe.layout) if recipe.n_layout_layers else {}
-    )
+    # Of fewer layers than that, all.
+    layout_weights |= dict.fromkeys(maps[max(len(maps) - recipe.n_layout_layers, 0) :], recipe.layout)
     textured = maps[:-1] or maps
 
     loss = losses.Loss()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +270,16 @@ class ImageModel(Network):
             raise InputError(f"size is the side of the images in pixels, at least 1; got {size}")
         shorter = min(self.input_size)
         return self.input_size if size is None else tuple(round(side * size / shorter) for side in self.input_size)
+
+    def can_compute(self, layers: Iterable[str], size: tuple[int, int]) -> bool:
+        """Tell whether layers have values for images of (height, width) `size`: some need their own size, all a least one."""
+        # By shapes alone: where a map would have no places, some backends compute one all the same.
+        forward = keras.layers.Lambda(self.forward(layers))
+        try:
+            forward(keras.KerasTensor((1, *size, self.n_channels)))
+        except NotImplementedError:  # which is what Keras says of every error there
+            return False
+        return True
 
     def default_parameterization(self) -> Parameterization:
         """Return one Fourier image of the network's size."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import socket
 import sys
@@ -19,6 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from stochdeconv.catalogue import APPLICATIONS, cache_folder
 from stochdeconv.class_names import ClassName, imagenet_class_names, load_class_names
 from stochdeconv.errors import MissingInputError, ModelError, closest
 from stochdeconv.shipped import NETWORKS, shipped_file
@@ -32,26 +32,6 @@ _CONVENTION = ("mean", "std", "input", "inputs", "output")
 # Keras raises nothing while a server keeps silent.
 _DOWNLOAD_TIMEOUT_SECONDS = 30
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-
-# Which mode preprocess_input has in each module of keras.applications; "none" where the network scales its input
-# itself.
-_PREPROCESSING_OF_MODULE = {
-    "convnext": "none",
-    "densenet": "torch",
-    "efficientnet": "none",
-    "efficientnet_v2": "none",
-    "inception_resnet_v2": "tf",
-    "inception_v3": "tf",
-    "mobilenet": "tf",
-    "mobilenet_v2": "tf",
-    "mobilenet_v3": "none",
-    "nasnet": "tf",
-    "resnet": "caffe",
-    "resnet_v2": "tf",
-    "vgg16": "caffe",
-    "vgg19": "caffe",
-    "xception": "tf",
-}
 
 
 @dataclass(frozen=True)
@@ -239,9 +219,9 @@ def load_application(word: str, *, weights: str | Path | None = None, class_name
     constructor = getattr(keras.applications, known[name])
     # Not every module of keras.applications shows its constructors, but each knows where it was written.
     module = constructor.__module__.rsplit(".", 1)[-1]
-    if module not in _PREPROCESSING_OF_MODULE:
+    if name not in APPLICATIONS:
         raise ModelError(f"how '{name}' wants its input is not known here: load it with Keras and pass the keras.Model")
-    convention = input_convention(_PREPROCESSING_OF_MODULE[module])
+    convention = input_convention(APPLICATIONS[name].preprocessing)
     if weights is None:
         model = _download(constructor, name)
     elif module == "efficientnet":
@@ -274,14 +254,10 @@ def _download(constructor: Any, name: str) -> keras.Model:
         raise ModelError(
             f"cannot get {wanted}: {reason}; download it elsewhere"
             + (f" ({url.group(0)})" if url else "")
-            + f" and pass it with --weights {wanted if url else 'FILE'}, or put it into {_cache_folder()}"
+            + f" and pass it with --weights {wanted if url else 'FILE'}, or put it into {cache_folder()}"
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)
-
-
-def _cache_folder() -> str:
-    return str(Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models")
 
 
 def _with_weights(constructor: Any, name: str, path: Path) -> keras.Model:

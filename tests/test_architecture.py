@@ -42,9 +42,9 @@ LEVELS = [
     {"transforms"},
     {"backend"},
     {"distributions"},
-    {"animations", "markup"},
-    {"faces", "image_folders", "images", "map_pictures", "sheets"},
-    {"catalogue", "class_names", "colors", "lists"},
+    {"animations"},
+    {"image_folders", "images", "map_pictures", "sheets"},
+    {"catalogue", "class_names", "lists"},
     {"errors", "shipped"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
@@ -62,7 +62,6 @@ SOLE_IMPORTERS = {
 NAMELESS = {"utils", "util", "common", "misc", "base", "helpers", "helper", "core"}
 # Their signatures hold the defaults of commands.
 FREE_OF_KERAS = [
-    "atlas",
     "catalogue",
     "demo",
     "collect",
@@ -85,6 +84,7 @@ FREE_OF_KERAS = [
 # What knows that an input is a picture: nothing the loop needs.
 IMAGE_ROOMS = {
     "animations",
+    "catalogue",
     "class_names",
     "faces",
     "image_folders",

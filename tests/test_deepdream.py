@@ -253,8 +253,9 @@ def test_senseless_calls_are_refused(model, photo, tmp_path):
     with pytest.raises(InputError, match="zoom in"):
         dream(model, photo, "deep", zoom_frames=2, zoom=1.0)
     for how in ({"zoom": 0.1}, {"rotate": 1.0}):
-        with pytest.raises(InputError, match="--zoom-frames"):
-            dream(model, photo, "deep", **how)
+        for frames in (0, 1):
+            with pytest.raises(InputError, match=f"--zoom-frames says {frames}"):
+                dream(model, photo, "deep", zoom_frames=frames, **how)
     with pytest.raises(InputError, match="at least 1"):
         dream(model, photo, "deep", size=0)
     with pytest.raises(MissingInputError):

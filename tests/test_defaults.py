@@ -1,12 +1,23 @@
 """A default gives way to what was given: only what a call itself says may contradict itself."""
 
-import pytest
+import dataclasses
 
-from stochdeconv.errors import InputError
+import numpy as np
+import pytest
+from photographs import network
+
+from stochdeconv.errors import InputError, ModelError
+from stochdeconv.generate import check_shown, generate, target_loss
 from stochdeconv.methods.class_maximization import choose_preset, plan_batch
+from stochdeconv.methods.deepdream import Octaves, dream, plan_zoom
 from stochdeconv.methods.feature_inversion import plan_search
 from stochdeconv.methods.morph import plan_frames
 from stochdeconv.methods.refine import plan_steps
+from stochdeconv.methods.sweep import sweep
+from stochdeconv.models import load_model
+from stochdeconv.recipe import Recipe
+from stochdeconv.samplers import sample_targets
+from stochdeconv.statistics_file import load_statistics
 
 
 @pytest.mark.parametrize(
@@ -110,3 +121,60 @@ def test_images_that_are_to_differ_are_of_one_batch(diversity, n_images, batch_s
 def test_images_of_several_batches_cannot_differ_from_each_other(n_images, batch_size):
     with pytest.raises(InputError, match="diversity is between the images of one batch"):
         plan_batch(1.0, None, n_images=n_images, batch_size=batch_size)
+
+
+@pytest.mark.parametrize(
+    ("zoom_frames", "zoom", "rotate", "planned"),
+    [
+        (None, None, 0.0, (0, 0.05)),
+        (None, 0.1, 0.0, (24, 0.1)),
+        (None, None, 2.0, (24, 0.05)),
+        (3, None, 0.0, (3, 0.05)),
+        (2, 0.1, 1.0, (2, 0.1)),
+    ],
+)
+def test_frames_that_move_make_a_stream(zoom_frames, zoom, rotate, planned):
+    assert plan_zoom(zoom_frames, zoom, rotate) == planned
+
+
+def test_a_small_picture_is_dreamt_at_the_sizes_its_layers_have_values_at():
+    """Of 5 x 5 at every second pixel the network makes its first map, of 3 x 3 there its second: 5 and 9 pixels at least."""
+    model, picture = network(1), np.random.default_rng(0).random((18, 20, 3)).astype(np.float32)
+    assert [model.can_compute(["deep"], (side, 9)) for side in (8, 9)] == [False, True] and model.can_compute(
+        ["logits"], (9, 40)
+    )
+    small = dream(model, picture, "deep", n_steps=1, jitter=1)
+    assert small.record["settings"]["octaves"] == 3 and Octaves(octaves=3).sizes((18, 20))[0] == (9, 10)
+    assert dream(model, picture, "conv", n_steps=1, jitter=1).record["settings"]["octaves"] == 4
+    assert dream(model, picture, "deep", n_steps=1, octaves=2, jitter=1).record["settings"]["octaves"] == 2
+    swept = sweep(model, picture, "conv,deep", n_steps=1, size=18, jitter=1)
+    assert swept.record["settings"]["octaves"] == 3 and {row["octave"] for row in swept.history} == {0, 1, 2}
+
+
+def test_a_size_of_its_own_leaves_out_class_scores_that_have_another():
+    model, statistics = load_model("mini-vgg16"), load_statistics("mini-vgg16/church.h5")
+    run = {"n_images": 1, "n_steps": 1, "size": 32}
+    with pytest.warns(UserWarning, match=r"its class_term and class_score at its own size alone: left out at 32x32"):
+        result = generate(model, statistics, **run)
+    assert result.images.shape == (1, 32, 32, 3)
+    assert not {"cross_entropy", "unit"} & {name.split(":")[0] for name in result.history[0]}
+    with (
+        pytest.warns(UserWarning, match="left out"),
+        pytest.raises(ModelError, match=r"cannot compute .*logits.* for images of 32x32"),
+    ):
+        generate(model, statistics, recipe="class_score=3", **run)
+
+
+def test_fewer_layers_than_have_their_layout_asked_for_all_have_it():
+    statistics = load_statistics("mini-vgg16/church.h5")
+    maps = [name for name in statistics if name != "input"]
+    two = dataclasses.replace(statistics, layers={name: statistics[name] for name in ("input", *maps[-2:])})
+    loss = target_loss(two, sample_targets(two, n_images=1), Recipe(layout=7.0, n_layout_layers=3))
+    weights = {name: term.weight for name, term in zip(loss.names, loss.terms, strict=True)}
+    assert [weights[f"layout_scores:{name}"] for name in maps[-2:]] == [7.0, 7.0]
+
+
+def test_a_component_is_shown_by_two_images_at_least():
+    check_shown(None, component="input:0", walk=None, gif=False)
+    with pytest.raises(InputError, match="at least 2 images"):
+        check_shown(1, component="input:0", walk=None, gif=False)

@@ -12,6 +12,7 @@ import pytest
 from keras import layers
 
 from stochdeconv import pretrained
+from stochdeconv.catalogue import APPLICATIONS
 from stochdeconv.errors import InputError, MissingInputError, ModelError
 from stochdeconv.models import load_model
 
@@ -139,9 +140,9 @@ def test_efficientnet_takes_no_weights_file(files):
 
 def test_every_application_has_its_own_preprocessing():
     images = np.random.default_rng(0).random((2, 5, 5, 3)).astype(np.float32) * 255
-    for constructor in pretrained.application_names().values():
+    for word, constructor in pretrained.application_names().items():
         name = getattr(keras.applications, constructor).__module__.rsplit(".", 1)[-1]
-        module, mode = getattr(keras.applications, name), pretrained._PREPROCESSING_OF_MODULE[name]
+        module, mode = getattr(keras.applications, name), APPLICATIONS[word].preprocessing
         expected = (
             images.copy()
             if mode == "none"

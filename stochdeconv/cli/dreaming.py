@@ -12,7 +12,7 @@ from stochdeconv.cli.terminal import ProgressBar, default
 from stochdeconv.errors import MissingInputError
 from stochdeconv.faces import FACES
 from stochdeconv.lists import read_list
-from stochdeconv.methods.deepdream import ZOOM, Octaves, check_zoom
+from stochdeconv.methods.deepdream import ZOOM, ZOOM_FRAMES, Octaves, plan_zoom
 from stochdeconv.methods.deepdream import dream as dream_image
 from stochdeconv.methods.recognisers import check_judge
 from stochdeconv.methods.sweep import sweep as sweep_photos
@@ -21,7 +21,9 @@ Jitter = Annotated[int, typer.Option(min=0, help="Largest random shift of the vi
 NumberOfOctaves = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Sizes the picture is dreamt at.", show_default=f"{Octaves.octaves}, or as many as the layers allow"
+        min=1,
+        help="Sizes the picture is dreamt at.",
+        show_default=f"{Octaves.octaves}; fewer where the layers see nothing in the smallest",
     ),
 ]
 OctaveScale = Annotated[float, typer.Option(help="Ratio of one size to the next.")]
@@ -53,11 +55,13 @@ def dream(
         typer.Option(metavar="IMAGE", help="Amplify the features of this picture instead of the strongest ones."),
     ] = None,
     zoom_frames: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=0, help="Frames of a stream that zooms into the dream, as GIF and MP4; 0 for a single picture."
+            min=0,
+            help="Frames of a stream that zooms into the dream, as GIF and MP4; 0 for a single picture.",
+            show_default=f"0; with --zoom or --rotate {ZOOM_FRAMES}",
         ),
-    ] = default(dream_image, "zoom_frames"),
+    ] = None,
     zoom: Annotated[
         float | None, typer.Option(help="Part by which each frame is enlarged.", show_default=str(ZOOM))
     ] = None,
@@ -79,10 +83,8 @@ def dream(
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv dream``."""
-    Octaves(
-        Octaves.octaves if octaves is None else octaves, octave_scale, jitter, step_size, n_steps, tile_size, batch_size
-    )
-    check_zoom(zoom_frames, zoom, rotate)
+    Octaves(octaves or Octaves.octaves, octave_scale, jitter, step_size, n_steps, tile_size, batch_size)
+    plan_zoom(zoom_frames, zoom, rotate)
     read_list(layer, "layer")
     running.check_picture(photo, guide)
     running.check_output(output, overwrite=overwrite)
@@ -146,7 +148,7 @@ def sweep(
 ) -> None:
     """Run ``stochdeconv sweep``."""
     steps = terminal.parse_numbers(n_steps, "--n-steps")
-    Octaves(Octaves.octaves if octaves is None else octaves, octave_scale, jitter, step_size, min(steps))
+    Octaves(octaves or Octaves.octaves, octave_scale, jitter, step_size, min(steps))
     read_list(layers, "layer")
     if judge == FACES:
         check_judge(judge)

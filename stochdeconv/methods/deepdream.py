@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 # Noise to dream in: about mid-grey, strong enough that layers see something in it.
 _NOISE_DEVIATION = 0.1
-#: Part by which each frame of a stream is enlarged.
-ZOOM = 0.05
+#: Part by which each frame of a stream is enlarged, and how many frames there are where only their movement is given.
+ZOOM, ZOOM_FRAMES = 0.05, 24
 # Longest side of a picture on the contact sheet, and how many frames of a stream it shows.
 _SHEET_SIDE, _SHEET_FRAMES = 768, 8
 
@@ -118,22 +118,11 @@ class Octaves:
         return [tuple(max(round(side * scale), 1) for side in full) for scale in scales]
 
     def fitting(self, model: ImageModel, layers: Sequence[str], full: tuple[int, int]) -> Octaves:
-        """Leave out the smallest octaves of a picture (height, width) that the layers cannot be computed for; the picture itself stays."""
-        forward = model.forward(layers)
-
-        def fits(size: tuple[int, int]) -> bool:
-            # What is as large as the network's own pictures needs no trial, which would take memory for large ones.
-            if all(side >= own for side, own in zip(size, model.input_size, strict=True)):
-                return True
-            try:
-                forward(np.zeros((1, *size, model.n_channels), np.float32))
-            except ModelError:
-                return False
-            return True
-
-        sizes = self.sizes(full)
-        n_missing = next((i for i, size in enumerate(sizes) if fits(size)), len(sizes) - 1)
-        return replace(self, octaves=len(sizes) - n_missing)
+        """Leave out the smallest sizes of a picture where layers have no values; its own size stays."""
+        smallest = self.sizes(full)[0]
+        if self.octaves == 1 or min(smallest) >= min(model.input_size) or model.can_compute(layers, smallest):
+            return self
+        return replace(self, octaves=self.octaves - 1).fitting(model, layers, full)
 
     def run(
         self,
@@ -213,7 +202,7 @@ def dream(
     jitter: int = Octaves.jitter,
     step_size: float = Octaves.step_size,
     guide: str | Path | np.ndarray | None = None,
-    zoom_frames: int = 0,
+    zoom_frames: int | None = None,
     zoom: float | None = None,
     rotate: float = 0.0,
     n_steps: int = Octaves.n_steps,
@@ -233,13 +222,11 @@ def dream(
     model : ImageModel
     photo : path, ndarray of shape (height, width, 3) in [0, 1], or "noise"
         Of any size: what is larger than `tile_size` goes through the network in tiles.
-    layer : str, int or sequence of them
-        ``LAYER[:CHANNEL][=WEIGHT],…``, names or numbers (`Network.find_layer`): layers, or single channels, and how much of
-        each. Norms are relative to those of the picture (its middle, at the network's size), so that equal weights mean about equal
-        shares.
+    layer : str or sequence of str
+        ``LAYER[:CHANNEL][=WEIGHT],…``: layers, or single channels, and how much of each. Norms are relative to those of the picture
+        (its middle, at the network's size), so that equal weights mean about equal shares.
     octaves : int, optional
-        Sizes it is dreamt at, the last of them the picture's own; by default 4, or fewer where the layers cannot be computed for the
-        smallest of them.
+        Sizes it is dreamt at, the last of them the picture's own. By default 4, or fewer where the layers have no values at the smallest.
     octave_scale : float
         Ratio of one size to the next.
     jitter : int
@@ -248,9 +235,9 @@ def dream(
         Mean absolute change of a step, in 8-bit pixel values.
     guide : path or ndarray, optional
         A picture whose features are to be amplified instead of the strongest ones: at every place the one that fits best.
-    zoom_frames : int
-        Frames of a stream: each is the one before, zoomed and turned a little, in the colours of the first picture, dreamt again. 0 for a
-        single picture.
+    zoom_frames : int, optional
+        Frames of a stream: each is the one before, zoomed and turned a little, in the colours of the first picture, dreamt again. By
+        default 24 where `zoom` or `rotate` is given, else 0: a single picture.
     zoom : float, optional
         Part by which a frame is enlarged; 0.05, the default, shows the middle 95 %.
     rotate : float
@@ -289,18 +276,10 @@ def dream(
 
     if seed < 0:
         raise InputError(f"seed is a whole number of at least 0; got {seed}")
-    how = Octaves(
-        Octaves.octaves if octaves is None else octaves,
-        octave_scale,
-        jitter,
-        step_size,
-        n_steps,
-        tile_size,
-        batch_size,
-        seed,
-    )
-    check_zoom(zoom_frames, zoom, rotate)
-    zoom = ZOOM if zoom is None else zoom
+    n_octaves = Octaves.octaves if octaves is None else octaves
+    how = Octaves(n_octaves, octave_scale, jitter, step_size, n_steps, tile_size, batch_size, seed)
+    zoom_frames, zoom = plan_zoom(zoom_frames, zoom, rotate)
+    layer = ",".join(read_list(layer, "layer"))
     amplified = parse_layers(model, layer)
     layer = ",".join(map(str, amplified))
     picture = _picture(model, photo, size, seed)
@@ -366,16 +345,26 @@ def dream(
     return result
 
 
-def check_zoom(zoom_frames: int, zoom: float | None, rotate: float) -> None:
-    """Raise InputError for a stream that cannot be."""
-    if not zoom_frames and (zoom is not None or rotate):
+def plan_zoom(zoom_frames: int | None, zoom: float | None, rotate: float) -> tuple[int, float]:
+    """Fill in the frames of a stream, and by how much each is enlarged, where they were not given.
+
+    Raises
+    ------
+    InputError
+        A number is out of range, or frames are to move where there is but one picture.
+    """
+    moves = zoom is not None or bool(rotate)
+    if zoom_frames is None:
+        zoom_frames = ZOOM_FRAMES if moves else 0
+    if moves and zoom_frames in (0, 1):
         raise InputError(
-            "zoom and rotate are about the frames of a stream: say how many (--zoom-frames), or leave them out"
+            f"zoom and rotate are about the frames of a stream, and --zoom-frames says {zoom_frames}: give 2 or more, or leave it out"
         )
     if zoom_frames < 0 or (zoom is not None and not 0 <= zoom < 1) or not math.isfinite(rotate):
         raise InputError(
             f"zoom_frames must be at least 0, zoom in [0, 1) and rotate a number of degrees; got {zoom_frames}, {zoom} and {rotate}"
         )
+    return zoom_frames, ZOOM if zoom is None else zoom
 
 
 def warn_where_nothing_fired(layer: str, history: list[dict[str, float]]) -> None:

@@ -27,7 +27,7 @@ def sweep(
     photos: str | Path | np.ndarray | Sequence[str | Path],
     layers: str | int | Sequence[str | int],
     *,
-    judge: ImageModel | Recogniser | str | None = None,
+    judge: ImageModel | Recogniser | None = None,
     octaves: int | None = None,
     octave_scale: float = Octaves.octave_scale,
     jitter: int = Octaves.jitter,
@@ -94,12 +94,11 @@ def sweep(
     layers = list(amplified)
     if batch_size < 1:
         raise InputError(f"batch_size is how many photographs are dreamt at a time, at least 1; got {batch_size}")
-    grid = Octaves(
-        Octaves.octaves if octaves is None else octaves, octave_scale, jitter, step_size, min(n_steps), seed=seed
-    )
+    n_octaves = Octaves.octaves if octaves is None else octaves
+    grid = Octaves(n_octaves, octave_scale, jitter, step_size, min(n_steps), seed=seed)
     image_size = model.image_size(size)
     if octaves is None:
-        grid = grid.fitting(model, [one.layer for parts in amplified.values() for one in parts], image_size)
+        grid = grid.fitting(model, [one.layer for found in amplified.values() for one in found], image_size)
     if max(image_size) > grid.tile_size:
         batch_size = 1  # pictures of one batch are cut into tiles at the same places
     names, sources = _photographs(photos)
@@ -169,9 +168,7 @@ def sweep(
             if isinstance(photos, str | Path | np.ndarray)
             else [str(path) for path in photos],
             "layers": layers,
-            "judge": judge
-            if isinstance(judge, str)
-            else getattr(judge, "source", getattr(judge, "__qualname__", None)),
+            "judge": getattr(judge, "source", None) or getattr(judge, "__qualname__", None),
             "octaves": grid.octaves,
             "octave_scale": octave_scale,
             "jitter": jitter,
