@@ -42,9 +42,9 @@ LEVELS = [
     {"transforms"},
     {"backend"},
     {"distributions"},
-    {"animations"},
-    {"image_folders", "images", "map_pictures", "sheets"},
-    {"catalogue", "class_names", "lists"},
+    {"animations", "markup"},
+    {"faces", "image_folders", "images", "map_pictures", "sheets"},
+    {"catalogue", "class_names", "colors", "lists"},
     {"errors", "shipped"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
@@ -62,6 +62,7 @@ SOLE_IMPORTERS = {
 NAMELESS = {"utils", "util", "common", "misc", "base", "helpers", "helper", "core"}
 # Their signatures hold the defaults of commands.
 FREE_OF_KERAS = [
+    "atlas",
     "catalogue",
     "demo",
     "collect",

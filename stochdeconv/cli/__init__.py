@@ -20,7 +20,10 @@ COMMANDS = {
     "merge": ("collecting", "Put shards of a collection together: the same as one pass."),
     "inspect": ("collecting", "Show what a file of statistics holds."),
     "models": ("listing", "List the networks that can be had by name, how large they are and which are here already."),
-    "layers": ("collecting", "List a network's layers; * marks those that collect measures by default."),
+    "layers": (
+        "collecting",
+        "List a network's layers, numbered from 0, the input; * marks those that collect measures by default.",
+    ),
     "generate": ("imaging", "Make varied images of a class from its statistics."),
     "maximize": ("imaging", "Maximise a class neuron, or any unit: the baseline."),
     "saliency": ("seeing", "Show which pixels a class or unit of a network depends on."),
