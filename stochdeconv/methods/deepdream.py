@@ -222,9 +222,10 @@ def dream(
     model : ImageModel
     photo : path, ndarray of shape (height, width, 3) in [0, 1], or "noise"
         Of any size: what is larger than `tile_size` goes through the network in tiles.
-    layer : str or sequence of str
-        ``LAYER[:CHANNEL][=WEIGHT],…``: layers, or single channels, and how much of each. Norms are relative to those of the picture
-        (its middle, at the network's size), so that equal weights mean about equal shares.
+    layer : str, int or sequence of them
+        ``LAYER[:CHANNEL][=WEIGHT],…``, names or numbers (`Network.find_layer`): layers, or single channels, and how much of
+        each. Norms are relative to those of the picture (its middle, at the network's size), so that equal weights mean about equal
+        shares.
     octaves : int, optional
         Sizes it is dreamt at, the last of them the picture's own. By default 4, or fewer where the layers have no values at the smallest.
     octave_scale : float
@@ -279,7 +280,6 @@ def dream(
     n_octaves = Octaves.octaves if octaves is None else octaves
     how = Octaves(n_octaves, octave_scale, jitter, step_size, n_steps, tile_size, batch_size, seed)
     zoom_frames, zoom = plan_zoom(zoom_frames, zoom, rotate)
-    layer = ",".join(read_list(layer, "layer"))
     amplified = parse_layers(model, layer)
     layer = ",".join(map(str, amplified))
     picture = _picture(model, photo, size, seed)

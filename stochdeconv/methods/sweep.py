@@ -27,7 +27,7 @@ def sweep(
     photos: str | Path | np.ndarray | Sequence[str | Path],
     layers: str | int | Sequence[str | int],
     *,
-    judge: ImageModel | Recogniser | None = None,
+    judge: ImageModel | Recogniser | str | None = None,
     octaves: int | None = None,
     octave_scale: float = Octaves.octave_scale,
     jitter: int = Octaves.jitter,
@@ -168,7 +168,9 @@ def sweep(
             if isinstance(photos, str | Path | np.ndarray)
             else [str(path) for path in photos],
             "layers": layers,
-            "judge": getattr(judge, "source", None) or getattr(judge, "__qualname__", None),
+            "judge": judge
+            if isinstance(judge, str)
+            else getattr(judge, "source", getattr(judge, "__qualname__", None)),
             "octaves": grid.octaves,
             "octave_scale": octave_scale,
             "jitter": jitter,
