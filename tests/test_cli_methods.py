@@ -68,7 +68,12 @@ def test_morph(made, tool, tmp_path):
     succeed(*tool("morph", "church", "barn"), *words)
     assert {"image_000.png", "image_001.png"} <= set(files_in(tmp_path / "out"))
     assert "closest: 'church'" in refuse(*tool("morph", "chuch", "barn"), "--overwrite")
-    assert "n_frames must be from 2 to" in refuse(*tool("morph", "church", "barn"), "--n-steps", 2, "--overwrite")
+    contradiction = ("--n-frames", 4, "--n-steps", 2, "--overwrite")
+    assert "n_frames must be from 2 to" in refuse(*tool("morph", "church", "barn"), *contradiction)
+    succeed(*tool("morph", "church", "barn"), "--n-steps", 1, "--overwrite")
+    assert json.loads((tmp_path / "out/run.json").read_text())["settings"]["n_frames"] == 2
+    succeed(*tool("refine", made / "photos/00.png", "barn"), "--n-steps", 2, "--overwrite")
+    assert json.loads((tmp_path / "out/run.json").read_text())["settings"]["checkpoints"] == [1, 2]
     assert "no known image format" in refuse(*tool("morph", made / "text.png", "barn"), "--overwrite")
 
 
