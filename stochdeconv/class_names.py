@@ -108,8 +108,8 @@ def find_class(word: str | int, class_names: Sequence[ClassName]) -> ClassName:
     Parameters
     ----------
     word : str or int
-        An index (also as digits), a wnid, or a label; upper and lower case are the same, and so are blank, ``_`` and
-        ``-``.
+        An index (also as digits where no class is called so), a wnid, or a label; upper and lower case are the same, and so are
+        blank, ``_`` and ``-``.
     class_names : sequence of ClassName
         Classes of the network, ordered by index.
 
@@ -124,11 +124,13 @@ def find_class(word: str | int, class_names: Sequence[ClassName]) -> ClassName:
         classes have it (ImageNet has two cranes; all are listed).
     """
     text = str(word).strip()
-    if re.fullmatch(r"[+-]?\d+", text):
+    wanted = _comparable(text)
+    is_number = re.fullmatch(r"[+-]?\d+", text) is not None
+    is_name = isinstance(word, str) and any(_comparable(name.label) == wanted for name in class_names)
+    if is_number and not is_name:
         if 0 <= int(text) < len(class_names):
             return class_names[int(text)]
         raise ClassNotFoundError(f"there is no class {text}: the indices are 0 to {len(class_names) - 1}")
-    wanted = _comparable(text)
     for matches in (
         [name for name in class_names if name.wnid is not None and name.wnid.lower() == text.lower()],
         [name for name in class_names if _comparable(name.label) == wanted],

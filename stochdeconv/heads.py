@@ -29,15 +29,17 @@ _AVERAGES = {
     *("GlobalAveragePooling1D", "GlobalAveragePooling2D", "AveragePooling2D", "UpSampling2D", "Resizing", "Resize"),
     *("Cropping2D", "Average", "Mean"),
 }
-# What makes a sum of its values, with weights or without: scores may come out of it.
-_LINEAR = {
+# What weighs the values of all channels: scores come out of it, whatever goes in.
+_WEIGHS = {
     *("Dense", "EinsumDense", "Conv1D", "Conv2D", "Conv3D", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"),
-    *("DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D", "BatchNormalization", "Rescaling"),
-    *("Add", "Subtract", "Concatenate", "ZeroPadding2D", "Permute", "Transpose", "Matmul", "Einsum", "Sum", "Conv"),
-    *("Negative", "MaxPooling2D", "GlobalMaxPooling2D", "GlobalAveragePooling3D", "GlobalMaxPooling3D"),
-    *("Embedding", "LSTM", "GRU", "SimpleRNN", "Bidirectional"),
+    *("SeparableConv1D", "SeparableConv2D"),
 }
-# Products and quotients are linear where one side is a constant.
+# What is linear but weighs no channel against another: scores come out where scores go in.
+_LINEAR = {
+    *("DepthwiseConv1D", "DepthwiseConv2D", "BatchNormalization", "Rescaling", "Add", "Subtract", "Concatenate"),
+    *("ZeroPadding2D", "Permute", "Transpose", "Moveaxis", "Swapaxes", "Sum", "Negative", "MaxPooling2D"),
+    *("GlobalMaxPooling2D", "GlobalAveragePooling3D", "GlobalMaxPooling3D", "Matmul", "Einsum", "Conv"),
+}
 _SCALES = {"Multiply", "Divide", "TrueDivide"}
 
 
@@ -64,6 +66,8 @@ class Head:
         a ReLU and an average (SqueezeNet) has no gradient where the class does not fire at all yet.
     is_pair : bool
         Whether the two classes are the two sides of one value.
+    is_named : bool
+        Whether it is one only because its classes have names: a map of plain values, or a single one.
     is_plain : bool
         Whether it is a single value that nothing makes a probability of.
     doubt : str
@@ -77,6 +81,7 @@ class Head:
     activation: Callable[[Tensor], Tensor]
     score_layer: str
     is_pair: bool
+    is_named: bool
     is_plain: bool
     doubt: str
 
@@ -102,6 +107,7 @@ def find_head(
         None where the output is no scores of classes: a map without an activation, a picture.
     """
     before, activation = _before_activation(graph, graph.output)
+    ends_in_activation = activation is not None
     doubt = ""
     if activation is None:
         before = graph.output
@@ -117,6 +123,8 @@ def find_head(
             "and what is called probability is its output"
         )
     scores, output = graph.channels_last(before), graph.channels_last(graph.output)
+    if len(scores.shape) == 1:
+        scores, output = (graph.compute(lambda v: v[:, None], values, (None, 1)) for values in (scores, output))
     n_values, n_axes = scores.shape[-1], len(scores.shape)
     if n_axes < 2 or n_values is None:
         return None
@@ -149,6 +157,7 @@ def find_head(
         activation=_to_probabilities(activation),
         score_layer="logits" if is_pair else _score_layer(graph, scores),
         is_pair=is_pair,
+        is_named=n_named is not None and not ends_in_activation and (is_map or n_values == 1),
         is_plain=n_values == 1 and activation is None,
         doubt=doubt,
     )
@@ -163,8 +172,8 @@ def _before_activation(graph: NetworkGraph, symbol: Any) -> tuple[Any, Callable 
         if step.activation in _SHARED and not _is_over_channels(graph, step):
             return None, None
         return step.inputs[0], step.activation
-    keeps = _keeps_values(step)
-    if not step.inputs or not (keeps or step.type_name in _AVERAGES or step.type_name == "Concatenate"):
+    keeps, averages = _keeps_values(step), _averages(step)
+    if not step.inputs or not (keeps or averages or step.type_name == "Concatenate"):
         return None, None
     found = [_before_activation(graph, value) for value in step.inputs]
     activations = {activation for _, activation in found}
@@ -173,6 +182,8 @@ def _before_activation(graph: NetworkGraph, symbol: Any) -> tuple[Any, Callable 
     if activation is None or (not keeps and activation not in _SHARED | _SINGLE):
         return None, None
     if step.type_name == "Concatenate" and activation not in _SINGLE:
+        return None, None
+    if keeps and not _keeps_classes(step, activation):
         return None, None
     return graph.repeat(
         step, {id(value): before for value, (before, _) in zip(step.inputs, found, strict=True)}
@@ -189,31 +200,44 @@ def _is_over_channels(graph: NetworkGraph, step: Step) -> bool:
 def _keeps_values(step: Step) -> bool:
     if step.type_name == "Activation":
         return step.operation.activation is keras.activations.linear
+    if step.type_name == "Cast" and not keras.backend.is_float_dtype(step.outputs[0].dtype):
+        return False
     return step.kind == "layer" and step.type_name in _KEEPS_VALUES
+
+
+def _keeps_classes(step: Step, activation: Callable) -> bool:
+    """Tell whether the last axis is still that of the classes; single probabilities may also be laid out in a row."""
+    before, after = step.inputs[0].shape, step.outputs[0].shape
+    if len(after) == 1:
+        return before[-1] == 1
+    return before[-1] == after[-1] or (activation in _SINGLE and len(after) == 2)
+
+
+def _averages(step: Step) -> bool:
+    """Tell whether a step averages over positions or over values of the same class."""
+    if step.type_name != "Mean":
+        return step.type_name in _AVERAGES
+    n_axes, axes = len(step.inputs[0].shape), step.operation.axis
+    axes = axes if isinstance(axes, list | tuple) else [axes]
+    return all(axis is not None and 0 < axis % n_axes < n_axes - 1 for axis in axes)
 
 
 def _what_is_not_understood(graph: NetworkGraph, symbol: Any) -> str:
     """Name the operation that scores do not come out of, as far as is known; empty where the output is sums of values."""
     step = graph.producer(symbol)
-    while step is not None:
-        activation = step.activation
-        if activation is not None:
-            # Sums of rectified values are scores; sums of probabilities are neither.
-            return f"{activation.__name__} of '{step.name}'" if activation in _SHARED | _SINGLE else ""
-        is_scaled = step.type_name in _SCALES and len(step.inputs) == 1
-        if step.type_name in _LINEAR and _has_weights(step):
-            own = getattr(step.operation, "activation", keras.activations.linear)
-            return (
-                "" if own is keras.activations.linear or step.kind == "linear" else f"the activation of '{step.name}'"
-            )
-        if not (_keeps_values(step) or is_scaled or step.type_name in _AVERAGES | _LINEAR):
-            return f"{step.type_name} '{step.name}'"
-        step = graph.producer(step.inputs[0]) if step.inputs else None
-    return ""
-
-
-def _has_weights(step: Step) -> bool:
-    return bool(getattr(step.operation, "weights", ()))
+    if step is None:
+        return ""
+    if step.activation is not None:
+        # Sums of rectified values are scores; sums of probabilities are neither.
+        return f"{step.activation.__name__} of '{step.name}'" if step.activation in _SHARED | _SINGLE else ""
+    if step.type_name in _WEIGHS:
+        own = getattr(step.operation, "activation", keras.activations.linear)
+        return "" if own is keras.activations.linear or step.kind == "linear" else f"the activation of '{step.name}'"
+    # Products and quotients are linear where one side is a constant.
+    is_scaled = step.type_name in _SCALES and len(step.inputs) == 1
+    if not (_keeps_values(step) or _averages(step) or is_scaled or step.type_name in _LINEAR):
+        return f"{step.type_name} '{step.name}'"
+    return next(filter(None, (_what_is_not_understood(graph, value) for value in step.inputs)), "")
 
 
 def _sides(graph: NetworkGraph) -> tuple[int | None, ...]:
@@ -231,7 +255,7 @@ def _score_layer(graph: NetworkGraph, scores: Any) -> str:
     step = graph.producer(scores)
     if step is not None and step.type_name == "GlobalAveragePooling2D":
         below = graph.producer(step.inputs[0])
-        if below is not None and below.kind == "relu":
+        if below is not None and below.kind == "relu" and f"{below.name}_linear" not in graph.symbols:
             return f"{below.name}_linear"
     return "logits"
 

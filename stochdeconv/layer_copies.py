@@ -88,7 +88,9 @@ class LayerCopies:
 
 def _copy_layer(step: Step, dtype: str, name: str) -> Any:
     layer = step.operation
-    if isinstance(layer, keras.layers.Lambda):
+    if type(layer) is keras.layers.Activation:
+        return keras.layers.Activation(layer.activation, name=name, dtype=dtype)
+    if type(layer) is keras.layers.Lambda:
         # Keras refuses to make Python code from a config, even of a function that is at hand.
         return keras.layers.Lambda(layer.function, arguments=layer.arguments, name=name, dtype=dtype)
     try:
@@ -97,7 +99,8 @@ def _copy_layer(step: Step, dtype: str, name: str) -> Any:
             warnings.filterwarnings("ignore", message="The object being serialized includes a `lambda`")
             config = _with_safe_names(layer.get_config(), name)
         # A quantised layer has arrays of its own kind, and computes in whole numbers whatever is around it.
-        if layer.dtype_policy.name != dtype and getattr(layer, "quantization_mode", None) is None:
+        changes_dtype = layer.dtype_policy.name != dtype and getattr(layer, "quantization_mode", None) is None
+        if changes_dtype and "dtype" in config:
             config["dtype"] = dtype
         if isinstance(layer, LAYERS_WITH_FUSED_ACTIVATION):
             # The function itself: one written by the user has no name Keras could find it by.
@@ -106,6 +109,8 @@ def _copy_layer(step: Step, dtype: str, name: str) -> Any:
             # The weights are overwritten below; drawing 100 million random ones first takes seconds.
             config.update({key: "zeros" for key in config if key.endswith("_initializer")})
         copy = type(layer).from_config(config)
+        if changes_dtype and "dtype" not in config:
+            copy.dtype_policy = keras.DTypePolicy(dtype)
         copy(
             *keras.tree.map_structure(_placeholder, step.args),
             **keras.tree.map_structure(_placeholder, dict(step.kwargs)),
@@ -114,6 +119,9 @@ def _copy_layer(step: Step, dtype: str, name: str) -> Any:
         if hasattr(copy, "finalize_state"):
             copy.finalize_state()
         copy.trainable = False
+        forgotten = _forgotten(layer, copy)
+        if forgotten:
+            raise ValueError(f"its get_config leaves out {forgotten}")
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
         raise ModelError(
@@ -121,6 +129,17 @@ def _copy_layer(step: Step, dtype: str, name: str) -> Any:
             "a layer of your own needs get_config"
         ) from error
     return copy
+
+
+def _forgotten(layer: Any, copy: Any) -> str:
+    """Name a setting of a layer of somebody's own that its copy has another value of."""
+    if type(layer).__module__.startswith("keras."):
+        return ""
+    own = {name: value for name, value in vars(layer).items() if isinstance(value, int | float | str | tuple)}
+    for name, value in own.items():
+        if not name.startswith("_") and name != "name" and vars(copy).get(name, value) != value:
+            return f"'{name}', which is {value!r} and in a copy {vars(copy)[name]!r}"
+    return ""
 
 
 def _with_safe_names(config: Any, name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -35,8 +36,10 @@ def read_list(words: Any, what: str, read: Callable[[Any], Any] | None = None) -
     """
     if isinstance(words, str):
         text = words.strip().removesuffix(",")
+        # A blank between a closing quote and a comma does not count either.
+        text = re.sub(r'"\s+(?=,|$)', '"', text)
         try:
-            entries = [entry.strip() for entry in next(csv.reader([text], skipinitialspace=True), [])]
+            entries = [entry.strip() for entry in next(csv.reader([text], skipinitialspace=True, strict=True), [])]
         except csv.Error as error:
             raise InputError(f"'{words}' is no list with commas between its entries: {error}") from None
     else:

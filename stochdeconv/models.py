@@ -179,6 +179,9 @@ class ImageModel(Network):
         self.recipe = pretrained.recipe
         self.default_layers = self.graph.default_layers(has_classes=self.head is not None)
         self.class_names = self._checked_class_names(pretrained.class_names)
+        if self.head is not None and (self.head.is_pair or self.head.is_named):
+            # What a class's index means hangs on it: statistics remember it.
+            self.preprocessing = {**self.preprocessing, "classes": self.head.n_classes}
         for doubt in self._doubts():
             warnings.warn(doubt, stacklevel=3)
 
@@ -318,7 +321,13 @@ class ImageModel(Network):
             return tuple(ClassName(index, None, f"class {index}") for index in range(n_classes))
         if len(names) != n_classes:
             what = "two classes, the two sides of its one value" if self.head.is_pair else f"{n_classes} class scores"
-            raise ModelError(f"model '{self.name}' has {what}, but {len(names)} class names were given")
+            outputs = output_names(self.keras_model)
+            others = (
+                f"; of its outputs {', '.join(outputs)} another may be meant: output= names it"
+                if len(outputs) > 1
+                else ""
+            )
+            raise ModelError(f"model '{self.name}' has {what}, but {len(names)} class names were given{others}")
         return names
 
 

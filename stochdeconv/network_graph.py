@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -26,14 +27,14 @@ ACTIVATIONS = {
 }
 #: What goes in has these names, which no layer can have: its own is `name#2` then.
 RESERVED_NAMES = ("input", "network_input")
-# Bare operations without settings of their own but for an axis, by Keras's names for them.
-_BARE = {"".join(word.capitalize() for word in name.split("_")): name for name in list(ACTIVATIONS)[:13]} | {
-    "Exp": "exponential"
-}
+# Activations that are bare operations too, with no setting of their own but an axis, by Keras's names for those.
+_BARE = {
+    "".join(word.capitalize() for word in name.split("_")): name
+    for name in itertools.takewhile(lambda name: name != "elu", ACTIVATIONS)
+} | {"Exp": "exponential"}
 # Values by which an activation of another name is recognised: both signs, small and large.
-_PROBE = (np.random.default_rng(0).normal(size=(9, 5)) * np.repeat([[0.1], [3.0], [300.0]], 3, axis=0)).astype(
-    "float32"
-)
+# Three axes tell a softmax over the last of them from one over another.
+_PROBE = np.random.default_rng(0).normal(size=(4, 3, 5)) * np.array([0.1, 3.0, 300.0, 1e6])[:, None, None]
 
 # Layers that end in ``self.activation(...)``, so that replacing it by the identity gives what stands before it.
 LAYERS_WITH_FUSED_ACTIVATION = (
@@ -205,13 +206,14 @@ class NetworkGraph:
             before = keras.KerasTensor(outputs[0].shape, dtype=outputs[0].dtype)
             self._add(Step(name, "linear", operation, args, kwargs, (before,)))
             args, kwargs = (before,), {}
-        max_value = _relu_bound(operation, activation)
+        max_value = _relu_bound(operation)
         if max_value is not None:
             step = Step(
                 name, "relu", operation, args, kwargs, outputs, activation, max_value if max_value < math.inf else None
             )
         elif is_fused:
-            step = Step(name, "activation", activation, args, kwargs, outputs, activation)
+            # The owner's function, which may do elsewhere what it does not where it was looked at.
+            step = Step(name, "activation", operation.activation, args, kwargs, outputs, activation)
         else:
             step = Step(name, "layer", operation, args, kwargs, outputs, activation)
         self._add(step)
@@ -225,11 +227,9 @@ class NetworkGraph:
 
     def _is_channels_first(self, step: Step) -> bool:
         """Tell whether a step's maps have their channels before the rows."""
-        axes = getattr(step.operation, "dims", None) or getattr(step.operation, "axes", None)
-        if step.type_name in {"Permute", "Transpose"} and axes is not None and len(axes) >= 3:
-            # From (channel, row, column) to (row, column, channel), or back; Permute leaves the batch axis out.
-            order = tuple(axes)[-3:]
-            return order == (3, 1, 2) or (order != (2, 3, 1) and self._takes_channels_first(step))
+        order = _order_of_axes(step.operation, len(step.inputs[0].shape)) if step.inputs else None
+        if order is not None and len(order) == 4:
+            return order.index(1 if self._takes_channels_first(step) else 3) == 1
         stated = getattr(step.operation, "data_format", None)
         return stated == "channels_first" if stated else self._takes_channels_first(step)
 
@@ -258,6 +258,13 @@ class NetworkGraph:
                 before_relu[id(step.outputs[0])] = symbol
 
     # Adding to the graph
+
+    def rename(self, name: str, other: str) -> None:
+        """Call a layer otherwise, in its place."""
+        for symbols in (self.symbols, self.linear_symbols):
+            renamed = {other if known == name else known: symbol for known, symbol in symbols.items()}
+            symbols.clear()
+            symbols.update(renamed)
 
     def repeat(self, step: Step, replaced: Mapping[int, Any]) -> Any:
         """Add a step once more, of other values.
@@ -454,16 +461,16 @@ def activation_of(operation: Any) -> tuple[Callable | None, bool]:
         None where there is none, or one that is not known.
     is_fused : bool
     """
-    if isinstance(operation, keras.layers.Softmax):
+    if _calls_as(operation, keras.layers.Softmax):
         return keras.activations.softmax, False
-    if isinstance(operation, keras.layers.ReLU):
+    if _calls_as(operation, keras.layers.ReLU):
         is_plain = not (operation.negative_slope or operation.threshold)
         return (keras.activations.relu if is_plain else None), False
-    if isinstance(operation, keras.layers.Lambda) and not operation.arguments:
+    if _calls_as(operation, keras.layers.Lambda) and not operation.arguments:
         return recognised_activation(operation.function), False
     if isinstance(operation, keras.layers.Layer):
-        is_fused = isinstance(operation, LAYERS_WITH_FUSED_ACTIVATION)
-        if not is_fused and not isinstance(operation, keras.layers.Activation):
+        is_fused = _calls_as(operation, *LAYERS_WITH_FUSED_ACTIVATION)
+        if not is_fused and not _calls_as(operation, keras.layers.Activation):
             return None, False
         activation = recognised_activation(operation.activation)
         return activation, is_fused and activation is not None
@@ -479,19 +486,43 @@ def recognised_activation(function: Callable) -> Callable | None:
     for known in (keras.activations.linear, *ACTIVATIONS.values()):
         if function is known:
             return None if known is keras.activations.linear else known
+    probe = ops.convert_to_tensor(_PROBE, dtype="float32")
     try:
-        given = np.asarray(ops.convert_to_numpy(function(ops.convert_to_tensor(_PROBE))))
+        given = np.asarray(ops.convert_to_numpy(function(probe)))
     except Exception:  # a function of somebody's own may want anything
         return None
     for known in ACTIVATIONS.values():
-        expected = ops.convert_to_numpy(known(ops.convert_to_tensor(_PROBE)))
+        expected = ops.convert_to_numpy(known(probe))
         if given.shape == expected.shape and np.allclose(given, expected, rtol=1e-4, atol=1e-6):
             return known
     return None
 
 
-def _relu_bound(operation: Any, activation: Callable | None) -> float | None:
+def _calls_as(operation: Any, *kinds: type) -> bool:
+    """Tell whether an operation is of one of these kinds of layer, and does the same: a subclass may have a call of its own."""
+    return any(isinstance(operation, kind) and type(operation).call is kind.call for kind in kinds)
+
+
+def _order_of_axes(operation: Any, n_axes: int) -> tuple[int, ...] | None:
+    """Return which axis of a value comes where, the batch axis included; None of operations that leave them in order."""
+    name = type(operation).__name__
+    if name == "Permute":
+        return (0, *operation.dims)
+    if name == "Transpose":
+        return tuple(range(n_axes))[::-1] if operation.axes is None else tuple(operation.axes)
+    axes = np.empty(range(n_axes))  # of lengths that tell the axes apart
+    if name == "Moveaxis":
+        return np.moveaxis(axes, operation.source, operation.destination).shape
+    if name == "Swapaxes":
+        return np.swapaxes(axes, operation.axis1, operation.axis2).shape
+    return None
+
+
+def _relu_bound(operation: Any) -> float | None:
     """Return the upper bound of a ReLU, infinite where it has none; None of other operations."""
-    if isinstance(operation, keras.layers.ReLU) and activation is not None:
-        return math.inf if operation.max_value is None else float(operation.max_value)
-    return {keras.activations.relu: math.inf, keras.activations.relu6: 6.0}.get(activation)
+    activation, _ = activation_of(operation)
+    if _calls_as(operation, keras.layers.ReLU):
+        return None if activation is None else math.inf if operation.max_value is None else float(operation.max_value)
+    # What was only found to agree with a ReLU is run as it is.
+    is_itself = not isinstance(operation, keras.layers.Layer) or getattr(operation, "activation", None) is activation
+    return {keras.activations.relu: math.inf, keras.activations.relu6: 6.0}.get(activation) if is_itself else None

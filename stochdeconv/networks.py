@@ -43,8 +43,8 @@ class Network:
     what goes in; ``"network_input"``, the same as the network wants it (here the very same, an `ImageModel` has a
     convention of its own); ``"logits"``, the score of each class before the last non-linearity, see `heads.Head`; and
     ``NAME_linear``, the values before the activation of layer NAME. ``NAME`` is always what the owner's model computes
-    there, but for the first three: an owner's layer of the first two names is called ``input#2``; maps have their channels last,
-    also where the model has them first.
+    there: a layer that bears one of the first three names is called ``input#2``, and ``logits#2`` where it is something
+    else than the scores. Maps of two dimensions have their channels last, also where the model has them first.
 
     Parameters
     ----------
@@ -113,6 +113,9 @@ class Network:
             output_number=choose_output(keras_model, output),
         )
         self.head = self._find_head()
+        own = self.graph.symbols.get("logits")
+        if own is not None and self.head is not None and own is not self.head.scores:
+            self.graph.rename("logits", "logits#2")
         self.layer_names = self.graph.layer_names
         self._copies: dict[str, LayerCopies] = {}
         self._forwards: dict[tuple, Callable] = {}

@@ -90,10 +90,14 @@ def held_values(model: keras.Model, number: int, values: Mapping[str, Any] | Non
         shape = tuple(symbol.shape[1:])
         try:
             array = np.asarray(value, dtype=keras.backend.standardize_dtype(symbol.dtype))
+            if not np.allclose(np.asarray(value, np.float64), array.astype(np.float64)):
+                raise ValueError(f"{symbol.dtype} cannot hold it")
             held[which] = np.broadcast_to(array, _filled(shape, array.shape))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ModelError(
-                f"inputs: '{name}' of model '{model.name}' takes {_shape_text(shape)}; got {value!r}"[:300]
+                f"inputs: '{name}' of model '{model.name}' takes {_shape_text(shape)} of {symbol.dtype}; got {value!r}"[
+                    :300
+                ]
             ) from error
     missing = [i for i in range(len(names)) if i != number and i not in held]
     if missing:
@@ -137,9 +141,11 @@ def choose_output(model: keras.Model, name: str | int | None = None) -> int:
 def output_names(model: keras.Model) -> list[str]:
     """Name a model's outputs: the keys of a dict, else the layers they come from."""
     structure = getattr(model, "_outputs_struct", None)
-    if isinstance(structure, Mapping) and len(structure) == len(model.outputs):
-        # Keras flattens a dict in the order of its keys.
-        return _unique(sorted(map(str, structure)))
+    if isinstance(structure, Mapping):
+        # Keras orders the outputs of a dict by their keys, those of an OrderedDict as they are.
+        keys = {id(symbol): str(key) for key, symbol in structure.items()}
+        if all(id(symbol) in keys for symbol in model.outputs):
+            return _unique([keys[id(symbol)] for symbol in model.outputs])
     return _unique([_layer_name(symbol) for symbol in model.outputs])
 
 

@@ -218,7 +218,12 @@ def recorded_run(
         "image_size": list(result.images.shape[1:3]),
         "seed": seed,
         "settings": {**settings, "optimization": result.settings},
-        "model": {"name": model.name, "source": model.source, "weights_hash": model.weights_hash},
+        "model": {
+            "name": model.name,
+            "source": model.source,
+            "weights_hash": model.weights_hash,
+            "preprocessing": dict(model.preprocessing),
+        },
         "statistics_hash": sampled.statistics_hash,
         "versions": backend.versions(),
         "seconds": round(time.monotonic() - started, 3),

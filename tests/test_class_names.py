@@ -103,3 +103,10 @@ def test_a_file_that_is_not_there_or_no_json_is_an_error(tmp_path):
 def test_a_class_reads_well():
     assert str(CHURCH) == "'church' (n03028079, index 497)"
     assert str(ClassName(3, None, "cat")) == "'cat' (index 3)"
+
+
+def test_a_name_that_is_a_number_comes_before_an_index():
+    names = load_class_names(["9", "8", "three"])
+    assert find_class("9", names).index == 0
+    assert find_class("2", names).label == "three"
+    assert find_class(1, names).label == "8"

@@ -185,6 +185,47 @@ def test_a_pair_is_two_sides_of_one_value(loaded):
     assert [name.label for name in network.class_names] == ["cat", "dog"]
 
 
+def test_a_layer_called_logits_that_is_no_score_keeps_its_values(loaded):
+    model, network = loaded("another_head_is_called_logits")
+    images = images_for(network)
+    found = network.activations(images, ["logits", "logits#2"])
+    assert found["logits"].shape == (3, 2)
+    np.testing.assert_allclose(
+        found["logits#2"], own_output("another_head_is_called_logits", model, images)[0], rtol=1e-3, atol=1e-5
+    )
+
+
+def test_maps_within_have_their_channels_last(loaded):
+    _, network = loaded("channels_first_inside")
+    assert network.layer_shape("conv") == network.layer_shape("last") == (14, 14, 6)
+
+
+def test_statistics_remember_what_an_index_means(photographs):
+    model = made("one_logit_with_two_class_names")
+    named, plain = (sd.load_model(model, preprocessing="none", **of) for of in ({"class_names": ["cat", "dog"]}, {}))
+    statistics = sd.collect(named, photographs, class_name="cat", n_components=2)
+    with pytest.raises(ModelError, match=r"input convention .*'classes': 2"):
+        sd.generate(plain, statistics, n_images=1, n_steps=1)
+
+
+def test_a_setting_that_a_config_leaves_out_is_told():
+    class Times(keras.layers.Layer):
+        def __init__(self, factor=1.0, **settings):
+            super().__init__(**settings)
+            self.factor = factor
+
+        def call(self, x):
+            return self.factor * x
+
+        def get_config(self):
+            return super().get_config()
+
+    inputs = keras.Input((16, 16, 3))
+    network = sd.load_model(keras.Model(inputs, Times(5.0)(inputs)), preprocessing="none")
+    with pytest.raises(ModelError, match=r"leaves out 'factor', which is 5.0"):
+        network.forward([network.layer_names[0]])
+
+
 def test_a_direction_of_an_embedding_is_raised(loaded):
     _, network = loaded("embedding_of_length_one")
     vector = np.eye(8)[2] - np.eye(8)[5]
@@ -236,7 +277,7 @@ def test_the_held_value_matters_and_is_recorded(loaded):
     [
         ("second_input_held", {}, r"'age' \(1\).*say what the others are held at with inputs=\{\"age\": …\}"),
         ("second_input_held", {"inputs": {"agee": 3}}, "has no input 'agee'; closest: 'age'"),
-        ("second_input_held", {"inputs": {"age": [1, 2]}}, r"'age' of model .* takes 1; got \[1, 2\]"),
+        ("second_input_held", {"inputs": {"age": [1, 2]}}, r"'age' of model .* takes 1 of float32; got \[1, 2\]"),
         ("second_input_held", {"inputs": {"age": "old"}}, "expected a number or lists of numbers"),
         ("second_input_held", {"input": "picture"}, "has no input 'picture'; there are 'age'"),
         ("second_input_held", {"input": "age", "inputs": {"age": 1}}, "expected images"),

@@ -1,5 +1,6 @@
 """Small networks of the kinds that people bring, each with one property, which is its name."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -260,6 +261,40 @@ def tanh():
     return ending("tanh")
 
 
+@specimen(doubts=r"not understood \(sigmoid of 'first'\)")
+def values_and_a_sigmoid_joined():
+    inputs, x = features()
+    return keras.Model(
+        inputs, layers.Concatenate()([layers.Dense(3)(x), layers.Dense(1, activation="sigmoid", name="first")(x)])
+    )
+
+
+@specimen(doubts=r"not understood \(softmax of 'first'\)")
+def normalised_after_its_softmax():
+    inputs, x = features()
+    return keras.Model(inputs, layers.BatchNormalization()(layers.Dense(4, activation="softmax", name="first")(x)))
+
+
+@specimen(None)
+def softmax_in_rows():
+    inputs, x = features()
+    return keras.Model(inputs, layers.Reshape((4, 5))(layers.Dense(20, activation="softmax", name="first")(x)))
+
+
+@specimen(2, probabilities=lambda p: pair(p.reshape(-1, 1)), options={"class_names": PETS})
+def one_sigmoid_squeezed():
+    inputs, x = features()
+    return keras.Model(inputs, ops.squeeze(layers.Dense(1, activation="sigmoid")(x), axis=-1))
+
+
+@specimen()
+def rectified_maps_beside_a_layer_of_their_linear_name():
+    inputs, x = stem()
+    x = layers.Conv2D(4, 3, padding="same", name="maps_linear")(x)
+    x = layers.Conv2D(4, 1, activation="relu", name="maps")(x)
+    return keras.Model(inputs, layers.Softmax()(layers.GlobalAveragePooling2D()(x)))
+
+
 # Up to here they differ in how they end alone.
 ENDINGS = tuple(ZOO)
 
@@ -389,6 +424,21 @@ def outputs_by_name_one_chosen():
     return keras.Model(inputs, outputs)
 
 
+@specimen(3, options={"output": "zebra"}, probabilities=lambda outputs: outputs["zebra"])
+def ordered_outputs_one_chosen():
+    inputs, x = features()
+    heads = [("zebra", layers.Dense(3, activation="softmax")(x)), ("ape", layers.Dense(3, activation="softmax")(x))]
+    return keras.Model(inputs, OrderedDict(heads))
+
+
+@specimen(2, options={"output": "kind"}, probabilities=lambda outputs: outputs[1])
+def another_head_is_called_logits():
+    inputs, x = features()
+    return keras.Model(
+        inputs, [layers.Dense(4, name="logits")(x), layers.Dense(2, activation="softmax", name="kind")(x)]
+    )
+
+
 @specimen(probabilities=lambda outputs: outputs[0], doubts="has the outputs colour, kind; the first one is taken")
 def several_outputs_none_chosen():
     inputs, x = features()
@@ -498,6 +548,36 @@ def attention_over_patches():
     x = x + layers.MultiHeadAttention(2, 4)(layers.LayerNormalization()(x), x)
     x = x + layers.Dense(8, activation="gelu")(x)
     return keras.Model(inputs, layers.Dense(4, activation="softmax")(layers.GlobalAveragePooling1D()(x)))
+
+
+class ShiftedReLU(layers.ReLU):
+    """A subclass of a layer of Keras that does something else."""
+
+    def call(self, x):
+        return 5 * super().call(x) - 1
+
+
+@specimen()
+def a_relu_with_a_call_of_its_own():
+    inputs, x = features()
+    return keras.Model(inputs, layers.Dense(4, activation="softmax")(ShiftedReLU()(layers.Dense(6)(x))))
+
+
+@specimen()
+def functions_of_its_own_as_layers():
+    inputs, x = stem(activation=None)
+    x = layers.Activation(lambda z: ops.minimum(ops.relu(z), 0.2))(x)
+    x = layers.Activation(lambda z: ops.sin(z))(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, layers.Dense(4, activation="softmax")(x))
+
+
+@specimen()
+def channels_first_inside():
+    inputs = keras.Input(SHAPE)
+    x = ops.moveaxis(layers.Rescaling(1 / 255.0)(inputs), -1, 1)
+    x = layers.Conv2D(6, 3, activation="relu", data_format="channels_first", name="conv")(x)
+    x = layers.ReLU(name="last")(ops.moveaxis(x, 1, -1))
+    return keras.Model(inputs, layers.Dense(4, activation="softmax")(layers.GlobalAveragePooling2D()(x)))
 
 
 @specimen()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import inspect
 import os
 import sys
@@ -59,19 +60,27 @@ def import_code(module: str) -> None:
     """
     # Such code imports Keras: without what its backend writes meanwhile.
     terminal.import_keras()
-    folder, name = (
-        (str(Path(module).resolve().parent), Path(module).stem) if module.endswith(".py") else (os.getcwd(), module)
-    )
-    if module.endswith(".py") and not Path(module).is_file():
+    is_file = module.endswith(".py")
+    if is_file and not Path(module).is_file():
         raise MissingInputError(f"no such file of Python code: '{module}'")
-    sys.path.insert(0, folder)
+    # It stays on the path: code may import what lies beside it later on.
+    sys.path.insert(0, str(Path(module).resolve().parent) if is_file else os.getcwd())
     try:
-        importlib.import_module(name)
-    except Exception as error:  # somebody's own code may raise anything
-        if isinstance(error, ModuleNotFoundError) and error.name in {name, name.partition(".")[0]}:
+        if is_file:
+            _run_file(Path(module))
+        else:
+            importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # somebody's own code may raise anything
+        if isinstance(error, ModuleNotFoundError) and error.name in {module, module.partition(".")[0]}:
             raise MissingInputError(
                 f"there is no Python module '{module}' to import, here or installed; a file is named with its ending, FILE.py"
             ) from error
         raise InputError(f"the Python code '{module}' fails: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(folder)
+
+
+def _run_file(path: Path) -> None:
+    # Under a name of its own: a file may be called like a module that is there already.
+    name = f"imported:{path.resolve()}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])

@@ -104,6 +104,13 @@ def find_feature_source(model: ImageModel) -> FeatureSource:
             step = producers.get(id(symbol))
         return symbol
 
+    def name_of(symbol: Any) -> str:
+        if id(symbol) not in names:
+            raise ModelError(
+                f"the judge '{model.name}' reads its classes from a value without a name, below '{last.name}'; expected a layer's output"
+            )
+        return names[id(symbol)]
+
     symbol = behind(last.inputs[0])
     kernel = np.asarray(last.operation.kernel)
     reads_each_position = kernel.ndim == 2 or (kernel.ndim == 4 and kernel.shape[:2] == (1, 1))
@@ -112,11 +119,13 @@ def find_feature_source(model: ImageModel) -> FeatureSource:
         symbol = behind(pooling.inputs[0])
     elif kernel.ndim != 4 or not reads_each_position:
         # Behind a flattening or a dense layer no position has its own evidence: there is no class activation map.
-        return FeatureSource(last.name, names[id(symbol)], None)
+        return FeatureSource(last.name, name_of(symbol), None)
     weights = kernel.reshape(kernel.shape[-2:]).astype(np.float32)
     if model.head is not None and model.head.is_pair:
         weights = np.concatenate([-weights, weights], axis=1)
-    return FeatureSource(last.name, names[id(symbol)], weights)
+    # Whole numbers of a quantised layer are no weights, and those of one of several heads not the weights of all classes.
+    are_weights = kernel.dtype.kind == "f" and model.head is not None and weights.shape[1] == model.head.n_classes
+    return FeatureSource(last.name, name_of(symbol), weights if are_weights else None)
 
 
 def _passes_on(step: Any) -> bool:
