@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from stochdeconv.network_graph import ACTIVATIONS, NetworkGraph, Step
@@ -59,8 +58,6 @@ class Head:
     log_probabilities : keras.KerasTensor
         Log-softmax of the scores, or log-sigmoid where each class has a probability of its own: it has a gradient where rounded or clipped
         probabilities have none. Of maps the mean over positions.
-    activation : callable
-        From scores to probabilities, (sample, class); of maps, of each position's.
     score_layer : str
         Layer whose mean over positions is a class's score: ``"logits"``, or the map that is rectified and averaged: a network that ends in
         a ReLU and an average (SqueezeNet) has no gradient where the class does not fire at all yet.
@@ -78,7 +75,6 @@ class Head:
     scores: Any
     probabilities: Any
     log_probabilities: Any
-    activation: Callable[[Tensor], Tensor]
     score_layer: str
     is_pair: bool
     is_named: bool
@@ -154,7 +150,6 @@ def find_head(
         scores=_mean_over_positions(graph, scores),
         probabilities=_mean_over_positions(graph, output),
         log_probabilities=_mean_over_positions(graph, log_probabilities),
-        activation=_to_probabilities(activation),
         score_layer="logits" if is_pair else _score_layer(graph, scores),
         is_pair=is_pair,
         is_named=n_named is not None and not ends_in_activation and (is_map or n_values == 1),
@@ -263,13 +258,3 @@ def _score_layer(graph: NetworkGraph, scores: Any) -> str:
 def _in_float32(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     # In bfloat16 a probability near 1 is 1, and its logarithm has no gradient.
     return lambda values: function(ops.cast(values, "float32"))
-
-
-def _to_probabilities(activation: Callable | None) -> Callable[[np.ndarray], np.ndarray]:
-    def probabilities(scores: np.ndarray) -> np.ndarray:
-        if activation is None:
-            return np.asarray(scores)
-        values = ops.convert_to_numpy(activation(ops.convert_to_tensor(scores)))
-        return np.exp(values) if activation in _LOGARITHMS else values
-
-    return probabilities

@@ -6,7 +6,9 @@ import pytest
 from keras import layers
 
 from stochdeconv.errors import ModelError
+from stochdeconv.images import save_png
 from stochdeconv.metrics.judge import Judge, find_feature_source, in_top
+from stochdeconv.metrics.measurements import measure
 from stochdeconv.models import load_model
 
 SIZE = (12, 12)
@@ -108,3 +110,26 @@ def test_maps_of_both_sides_of_a_single_sigmoid():
     for index in range(2):
         maps = seen.feature_maps @ judge.class_weights(index)
         np.testing.assert_allclose(maps.mean(axis=(1, 2)), seen.logits[:, index], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        *HEADS,
+        lambda x: layers.GlobalAveragePooling2D()(layers.Conv2D(3, 1, activation="softmax", name="classes")(x)),
+        lambda x: layers.GlobalAveragePooling2D()(layers.Conv2D(3, 1, activation="sigmoid", name="classes")(x)),
+    ],
+    ids=["dense", "convolution", "keepdims", "average of softmaxes", "average of sigmoids"],
+)
+def test_a_picture_is_given_the_probability_that_the_judge_itself_gives_it(head, tmp_path):
+    model = network(head)
+    model.get_layer("classes").kernel.assign(model.get_layer("classes").kernel / 20.0)  # not sure of itself
+    judge = Judge(load_model(model, preprocessing="none", class_names=NAMES))
+    images = np.random.default_rng(0).random((4, *SIZE, 3)).astype(np.float32)
+    for number, image in enumerate(images):
+        save_png(tmp_path / f"{number}.png", image)
+    measured = measure(sorted(tmp_path.iterdir()), judge, size=SIZE, class_index=None, tick=lambda n: None)
+    own = np.asarray(model(np.round(images * 255)))
+    labels = [name["label"] for name in NAMES]
+    for row, picture in zip(own, judge.describe_pictures(measured, None), strict=True):
+        assert picture["judge_probability"] == pytest.approx(row[labels.index(picture["judge_label"])], rel=1e-4)

@@ -54,6 +54,8 @@ class Judgement:
     features : ndarray of shape (image, feature)
         Input of the last weighted layer, averaged over positions.
     logits : ndarray of shape (image, class)
+    probabilities : ndarray of shape (image, class)
+        The judge's own, see `heads.Head`.
     feature_maps : ndarray of shape (image, height, width, channel) or None
         The same input before averaging; None where the judge has none (see `FeatureSource`).
     faces : ndarray of object of shape (image,), optional
@@ -62,6 +64,7 @@ class Judgement:
 
     features: np.ndarray
     logits: np.ndarray
+    probabilities: np.ndarray
     feature_maps: np.ndarray | None
     faces: np.ndarray | None = None
 
@@ -159,15 +162,16 @@ class Judge:
         -------
         Judgement
         """
+        from stochdeconv.networks import PROBABILITIES
+
         layer = self.source.feature_layer
         size, channels = tuple(self.model.input_size), self.model.n_channels
         images = np.stack([with_channels(resize(image, size), channels) for image in images])
-        seen = self.model.activations(images, [layer, "logits"], batch_size=BATCH)
+        seen = self.model.activations(images, [layer, "logits", PROBABILITIES], batch_size=BATCH)
         maps = np.asarray(seen[layer], dtype=np.float32)
         features = maps.mean(axis=tuple(range(1, maps.ndim - 1))) if maps.ndim > 2 else maps
-        logits = np.asarray(seen["logits"], dtype=np.float32)
         return Judgement(
-            features, logits.reshape(len(images), -1), maps if self.source.class_weights is not None else None
+            features, seen["logits"], seen[PROBABILITIES], maps if self.source.class_weights is not None else None
         )
 
     @property
@@ -193,13 +197,16 @@ class Judge:
         return weights[:, class_index]
 
     def describe_pictures(self, measured: Measurements, class_index: int | None) -> list[dict[str, Any]]:
-        """Say of each image what it is called, how surely, and whether that is right (None: no class was asked for)."""
+        """Say of each image what it is called, how surely (None: not kept), and whether that is right (None: no class was asked for)."""
         first = measured.logits.argmax(axis=1)
-        certainty = self.model.head.activation(measured.logits).max(axis=1)
+        known = measured.probabilities
+        certainty = (
+            [None] * len(measured) if known is None else np.take_along_axis(known, first[:, None], 1)[:, 0].tolist()
+        )
         return [
             {
                 "judge_label": self.model.class_names[index].label if index < self.n_classes else None,
-                "judge_probability": float(probability),
+                "judge_probability": probability,
                 "judge_right": None if class_index is None else bool(index == class_index),
             }
             for index, probability in zip(first, certainty, strict=True)
@@ -228,7 +235,7 @@ class FaceJudge:
         faces = np.empty(len(images), dtype=object)
         faces[:] = [find_faces(image) for image in images]
         nothing = np.zeros((len(images), 0), np.float32)
-        return Judgement(nothing, nothing, None, faces)
+        return Judgement(nothing, nothing, nothing, None, faces)
 
     def class_index(self, *, wnid: str | None, label: str | None) -> None:
         """Know no class."""

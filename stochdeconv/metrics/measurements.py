@@ -28,6 +28,8 @@ class Measurements:
     kurtoses : ndarray of shape (image,)
     gradients : ndarray of shape (image, bin)
     colors : ndarray of shape (image, 512)
+    probabilities : ndarray of shape (image, class) or None
+        The judge's own; None of photographs that come from a file, where only figures are kept.
     faces : ndarray of object of shape (image,) or None
         Boxes (face, 4), see `judge.Judgement`; None of a judge that looks for none.
     """
@@ -39,6 +41,7 @@ class Measurements:
     kurtoses: np.ndarray
     gradients: np.ndarray
     colors: np.ndarray
+    probabilities: np.ndarray | None = None
     faces: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -82,6 +85,7 @@ def measure(
         part = {
             "features": seen.features,
             "logits": seen.logits,
+            "probabilities": seen.probabilities,
             "spectra": pixels.radial_spectra(batch),
             "kurtoses": pixels.gradient_kurtosis(batch),
             "gradients": pixels.gradient_histograms(batch),

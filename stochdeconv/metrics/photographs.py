@@ -22,6 +22,8 @@ SUFFIX = ".npz"
 _FORMAT, _FORMAT_VERSION = "stochdeconv-photographs", 1
 # Half the size, and digits no figure has. Features stay as they are: what is a copy is told by their last digits.
 _HALF = frozenset({"cams", "gradients", "colors"})
+# What no figure is made of.
+_LEFT_OUT = frozenset({"probabilities", "faces"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +110,7 @@ class MeasuredPhotographs:
         for number, measurements in enumerate(self.classes.values()):
             for spec in fields(Measurements):
                 values = getattr(measurements, spec.name)
-                if values is not None:
+                if values is not None and spec.name not in _LEFT_OUT:
                     kind = np.float16 if spec.name in _HALF else np.float32
                     arrays[f"{number:03d}/{spec.name}"] = values.astype(kind)
         buffer = io.BytesIO()
@@ -143,7 +145,7 @@ def load_photographs(path: str | Path) -> MeasuredPhotographs:
                 found = {
                     spec.name: file[f"{number:03d}/{spec.name}"].astype(np.float32)
                     for spec in fields(Measurements)
-                    if spec.name != "faces" and (spec.name != "cams" or known["has_cams"])
+                    if spec.name not in _LEFT_OUT and (spec.name != "cams" or known["has_cams"])
                 }
                 for name, values in found.items():
                     if len(values) != known["n"]:
