@@ -126,7 +126,8 @@ def optimize(
     DivergenceError
         A loss or its gradient became NaN or infinite; the message names the step and the term.
     InputError
-        Nothing to optimise, nothing to start from, views of what is no image, or not enough memory on the device.
+        Nothing to optimise, a channel or class that is not there, nothing to start from, views of what is no image, or not enough memory
+        on the device.
     OptimizationInterrupted
         On Ctrl-C, with the images as they are.
     """
@@ -138,6 +139,8 @@ def optimize(
         raise InputError(f"n_steps must be at least 1; got {n_steps}")
     if not loss.terms:
         raise InputError("there is nothing to optimise: the loss has no terms")
+    for weighted in loss.terms:
+        weighted.term.check(model.layer_shape)
     if transforms and len(model.input_shape) != 3:
         raise InputError(
             f"transforms are views of images (height, width, channel); model '{model.name}' takes {model.input_shape}: "

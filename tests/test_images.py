@@ -71,6 +71,15 @@ def test_sixteen_bits_are_scaled_not_cut(tmp_path):
     _save(tmp_path, "wild.tif", Image.fromarray(np.full((4, 4), 300.0, np.float32)))
     with pytest.raises(InputError, match=r"wild.tif.*values run from 300 to 300"):
         load_image(tmp_path / "wild.tif")
+    _save(tmp_path, "label.tif", Image.fromarray(np.arange(16, dtype=np.int32).reshape(4, 4)))
+    with pytest.raises(InputError, match=r"label.tif.*32 bits run to 15"):
+        load_image(tmp_path / "label.tif")
+
+
+def test_sixteen_bits_of_one_transparent_value_lie_on_white(tmp_path):
+    values = np.array([[0, 20000], [40000, 65535]], np.uint16)
+    found = load_image(_save(tmp_path, "deep.png", Image.fromarray(values), transparency=20000))
+    np.testing.assert_allclose(found[..., 0], [[0.0, 1.0], [40000 / 65535, 1.0]], atol=1e-6)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

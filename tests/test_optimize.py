@@ -275,3 +275,21 @@ def test_senseless_calls_are_refused(model):
         Descent("sgd")
     with pytest.raises(InputError, match="at least 1"):
         optimize_in_batches(None, 0, batch_size=1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (losses.cross_entropy(-1), "class_index is -1; the network's classes are 0 to 3"),
+        (losses.cross_entropy(4), "class_index is 4; the network's classes are 0 to 3"),
+        (losses.unit("logits", -1), "channel is -1; channels of 'logits' are 0 to 3"),
+        (losses.unit("conv", 8), "channel is 8; channels of 'conv' are 0 to 7"),
+        (losses.activation_norm("conv", 8), "channel is 8; channels of 'conv' are 0 to 7"),
+        (losses.direction("conv", np.ones(7)), "direction has 7 numbers; 'conv' has 8 channels"),
+        (losses.unit("conv", 0) + 0.1 * losses.unit("deep", 99), "channel is 99; channels of 'deep' are 0 to 7"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else "",
+)
+def test_what_the_network_does_not_have_is_refused(model, loss, message):
+    with pytest.raises(InputError, match=message):
+        optimize(model, loss, parameterization=fourier(), n_steps=1)

@@ -24,6 +24,12 @@ class CrossEntropy(Term):
         """Name in the history: ``cross_entropy:logits``."""
         return "cross_entropy:logits"
 
+    def check(self, layer_shape):
+        """Refuse a class that the network does not have."""
+        _check_index(
+            "class_index", int(self.arrays["class_index"]), layer_shape(self.layer)[-1], "the network's classes"
+        )
+
     def of_values(self, values, arrays):
         """Return the loss per image."""
         return -ops.take(values, arrays["class_index"], axis=-1)
@@ -39,6 +45,11 @@ def cross_entropy(class_index: int) -> CrossEntropy:
 
 def _numbered(name: str, *numbers: int) -> str:
     return ":".join([name, *map(str, numbers)])
+
+
+def _check_index(name: str, index: int, n: int, of: str) -> None:
+    if not 0 <= index < n:
+        raise InputError(f"{name} is {index}; {of} are 0 to {n - 1}")
 
 
 def _at(position: tuple[int, ...], values: Tensor) -> Tensor:
@@ -66,6 +77,10 @@ class Unit(Term):
     def is_tied_to_places(self):
         """Whether it is about one position."""
         return self.position is not None
+
+    def check(self, layer_shape):
+        """Refuse a channel that the layer does not have."""
+        _check_index("channel", int(self.arrays["channel"]), layer_shape(self.layer)[-1], f"channels of '{self.layer}'")
 
     def of_values(self, values, arrays):
         """Return the loss per image."""
@@ -109,6 +124,12 @@ class Direction(Term):
         """Whether it is about one position."""
         return self.position is not None
 
+    def check(self, layer_shape):
+        """Refuse a vector of another length than the layer has channels."""
+        n_numbers, n_channels = len(self.arrays["direction"]), layer_shape(self.layer)[-1]
+        if n_numbers != n_channels:
+            raise InputError(f"the direction has {n_numbers} numbers; '{self.layer}' has {n_channels} channels")
+
     def of_values(self, values, arrays):
         """Return the loss per image."""
         if self.position is not None:
@@ -151,6 +172,11 @@ class ActivationNorm(Term):
     def name(self):
         """Name in the history: ``activation_norm:LAYER[:CHANNEL]``."""
         return super().name if self.channel is None else _numbered(super().name, self.channel)
+
+    def check(self, layer_shape):
+        """Refuse a channel that the layer does not have."""
+        if self.channel is not None:
+            _check_index("channel", self.channel, layer_shape(self.layer)[-1], f"channels of '{self.layer}'")
 
     def of_values(self, values, arrays):
         """Return the loss per image."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,6 +57,12 @@ class Term:
     def reads_network_dtype(self) -> bool:
         """Whether activations come as the network computed them, in bfloat16 maybe; in float32 otherwise."""
         return False
+
+    def check(self, layer_shape: Callable[[str], tuple[int, ...]]) -> None:
+        """Raise InputError where a layer has not what the term asks of it; by default anything will do.
+
+        Indices are checked here: in a compiled program one too large, or negative, is another channel's without a word.
+        """
 
     def evaluate(self, activations: Activations, arrays: Mapping[str, Tensor]) -> Tensor:
         """Return the loss per image, (image,), float32, from activations (image, ...) and the arrays."""
