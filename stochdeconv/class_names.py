@@ -15,6 +15,8 @@ from stochdeconv.errors import ClassNotFoundError, InputError, MissingInputError
 from stochdeconv.shipped import shipped_file
 
 _N_NAMED_IN_ERRORS = 8
+# So many classes are named one and all.
+_FEW = 20
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,9 @@ def _unknown(text: str, wanted: str, class_names: Sequence[ClassName]) -> str:
     near = closest(text, [name.label for name in class_names])
     if near:
         message += f"; closest: {near}"
-    if containing:
+    if len(class_names) <= _FEW:
+        message += "; there are " + ", ".join(f"'{name.label}'" for name in class_names)
+    elif containing:
         shown = ", ".join(f"'{label}'" for label in containing[:_N_NAMED_IN_ERRORS])
         rest = len(containing) - _N_NAMED_IN_ERRORS
         message += f"; names with '{text}' in them: {shown}" + (f" and {rest} more" if rest > 0 else "")

@@ -17,7 +17,7 @@ from stochdeconv.heads import Head, find_head
 from stochdeconv.network_graph import IMAGE_CHANNELS, has_channels_first
 from stochdeconv.networks import Network
 from stochdeconv.parameterizations import Parameterization, fourier
-from stochdeconv.ports import choose_input, is_image_shape, output_names
+from stochdeconv.ports import WHERE_TO_SAY, choose_input, is_image_shape, output_names
 from stochdeconv.pretrained import (
     Pretrained,
     input_convention,
@@ -259,7 +259,7 @@ class ImageModel(Network):
             yield self.head.doubt
         names = output_names(self.keras_model)
         if len(names) > 1 and "output" not in self.preprocessing:
-            yield f"model '{self.name}' has the outputs {', '.join(names)}; the first one is taken: output= names another"
+            yield f"model '{self.name}' has the outputs {', '.join(names)}; the first one is taken: output= names another, {WHERE_TO_SAY}"
 
     def image_size(self, size: int | None = None) -> tuple[int, int]:
         """Return (height, width) of images whose shorter side is `size` pixels, in the network's proportions; by default its own size.
@@ -323,7 +323,7 @@ class ImageModel(Network):
             what = "two classes, the two sides of its one value" if self.head.is_pair else f"{n_classes} class scores"
             outputs = output_names(self.keras_model)
             others = (
-                f"; of its outputs {', '.join(outputs)} another may be meant: output= names it"
+                f"; of its outputs {', '.join(outputs)} another may be meant: output= names it, {WHERE_TO_SAY}"
                 if len(outputs) > 1
                 else ""
             )

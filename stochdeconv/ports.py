@@ -11,6 +11,9 @@ import numpy as np
 from stochdeconv.errors import ModelError, closest
 from stochdeconv.network_graph import IMAGE_CHANNELS, has_graph
 
+#: For messages: where a network's ports are named.
+WHERE_TO_SAY = "in load_model or in the .json beside its file"
+
 
 def require_graph(model: Any) -> None:
     """Raise ModelError unless it is a Keras model whose layers can be looked into."""
@@ -53,7 +56,7 @@ def choose_input(model: keras.Model, name: str | None = None) -> int:
         return images[0]
     raise ModelError(
         f"model '{model.name}' has {len(names)} inputs, {_described(model.inputs, names)}, and {len(images) or 'none'} of them "
-        "are images: name the one to look into with input=, and give the values of the others with inputs="
+        f"are images: name the one to look into with input=, and give the values of the others with inputs=, {WHERE_TO_SAY}"
     )
 
 
@@ -104,7 +107,7 @@ def held_values(model: keras.Model, number: int, values: Mapping[str, Any] | Non
         example = ", ".join(f'"{names[i]}": …' for i in missing)
         raise ModelError(
             f"model '{model.name}' has the inputs {_described(model.inputs, names)}; '{names[number]}' is looked into: "
-            f"say what the others are held at with inputs={{{example}}}"
+            f"say what the others are held at with inputs={{{example}}}, {WHERE_TO_SAY}"
         )
     return held
 

@@ -371,9 +371,7 @@ def load_keras_file(
 
 
 def _read_sidecar(path: Path, model_path: Path, *, needed: bool) -> dict[str, Any]:
-    example = (
-        '{"preprocessing": "caffe" | "tf" | "torch" | "none", "mean": [B, G, R], "class_names": "FILE.json" | [..]}'
-    )
+    example = '{"preprocessing": "caffe" | "tf" | "torch" | "none", "mean": [..], "std": [..], "class_names": "FILE.json" | [..]}'
     try:
         sidecar = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -381,7 +379,8 @@ def _read_sidecar(path: Path, model_path: Path, *, needed: bool) -> dict[str, An
             return {}
         raise MissingInputError(
             f"{model_path.name} does not say how it wants its input: write {path} with {example}"
-            ' (mean only with "caffe", or with "std" for "torch"; class_names may be left out, and a "recipe" for generate may be added; '
+            ' (mean of blue, green, red in 0..255 with "caffe", mean and std of red, green, blue in 0..1 with "torch", where they are '
+            'others than ImageNet\'s; class_names may be left out, and a "recipe" for generate may be added; '
             '"input", "inputs" and "output" are for networks with several)'
         ) from None
     except (OSError, ValueError) as error:
@@ -406,6 +405,9 @@ def _read_keras_file(path: Path) -> keras.Model:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:
         reason = _first_line(error)
+        missing = re.search(r"Could not locate (\w+ '[^']+')|Unknown (\w+: '?\w+)", str(error))
+        if missing:
+            reason = next(filter(None, missing.groups()))
         if re.search(r"Could not locate|custom_object|register_keras_serializable|[Ll]ambda|safe_mode", str(error)):
             raise ModelError(
                 f"{path} needs Python code that is not in the file ({reason}): if it is yours, import the module that registers it first "

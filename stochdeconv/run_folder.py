@@ -18,7 +18,7 @@ import numpy as np
 from stochdeconv import animations
 from stochdeconv import images as image_files
 from stochdeconv.errors import ExistingOutputError, InputError, MissingInputError
-from stochdeconv.sheets import contact_sheet
+from stochdeconv.sheets import LEGIBLE_WIDTH, contact_sheet
 
 if TYPE_CHECKING:
     from stochdeconv.class_names import ClassName
@@ -134,7 +134,7 @@ class RunResult:
         return str(shown + (markup.final_losses(self.history) if any("step" in row for row in self.history) else ""))
 
     def _sheet(self) -> np.ndarray:
-        return contact_sheet(self.images) if self.sheet is None else self.sheet
+        return contact_sheet(self.images, least_width=LEGIBLE_WIDTH) if self.sheet is None else self.sheet
 
     def _write(self, folder: Path) -> None:
         for i, image in enumerate(self.images):

@@ -15,11 +15,18 @@ from stochdeconv.errors import InputError
 
 # Pictures narrower than this, in pixels, are enlarged where they bear captions: words need the room, and small pictures the size.
 _CAPTIONED_WIDTH = 224
+#: What a person still makes out, in pixels: digits of 28 are shown at four times their size.
+LEGIBLE_WIDTH = 96
 _BOX_COLOR = (0.2, 1.0, 0.2)
 
 
 def contact_sheet(
-    images: np.ndarray, *, columns: int | None = None, margin: int = 4, captions: Sequence[str] = ()
+    images: np.ndarray,
+    *,
+    columns: int | None = None,
+    margin: int = 4,
+    captions: Sequence[str] = (),
+    least_width: int = 1,
 ) -> np.ndarray:
     """Tile pictures on white, to be looked at together.
 
@@ -32,8 +39,9 @@ def contact_sheet(
     margin : int
         White pixels around each picture.
     captions : sequence of str
-        One for each picture, written below it on as many lines as it takes (a line break starts one); none by default. Small pictures are
-        then enlarged by a whole factor, each pixel to a square.
+        One for each picture, written below it on as many lines as it takes (a line break starts one); none by default.
+    least_width : int
+        Narrower pictures are enlarged by a whole factor, each pixel to a square; those with captions at least to 224 pixels.
 
     Returns
     -------
@@ -45,9 +53,8 @@ def contact_sheet(
         images = images.repeat(3, axis=-1)
     if images.ndim != 4 or images.shape[-1] != 3 or len(images) == 0:
         raise InputError(f"a contact sheet is made of pictures of shape (image, height, width, 3); got {images.shape}")
-    if captions:
-        factor = math.ceil(_CAPTIONED_WIDTH / images.shape[2])
-        images = images.repeat(factor, axis=1).repeat(factor, axis=2)
+    factor = math.ceil(max(least_width, _CAPTIONED_WIDTH if captions else 1) / images.shape[2])
+    images = images.repeat(factor, axis=1).repeat(factor, axis=2)
     n_images, height, width, _ = images.shape
     if columns is None:
         columns = _columns(n_images)

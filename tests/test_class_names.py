@@ -55,6 +55,11 @@ def test_an_unknown_name_names_the_closest():
         find_class("", imagenet_class_names())
 
 
+def test_of_few_classes_all_are_named():
+    with pytest.raises(ClassNotFoundError, match="there is no class 'fish'; there are 'cat', 'dog'; a class is a name"):
+        find_class("fish", load_class_names(["cat", "dog"]))
+
+
 @pytest.mark.parametrize("index", [1000, -1, "1000", "-1"])
 def test_an_index_outside_is_an_error(index):
     with pytest.raises(ClassNotFoundError, match="indices are 0 to 999"):

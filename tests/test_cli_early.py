@@ -103,6 +103,10 @@ CALLS = {
         ["compare", "held", "--real", "photos", "--train", "photos", "--judge", "faces", *OUT],
         NO_OPENCV or "leave train out",
     ),
+    "judge": (
+        ["compare", "held", "--real", "photos", "--judge", "Face", *OUT],
+        "expected 'faces', a face detector, or a network",
+    ),
     "demo": (["demo", "-o", "text.npy"], "is a file"),
 }
 PROGRAM = """

@@ -43,7 +43,8 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("word", ["own_layers", "own_layers.py"])
 def test_a_network_with_a_layer_of_its_own_works_once_its_code_is_named(folder, word):
-    assert "--import MODULE" in refuse("layers", "own.keras")
+    refused = refuse("layers", "own.keras")
+    assert "--import MODULE" in refused and "class 'Doubled'" in refused
     assert not (folder / "ran.txt").exists(), "code is run only when it is named"
     listed = succeed("layers", "own.keras", "--import", word).stdout
     assert (folder / "ran.txt").read_text() == "run\n"

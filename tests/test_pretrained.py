@@ -231,7 +231,7 @@ def test_a_missing_sidecar_shows_what_to_write(keras_file):
         load_model(keras_file)
     message = str(caught.value)
     assert f"write {keras_file.with_suffix('.json')}" in message
-    assert '{"preprocessing": "caffe" | "tf" | "torch" | "none", "mean": [B, G, R], "class_names"' in message
+    assert '{"preprocessing": "caffe" | "tf" | "torch" | "none", "mean": [..], "std": [..], "class_names"' in message
     assert load_model(keras_file, preprocessing="tf").preprocessing == {"preprocessing": "tf"}
 
 

@@ -92,6 +92,19 @@ def test_a_full_disk_costs_neither_the_old_run_nor_leaves_half_a_new_one(result,
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+def test_small_pictures_are_large_enough_to_be_seen_on_the_sheet(result, tmp_path):
+    height, width = result.images.shape[1:3]
+    result.save(tmp_path / "run")
+    sheet = load_image(tmp_path / "run" / "contact_sheet.png")
+    factor = -(-96 // width)
+    assert factor > 1
+    assert sheet.shape[1] == len(result.images) * (width * factor + 4) + 4
+    seen = load_image(tmp_path / "run" / "image_000.png")
+    np.testing.assert_array_equal(
+        sheet[4 : 4 + height * factor, 4 : 4 + width * factor], seen.repeat(factor, 0).repeat(factor, 1)
+    )
+
+
 def test_what_a_method_has_beside_its_images_is_left_too_and_goes_with_it(result, tmp_path):
     frames = np.zeros((2, 8, 8, 3), np.uint8)
     sheet = np.full((5, 7, 3), 0.25, np.float32)

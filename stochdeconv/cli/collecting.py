@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stochdeconv.atlas import AtlasInterrupted, refuse_existing, write_atlas
-from stochdeconv.class_names import file_stem, safe_stem
+from stochdeconv.class_names import ClassName, file_stem, safe_stem
 from stochdeconv.cli import terminal
 from stochdeconv.cli.terminal import ProgressBar, default
 from stochdeconv.collect import class_of
@@ -359,7 +359,7 @@ def _tell(facts: dict[str, Any], *, as_json: bool) -> None:
         return
     known = facts["class"]
     skipped = facts["skipped"]
-    told = "none" if known is None else f"{known['label']} ({known['wnid']}, index {known['index']})"
+    told = "none" if known is None else str(ClassName(**known))
     typer.echo(f"class     {told}")
     typer.echo(
         f"network   {facts['model']['name']} ({facts['model']['source']}), weights {facts['model']['weights_hash'][:12]}"

@@ -59,7 +59,7 @@ def compare(
         check_judge(judge, real=real, train=train)
     read_entries(named, real, train, output, overwrite=overwrite)  # what is wrong is said before Keras is loaded
     terminal.require_writable(output)
-    asked = judge if judge == FACES else terminal.load_model(judge, weights=weights)
+    asked = terminal.load_judge(judge, weights=weights)
     with ProgressBar("comparing", quiet=quiet) as bar:
         metrics = compare_images(
             named,

@@ -158,7 +158,7 @@ def sweep(
         running.check_picture(photos)
     running.check_output(output, overwrite=overwrite)
     network = terminal.load_model(model, weights=weights, dtype=dtype)
-    second = judge if judge in (None, FACES) else terminal.load_model(judge, dtype=dtype)
+    second = None if judge is None else terminal.load_judge(judge, dtype=dtype)
     with ProgressBar(layers, quiet=quiet) as bar:
         saved = running.save_what_comes(
             lambda: sweep_photos(

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stochdeconv.errors import InputError
+from stochdeconv.errors import InputError, ModelError, closest
+from stochdeconv.faces import FACES
 from stochdeconv.lists import read_list, whole_number
 
 if TYPE_CHECKING:
@@ -106,6 +107,15 @@ def load_model(word: str, **options: Any) -> ImageModel:
     from stochdeconv.models import load_model as load
 
     return load(word, **{name: value for name, value in options.items() if value is not None})
+
+
+def load_judge(word: str, **options: Any) -> ImageModel | str:
+    """Load the network that judges; the word for the face detector stays that word."""
+    if word != FACES and closest(word, [FACES]):
+        raise ModelError(
+            f"there is no judge '{word}'; expected '{FACES}', a face detector, or a network as -m takes it"
+        )
+    return word if word == FACES else load_model(word, **options)
 
 
 def _is_not_about_retracing(record: logging.LogRecord) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -54,9 +53,6 @@ RULES = {
     "grad_cam": Rule("Selvaraju et al. 2017", map_pictures.overlay),
 }
 _BACKWARD_RULES = ("deconvnet", "guided")
-
-# Pictures of a small network are enlarged on the sheet, so that their captions can be read.
-_SHEET_WIDTH = 224
 
 
 def saliency(
@@ -154,6 +150,7 @@ def saliency(
     from stochdeconv.images import open_image
     from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult
     from stochdeconv.run_folder import recorded_run, source_of
+    from stochdeconv.sheets import contact_sheet
 
     rules = parse_rules(rule)
     if class_name is not None and unit is not None:
@@ -191,7 +188,7 @@ def saliency(
         results = {"score": explained.score, "probability": _probability(model, found, image)}
         captions = [_caption(found, unit, by_itself=class_name is None, **results)]
         captions += [explained.caption(name, values) for name, values in maps.items()]
-        sheet = _sheet(np.stack([with_channels(image, 3), *done.images]), captions)
+        sheet = contact_sheet(np.stack([with_channels(image, 3), *done.images]), captions=captions)
         return replace(done, record={**done.record, **results}, arrays=maps, sheet=sheet)
 
     result = recorded_run(
@@ -387,10 +384,3 @@ def _caption(
         return f"unit {unit}\nscore {score:.3g}"
     chosen = "\nthe network's own top class" if by_itself else ""
     return f"{found.label}\nprobability {probability:.3g}, score {score:.3g}{chosen}"
-
-
-def _sheet(pictures: np.ndarray, captions: list[str]) -> np.ndarray:
-    from stochdeconv.sheets import contact_sheet
-
-    factor = math.ceil(_SHEET_WIDTH / pictures.shape[2])
-    return contact_sheet(pictures.repeat(factor, axis=1).repeat(factor, axis=2), captions=captions)
