@@ -103,6 +103,8 @@ def test_a_run_with_a_sheet_of_its_own_and_no_losses():
     assert decoded(text).shape == (4, 960, 3)
     assert 'width="960"' in text
     assert "at the end" not in text
+    small = run_result(sheet=sheet[:, :72], history=[])._repr_html_()
+    assert decoded(small).shape == (8, 72, 3) and 'width="432"' in small  # six times as large
 
 
 def test_what_is_no_loss_is_none():
