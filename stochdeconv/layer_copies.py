@@ -105,7 +105,7 @@ def _copy_layer(step: Step, dtype: str, name: str) -> Any:
         if isinstance(layer, LAYERS_WITH_FUSED_ACTIVATION):
             # The function itself: one written by the user has no name Keras could find it by.
             config["activation"] = "linear" if step.kind == "linear" else layer.activation
-        if type(layer).__module__.startswith("keras."):
+        if _is_keras_own(layer):
             # The weights are overwritten below; drawing 100 million random ones first takes seconds.
             config.update({key: "zeros" for key in config if key.endswith("_initializer")})
         copy = type(layer).from_config(config)
@@ -124,16 +124,20 @@ def _copy_layer(step: Step, dtype: str, name: str) -> Any:
             raise ValueError(f"its get_config leaves out {forgotten}")
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
+        own = "" if _is_keras_own(layer) else "; a layer of your own needs get_config"
         raise ModelError(
-            f"layer '{step.name}' ({type(layer).__name__}) cannot be copied in {dtype}: {reason}; "
-            "a layer of your own needs get_config"
+            f"layer '{step.name}' ({type(layer).__name__}) cannot be copied in {dtype}: {reason}{own}"
         ) from error
     return copy
 
 
+def _is_keras_own(layer: Any) -> bool:
+    return type(layer).__module__.startswith("keras.")
+
+
 def _forgotten(layer: Any, copy: Any) -> str:
     """Name a setting of a layer of somebody's own that its copy has another value of."""
-    if type(layer).__module__.startswith("keras."):
+    if _is_keras_own(layer):
         return ""
     own = {name: value for name, value in vars(layer).items() if isinstance(value, int | float | str | tuple)}
     for name, value in own.items():

@@ -154,6 +154,8 @@ class NetworkGraph:
         self.input = keras.KerasTensor((None, *input_shape), dtype="float32")
         if len(input_shape) == 3 and has_channels_first(input_shape):
             self._channels_first.add(id(self.input))
+        # How many inputs at a time the model is built for; converted ones often are for one.
+        self._n_built_for = model.inputs[input_number].shape[0] or 1
         inputs = [
             self.input if number == input_number else self._hold(symbol, held[number])
             for number, symbol in enumerate(model.inputs)
@@ -197,6 +199,7 @@ class NetworkGraph:
         return candidate
 
     def _record(self, name: str, operation: Any, args: tuple, kwargs: dict) -> Any:
+        operation = _for_any_number(operation, args, self._n_built_for)
         structure = operation.compute_output_spec(*args, **kwargs)
         # Fresh symbols: an operation may hand back the one it was given.
         structure = keras.tree.map_structure(lambda spec: keras.KerasTensor(spec.shape, dtype=spec.dtype), structure)
@@ -496,6 +499,17 @@ def recognised_activation(function: Callable) -> Callable | None:
         if given.shape == expected.shape and np.allclose(given, expected, rtol=1e-4, atol=1e-6):
             return known
     return None
+
+
+def _for_any_number(operation: Any, args: tuple, n_built_for: int) -> Any:
+    """Make of a bare reshape to so many inputs, ``ops.reshape(x, (1, -1))``, one to as many as there are; else the operation itself."""
+    if isinstance(operation, keras.layers.Layer) or type(operation).__name__ != "Reshape":
+        return operation
+    (values,) = args
+    if values.shape[0] is not None or operation.newshape[0] != n_built_for:
+        return operation
+    one_shape = operation.compute_output_spec(keras.KerasTensor((n_built_for, *values.shape[1:]))).shape
+    return operation if None in one_shape else type(operation)((-1, *one_shape[1:]))
 
 
 def _calls_as(operation: Any, *kinds: type) -> bool:

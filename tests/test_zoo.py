@@ -43,6 +43,8 @@ def images_for(network, n=3):
 
 
 def own_output(name, model, images):
+    if model.inputs[0].shape[0] == 1:  # it can do no more at a time
+        return np.concatenate([np.asarray(model(image[None] * 255, training=False)) for image in images])
     taken = ZOO[name].takes(images * 255)
     # Left to itself a layer that flips at random does so even here.
     return keras.tree.map_structure(lambda values: ops.convert_to_numpy(values), model(taken, training=False))
@@ -117,7 +119,7 @@ def test_layers_are_called_and_give_what_the_owner_expects(loaded, name):
             assert values.shape[-1] == layer.filters, "channels come last whatever the model has"
             if name not in ROUNDED and len(model.inputs) == 1:
                 expected = keras.Model(model.inputs[0], layer.output)
-                own = np.asarray(expected(ZOO[name].takes(images_for(network) * 255)))
+                own = own_output(name, expected, images_for(network))
                 own = np.moveaxis(own, 1, -1) if getattr(layer, "data_format", "") == "channels_first" else own
                 np.testing.assert_allclose(values, own, rtol=1e-3, atol=1e-4)
     assert network.default_layers, "there is always something to collect"

@@ -378,6 +378,15 @@ def any_size():
 
 
 @specimen()
+def built_for_one_image_at_a_time():
+    image, x = stem(batch_size=1)
+    x = ops.reshape(x, (1, -1, 6))
+    x = ops.reshape(ops.max(x, axis=1), (1, 2, 3))
+    x = layers.Flatten()(ops.transpose(x, (0, 2, 1)))
+    return keras.Model(image, ops.reshape(layers.Dense(4, activation="softmax")(x), (1, 4)))
+
+
+@specimen()
 def whole_numbers_as_input():
     inputs, x = features(dtype="uint8")
     return keras.Model(inputs, layers.Dense(4, activation="softmax")(x))
