@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -44,6 +45,20 @@ class ExistingOutputError(StochDeconvError, FileExistsError):
 
 class DivergenceError(StochDeconvError, ArithmeticError):
     """An optimisation whose loss became NaN or infinite."""
+
+
+def first_reason(error: BaseException) -> str:
+    """Find what went wrong in another library's error, in one line; of Keras's, which first say where it was, what they say next.
+
+    Returns
+    -------
+    str
+        At most 300 characters.
+    """
+    text = re.sub(r"\x1b\[\d*m", "", str(error)).strip()
+    wrapped = re.search(r"Exception encountered(?: when calling [^\n]*\n|: )\s*(\S[^\n]*)", text)
+    lines = (wrapped.group(1) if wrapped else text).splitlines()
+    return lines[0].strip()[:300] if lines else type(error).__name__
 
 
 def closest(name: str, names: Iterable[str], *, n: int = 3) -> str:

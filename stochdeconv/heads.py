@@ -17,6 +17,7 @@ Tensor = Any
 _SHARED = {ACTIVATIONS[name] for name in ("softmax", "log_softmax", "sparsemax")}
 _SINGLE = {ACTIVATIONS[name] for name in ("sigmoid", "log_sigmoid", "hard_sigmoid", "sparse_sigmoid")}
 _LOGARITHMS = {ACTIVATIONS["log_softmax"], ACTIVATIONS["log_sigmoid"]}
+_RECTIFIES = {ACTIVATIONS["relu"], ACTIVATIONS["relu6"]}
 
 # What may stand after the last non-linearity without changing a value: Keras's names of layers and operations.
 _KEEPS_VALUES = {
@@ -39,7 +40,7 @@ _LINEAR = {
     *("ZeroPadding2D", "Permute", "Transpose", "Moveaxis", "Swapaxes", "Sum", "Negative", "MaxPooling2D"),
     *("GlobalMaxPooling2D", "GlobalAveragePooling3D", "GlobalMaxPooling3D", "Matmul", "Einsum", "Conv"),
 }
-_SCALES = {"Multiply", "Divide", "TrueDivide"}
+_QUOTIENTS = {"Divide", "TrueDivide"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +66,6 @@ class Head:
         Whether the two classes are the two sides of one value.
     is_named : bool
         Whether it is one only because its classes have names: a map of plain values, or a single one.
-    is_plain : bool
-        Whether it is a single value that nothing makes a probability of.
     doubt : str
         What is not understood, for people; empty where all is.
     """
@@ -78,7 +77,6 @@ class Head:
     score_layer: str
     is_pair: bool
     is_named: bool
-    is_plain: bool
     doubt: str
 
 
@@ -134,6 +132,11 @@ def find_head(
     if activation is None and not doubt and (n_values > 1 or is_pair):
         activation = ACTIVATIONS["sigmoid" if n_values == 1 else "softmax"]
         output = graph.compute(_in_float32(activation), scores, scores.shape)
+    elif activation is None and not doubt:
+        doubt = (
+            f"model '{name}' ends in a single value, which is taken as it is and may be no probability; with class_names of two classes "
+            "it is the score of the second"
+        )
     elif activation in _LOGARITHMS:
         output = graph.compute(_in_float32(ops.exp), output, output.shape)
     logarithm = _in_float32(ops.log_sigmoid if activation in _SINGLE else ops.log_softmax)
@@ -153,7 +156,6 @@ def find_head(
         score_layer="logits" if is_pair else _score_layer(graph, scores),
         is_pair=is_pair,
         is_named=n_named is not None and not ends_in_activation and (is_map or n_values == 1),
-        is_plain=n_values == 1 and activation is None,
         doubt=doubt,
     )
 
@@ -223,13 +225,15 @@ def _what_is_not_understood(graph: NetworkGraph, symbol: Any) -> str:
     if step is None:
         return ""
     if step.activation is not None:
-        # Sums of rectified values are scores; sums of probabilities are neither.
-        return f"{step.activation.__name__} of '{step.name}'" if step.activation in _SHARED | _SINGLE else ""
+        # Sums of rectified values are scores; what is squeezed between bounds is none.
+        return "" if step.activation in _RECTIFIES else f"{step.activation.__name__} of '{step.name}'"
     if step.type_name in _WEIGHS:
         own = getattr(step.operation, "activation", keras.activations.linear)
         return "" if own is keras.activations.linear or step.kind == "linear" else f"the activation of '{step.name}'"
-    # Products and quotients are linear where one side is a constant.
-    is_scaled = step.type_name in _SCALES and len(step.inputs) == 1
+    # Products are linear where one side is a constant, quotients where that is the divisor.
+    is_scaled = len(step.inputs) == 1 and (
+        step.type_name == "Multiply" or (step.type_name in _QUOTIENTS and step.inputs[0] is step.args[0])
+    )
     if not (_keeps_values(step) or _averages(step) or is_scaled or step.type_name in _LINEAR):
         return f"{step.type_name} '{step.name}'"
     return next(filter(None, (_what_is_not_understood(graph, value) for value in step.inputs)), "")

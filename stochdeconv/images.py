@@ -112,7 +112,7 @@ def _as_rgb_or_float(picture: Image.Image) -> Image.Image:
         top = 1.0 if mode == "F" else 65535.0
         if not (low >= 0.0 and high <= top):
             raise ValueError(f"its values run from {low:g} to {high:g}; a {mode!r} image is read as 0 to {top:g}")
-        if picture.format == "TIFF" and mode == "I" and 0 < high <= 255:
+        if mode == "I" and picture.format == "TIFF" and 0 < high <= 255:
             raise ValueError(
                 f"its whole numbers of 32 bits run to {high:g}, of 255 or of 65535; save it with 8 or 16 bits"
             )

@@ -8,13 +8,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
-from stochdeconv.errors import ModelError
+from stochdeconv import backend
+from stochdeconv.errors import ModelError, StochDeconvError, first_reason
 from stochdeconv.gradients import rectify
-from stochdeconv.network_graph import LAYERS_WITH_FUSED_ACTIVATION, Step, is_symbol
+from stochdeconv.network_graph import LAYERS_WITH_FUSED_ACTIVATION, Step, is_keras_own, is_symbol, type_name
 
 Tensor = Any
+
+# How far a copy's values may be from a layer's own, as a part of the largest: rounding, and no other settings.
+_TOLERANCES = {"float32": 1e-3, "bfloat16": 0.1}
 
 
 class LayerCopies:
@@ -55,23 +60,31 @@ class LayerCopies:
             args, kwargs = keras.tree.map_structure(
                 lambda leaf: values[id(leaf)] if is_symbol(leaf) else leaf, (step.args, dict(step.kwargs))
             )
-            if step.kind == "held":
-                (symbol,) = step.outputs
-                result = ops.broadcast_to(
-                    ops.convert_to_tensor(step.operation, dtype=self._dtype_of(symbol)),
-                    (n_inputs, *step.operation.shape),
-                )
-            elif step.kind == "relu":
-                result = rectify(args[0] if args else next(iter(kwargs.values())), gradient_rule, step.max_value)
-            elif isinstance(step.operation, keras.layers.Layer):
-                layer, takes_training = self._of(step)
-                if takes_training:
-                    kwargs["training"] = False
-                result = layer(*args, **kwargs)
-            else:
-                result = step.operation(*args, **kwargs)
+            try:
+                result = self._result_of(step, args, kwargs, n_inputs, gradient_rule)
+            except StochDeconvError:
+                raise
+            except Exception as error:
+                if backend.is_out_of_memory(error):
+                    raise
+                raise ModelError(
+                    f"layer '{step.name}' ({type_name(step.operation)}) cannot be computed in {self.dtype} for {n_inputs} inputs at "
+                    f"a time: {first_reason(error)}" + ("; dtype float32 may do" if self.dtype != "float32" else "")
+                ) from error
             for symbol, value in zip(step.outputs, keras.tree.flatten(result), strict=True):
                 values[id(symbol)] = value
+
+    def _result_of(self, step: Step, args: tuple, kwargs: dict[str, Any], n_inputs: int, gradient_rule: str) -> Any:
+        if step.kind == "held":
+            (symbol,) = step.outputs
+            value = ops.convert_to_tensor(step.operation, dtype=self._dtype_of(symbol))
+            return ops.broadcast_to(value, (n_inputs, *step.operation.shape))
+        if step.kind == "relu":
+            return rectify(args[0] if args else next(iter(kwargs.values())), gradient_rule, step.max_value)
+        if not isinstance(step.operation, keras.layers.Layer):
+            return step.operation(*args, **kwargs)
+        layer, takes_training = self._of(step)
+        return layer(*args, **(kwargs | {"training": False} if takes_training else kwargs))
 
     def _dtype_of(self, symbol: Any) -> str:
         """Whole numbers stay what they are."""
@@ -105,7 +118,7 @@ def _copy_layer(step: Step, dtype: str, name: str) -> Any:
         if isinstance(layer, LAYERS_WITH_FUSED_ACTIVATION):
             # The function itself: one written by the user has no name Keras could find it by.
             config["activation"] = "linear" if step.kind == "linear" else layer.activation
-        if _is_keras_own(layer):
+        if is_keras_own(layer):
             # The weights are overwritten below; drawing 100 million random ones first takes seconds.
             config.update({key: "zeros" for key in config if key.endswith("_initializer")})
         copy = type(layer).from_config(config)
@@ -119,31 +132,61 @@ def _copy_layer(step: Step, dtype: str, name: str) -> Any:
         if hasattr(copy, "finalize_state"):
             copy.finalize_state()
         copy.trainable = False
-        forgotten = _forgotten(layer, copy)
-        if forgotten:
-            raise ValueError(f"its get_config leaves out {forgotten}")
     except Exception as error:
-        reason = str(error).strip().split("\n")[0]
-        own = "" if _is_keras_own(layer) else "; a layer of your own needs get_config"
         raise ModelError(
-            f"layer '{step.name}' ({type(layer).__name__}) cannot be copied in {dtype}: {reason}{own}"
+            f"layer '{step.name}' ({type(layer).__name__}) cannot be copied in {dtype}: {first_reason(error)}{_way_out(layer)}"
         ) from error
+    if not is_keras_own(layer) and not _computes_the_same(layer, copy, step):
+        raise ModelError(
+            f"layer '{step.name}' ({type(layer).__name__}) computes other values than its copy: its get_config leaves out something that "
+            "its __init__ takes, or it draws values of its own there that are no weights"
+        )
     return copy
 
 
-def _is_keras_own(layer: Any) -> bool:
-    return type(layer).__module__.startswith("keras.")
-
-
-def _forgotten(layer: Any, copy: Any) -> str:
-    """Name a setting of a layer of somebody's own that its copy has another value of."""
-    if _is_keras_own(layer):
-        return ""
-    own = {name: value for name, value in vars(layer).items() if isinstance(value, int | float | str | tuple)}
-    for name, value in own.items():
-        if not name.startswith("_") and name != "name" and vars(copy).get(name, value) != value:
-            return f"'{name}', which is {value!r} and in a copy {vars(copy)[name]!r}"
+def _way_out(layer: Any) -> str:
+    if not is_keras_own(layer):
+        return "; a layer of your own needs get_config, and an __init__ that takes all it gives (**kwargs for name and dtype)"
+    parts = layer._flatten_layers(include_self=False)
+    if any(getattr(part, "quantization_mode", None) or getattr(part, "lora_enabled", False) for part in parts):
+        return "; it holds quantised layers or LoRA adapters: take the network as it was before, or with the adapters merged"
     return ""
+
+
+def _computes_the_same(layer: Any, copy: Any, step: Step) -> bool:
+    """Compare a layer of somebody's own with its copy on random values; its state, and that of the copy, stay as they are."""
+    if len(layer.variables) != len(layer.weights):  # it has random numbers of its own
+        return True
+    rng = np.random.default_rng(0)
+
+    def drawn(symbol: Any) -> Any:
+        if not is_symbol(symbol):
+            return symbol
+        values = rng.normal(size=[2 if side is None else side for side in symbol.shape])
+        is_float = keras.backend.is_float_dtype(symbol.dtype)
+        return ops.convert_to_tensor(values if is_float else values > 0, dtype=symbol.dtype)
+
+    args, kwargs = keras.tree.map_structure(drawn, (step.args, dict(step.kwargs)))
+    if "training" in inspect.signature(layer.call).parameters:
+        kwargs["training"] = False
+
+    def computed(by: Any) -> list[np.ndarray]:
+        values, _ = by.stateless_call(by.trainable_variables, by.non_trainable_variables, *args, **kwargs)
+        return [ops.convert_to_numpy(ops.cast(value, "float32")) for value in keras.tree.flatten(values)]
+
+    try:
+        own = computed(layer)
+    except Exception:  # it may not take random values
+        return True
+    copied = computed(copy)
+    if step.kind == "linear":
+        copied = [ops.convert_to_numpy(layer.activation(ops.convert_to_tensor(values))) for values in copied]
+    tolerance = _TOLERANCES[copy.dtype_policy.compute_dtype]
+    return all(
+        np.abs(values - other).max(initial=0) <= tolerance * max(np.abs(values).max(initial=0), 1e-30)
+        for values, other in zip(own, copied, strict=True)
+        if np.isfinite(values).all()
+    )
 
 
 def _with_safe_names(config: Any, name: str) -> Any:

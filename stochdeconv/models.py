@@ -257,6 +257,8 @@ class ImageModel(Network):
         """Say what was decided for a network that could mean something else."""
         if self.head is not None and self.head.doubt:
             yield self.head.doubt
+        if self._n_network_channels == 4:
+            yield f"model '{self.name}' takes images of four channels: the last one is held at its largest value, as opacity"
         names = output_names(self.keras_model)
         if len(names) > 1 and "output" not in self.preprocessing:
             yield f"model '{self.name}' has the outputs {', '.join(names)}; the first one is taken: output= names another, {WHERE_TO_SAY}"
@@ -327,7 +329,8 @@ class ImageModel(Network):
                 if len(outputs) > 1
                 else ""
             )
-            raise ModelError(f"model '{self.name}' has {what}, but {len(names)} class names were given{others}")
+            doubt = f"; {self.head.doubt}" if self.head.doubt else ""
+            raise ModelError(f"model '{self.name}' has {what}, but {len(names)} class names were given{others}{doubt}")
         return names
 
 

@@ -13,6 +13,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from stochdeconv.errors import ModelError, first_reason
+
 #: Numbers of channels that an input may have to be an image: grey, colour, colour and opacity.
 IMAGE_CHANNELS = (1, 3, 4)
 #: Keras's activation functions of one value or, the first three, of all channels.
@@ -106,8 +108,8 @@ class Step:
 
     @property
     def type_name(self) -> str:
-        """Class of the operation: layers and bare operations (``x + y``) of the same name do the same."""
-        return type(self.operation).__name__
+        """Class of the operation, see `type_name`."""
+        return type_name(self.operation)
 
 
 class NetworkGraph:
@@ -175,8 +177,9 @@ class NetworkGraph:
     def _trace(self, model: keras.Model, inputs: Iterable[Any], *, prefix: str) -> Any:
         def record(operation: Any, *args: Any, **kwargs: Any) -> Any:
             name = self._unused_name(prefix + operation.name)
+            operation = _for_any_number(operation, args, self._n_built_for)
             if isinstance(operation, keras.Model) and has_graph(operation):
-                outputs = self._trace(operation, keras.tree.flatten(args), prefix=f"{name}/")
+                outputs = self._trace(operation, _inputs_of_nested(operation, args, kwargs), prefix=f"{name}/")
                 self._name(name, keras.tree.flatten(outputs))
                 return outputs
             return self._record(name, operation, args, kwargs)
@@ -199,8 +202,7 @@ class NetworkGraph:
         return candidate
 
     def _record(self, name: str, operation: Any, args: tuple, kwargs: dict) -> Any:
-        operation = _for_any_number(operation, args, self._n_built_for)
-        structure = operation.compute_output_spec(*args, **kwargs)
+        structure = self._spec(name, operation, args, kwargs)
         # Fresh symbols: an operation may hand back the one it was given.
         structure = keras.tree.map_structure(lambda spec: keras.KerasTensor(spec.shape, dtype=spec.dtype), structure)
         outputs = tuple(keras.tree.flatten(structure))
@@ -221,6 +223,23 @@ class NetworkGraph:
             step = Step(name, "layer", operation, args, kwargs, outputs, activation)
         self._add(step)
         self._name(name, outputs)
+        return structure
+
+    def _spec(self, name: str, operation: Any, args: tuple, kwargs: dict) -> Any:
+        """Work out what an operation gives of any number of inputs; they may not be mixed with each other."""
+        takes_values = any(is_symbol(leaf) for leaf in keras.tree.flatten((args, kwargs)))
+        try:
+            structure = operation.compute_output_spec(*args, **kwargs)
+        except Exception as error:
+            raise ModelError(
+                f"layer '{name}' ({type_name(operation)}) cannot be computed for any number of inputs: {first_reason(error)}"
+            ) from error
+        for spec in keras.tree.flatten(structure):
+            if takes_values and (not spec.shape or spec.shape[0] is not None):
+                raise ModelError(
+                    f"layer '{name}' ({type_name(operation)}) mixes the inputs that are computed together: it gives values of shape "
+                    f"{spec.shape}, without an axis for inputs; several images are looked at at once here, and each must stay by itself"
+                )
         return structure
 
     def _add(self, step: Step) -> None:
@@ -478,7 +497,7 @@ def activation_of(operation: Any) -> tuple[Callable | None, bool]:
         activation = recognised_activation(operation.activation)
         return activation, is_fused and activation is not None
     # ops.relu(x) and its like in a functional model are bare operations.
-    return ACTIVATIONS.get(_BARE.get(type(operation).__name__)), False
+    return ACTIVATIONS.get(_BARE.get(type_name(operation))), False
 
 
 def recognised_activation(function: Callable) -> Callable | None:
@@ -489,6 +508,8 @@ def recognised_activation(function: Callable) -> Callable | None:
     for known in (keras.activations.linear, *ACTIVATIONS.values()):
         if function is known:
             return None if known is keras.activations.linear else known
+    if isinstance(function, keras.layers.Layer):  # it may not be called: that would give it weights
+        return activation_of(function)[0]
     probe = ops.convert_to_tensor(_PROBE, dtype="float32")
     try:
         given = np.asarray(ops.convert_to_numpy(function(probe)))
@@ -503,13 +524,37 @@ def recognised_activation(function: Callable) -> Callable | None:
 
 def _for_any_number(operation: Any, args: tuple, n_built_for: int) -> Any:
     """Make of a bare reshape to so many inputs, ``ops.reshape(x, (1, -1))``, one to as many as there are; else the operation itself."""
-    if isinstance(operation, keras.layers.Layer) or type(operation).__name__ != "Reshape":
+    if isinstance(operation, keras.layers.Layer) or type_name(operation) != "Reshape":
         return operation
     (values,) = args
-    if values.shape[0] is not None or operation.newshape[0] != n_built_for:
+    n, *rest = operation.newshape
+    if values.shape[0] is not None or n != n_built_for:
         return operation
-    one_shape = operation.compute_output_spec(keras.KerasTensor((n_built_for, *values.shape[1:]))).shape
-    return operation if None in one_shape else type(operation)((-1, *one_shape[1:]))
+    if -1 in rest:
+        rest = operation.compute_output_spec(keras.KerasTensor((n, *values.shape[1:]))).shape[1:]
+    return operation if None in rest else type(operation)((-1, *rest))
+
+
+def _inputs_of_nested(model: keras.Model, args: tuple, kwargs: Mapping[str, Any]) -> list[Any]:
+    """Bring what a nested model is called with into the order of its inputs, as Keras does: those of a dict go by name."""
+    given = args[0] if args else kwargs["inputs"]
+    if isinstance(given, Mapping) and not isinstance(getattr(model, "_inputs_struct", None), Mapping):
+        return [given[symbol.name] for symbol in model.inputs]
+    return keras.tree.flatten(given)
+
+
+def is_keras_own(operation: Any) -> bool:
+    """Tell whether a layer or operation is of one of Keras's own kinds."""
+    return type(operation).__module__.startswith("keras.")
+
+
+def type_name(operation: Any) -> str:
+    """Name the class of an operation; Keras's layers and bare operations (``x + y``) of the same name do the same.
+
+    A class of somebody else's has its module before its name: a ``Conv`` of their own may do anything.
+    """
+    kind = type(operation)
+    return kind.__name__ if is_keras_own(operation) else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _calls_as(operation: Any, *kinds: type) -> bool:
@@ -519,7 +564,7 @@ def _calls_as(operation: Any, *kinds: type) -> bool:
 
 def _order_of_axes(operation: Any, n_axes: int) -> tuple[int, ...] | None:
     """Return which axis of a value comes where, the batch axis included; None of operations that leave them in order."""
-    name = type(operation).__name__
+    name = type_name(operation)
     if name == "Permute":
         return (0, *operation.dims)
     if name == "Transpose":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral
 from typing import Any
@@ -73,7 +72,7 @@ class Network:
         In order of computation, without input layers.
     dtype : {"float32", "bfloat16"}
     head : Head or None
-        How the network ends; None where its output is no scores of classes.
+        How the network ends, and what of it is not understood (`heads.Head.doubt`); None where its output is no scores of classes.
 
     Raises
     ------
@@ -327,6 +326,12 @@ class Network:
                     raise
                 raise ModelError(f"model '{self.name}' cannot compute {', '.join(layers)} for {misfit}") from error
             activations = {layer: ops.cast(values[id(symbol)], dtype_given) for layer, symbol in symbols.items()}
+            for layer, given_out in activations.items():
+                if given_out.shape[0] != inputs.shape[0]:
+                    raise ModelError(
+                        f"layer '{layer}' of model '{self.name}' gives {given_out.shape[0]} rows for {inputs.shape[0]} inputs: it counts "
+                        "something else with its first axis, or was built for another number of inputs at a time"
+                    )
             return {"input": inputs, "network_input": network_input, **activations}
 
         return forward
@@ -390,18 +395,7 @@ class Network:
         ------
         ModelError
             The network has no class scores.
-
-        Warns
-        -----
-        UserWarning
-            The network gives out a single value before any non-linearity: that is what is returned.
         """
-        if self._require_head().is_plain:
-            warnings.warn(
-                f"model '{self.name}' ends in a single value, which is taken as it is and may be no probability; with class_names of two "
-                "classes it is the score of the second",
-                stacklevel=2,
-            )
         return self.activations(inputs, (PROBABILITIES,), batch_size=batch_size)[PROBABILITIES]
 
     @functools.cached_property

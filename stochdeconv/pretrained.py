@@ -20,7 +20,7 @@ import numpy as np
 
 from stochdeconv.catalogue import APPLICATIONS, cache_folder
 from stochdeconv.class_names import ClassName, imagenet_class_names, load_class_names
-from stochdeconv.errors import MissingInputError, ModelError, closest
+from stochdeconv.errors import MissingInputError, ModelError, closest, first_reason
 from stochdeconv.shipped import NETWORKS, shipped_file
 
 # keras.applications.imagenet_utils: "caffe" subtracts these from B, G, R in 0..255.
@@ -249,7 +249,7 @@ def _download(constructor: Any, name: str) -> keras.Model:
     # Keras raises a bare Exception when a download fails, and OSError or ValueError for what lies broken in its cache.
     except Exception as error:
         url = re.search(r"https?://\S+?(?=:?\s|:?$)", str(error))
-        reason = _first_line(error)
+        reason = first_reason(error)
         wanted = url.group(0).rsplit("/", 1)[-1] if url else f"the ImageNet weights of {name}"
         raise ModelError(
             f"cannot get {wanted}: {reason}; download it elsewhere"
@@ -314,7 +314,7 @@ def _load_all_weights(model: keras.Model, path: Path) -> str | None:
             model.load_weights(path)
     # Keras and h5py raise many kinds of error for a file that is broken or of another network.
     except Exception as error:
-        return _first_line(error)
+        return first_reason(error)
     missing = [weight.path for weight in weights if np.isnan(weight.numpy()).any()]
     return f"there is nothing for '{missing[0]}' in it" if missing else None
 
@@ -385,7 +385,7 @@ def _read_sidecar(path: Path, model_path: Path, *, needed: bool) -> dict[str, An
         ) from None
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{path} is not the JSON sidecar of a network: {_first_line(error)}; expected {example}"
+            f"{path} is not the JSON sidecar of a network: {first_reason(error)}; expected {example}"
         ) from error
     if not isinstance(sidecar, Mapping):
         raise ModelError(f"{path} is not the sidecar of a network: expected {example}")
@@ -404,7 +404,7 @@ def _read_keras_file(path: Path) -> keras.Model:
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:
-        reason = _first_line(error)
+        reason = first_reason(error)
         missing = re.search(r"Could not locate (\w+ '[^']+')|Unknown (\w+: '?\w+)", str(error))
         if missing:
             reason = next(filter(None, missing.groups()))
@@ -415,8 +415,3 @@ def _read_keras_file(path: Path) -> keras.Model:
             ) from error
         raise ModelError(f"{path} is no readable Keras 3 file (.keras): {reason}") from error
     return model
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__

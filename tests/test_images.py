@@ -74,6 +74,9 @@ def test_sixteen_bits_are_scaled_not_cut(tmp_path):
     _save(tmp_path, "label.tif", Image.fromarray(np.arange(16, dtype=np.int32).reshape(4, 4)))
     with pytest.raises(InputError, match=r"label.tif.*32 bits run to 15"):
         load_image(tmp_path / "label.tif")
+    # A dark picture whose format says what its values are of.
+    (tmp_path / "dark.pgm").write_bytes(b"P5 2 1 65535\n" + np.array([0, 200], ">u2").tobytes())
+    np.testing.assert_allclose(load_image(tmp_path / "dark.pgm")[0, :, 0], [0, 200 / 65535], atol=1e-6)
 
 
 def test_sixteen_bits_of_one_transparent_value_lie_on_white(tmp_path):

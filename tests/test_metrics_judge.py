@@ -112,6 +112,30 @@ def test_maps_of_both_sides_of_a_single_sigmoid():
         np.testing.assert_allclose(maps.mean(axis=(1, 2)), seen.logits[:, index], rtol=1e-4, atol=1e-5)
 
 
+def average_of_heads_that_disagree(x):
+    """One is sure of the first class, two prefer the second: the mean score is the first's, the mean probability the second's."""
+    x = layers.GlobalAveragePooling2D()(x)
+    biases = ([20.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 3.0, 0.0])
+    heads = [
+        layers.Dense(3, activation="softmax", name=f"head_{i}", bias_initializer=keras.initializers.Constant(bias))(x)
+        for i, bias in enumerate(biases)
+    ]
+    return layers.Average(name="classes")(heads)
+
+
+def test_classes_are_ranked_as_the_network_itself_does():
+    model = network(average_of_heads_that_disagree)
+    for head in model.layers[-4:-1]:
+        head.kernel.assign(head.kernel * 1e-3)
+    judge = Judge(load_model(model, preprocessing="none", class_names=NAMES))
+    images = np.random.default_rng(0).random((4, *SIZE, 3)).astype(np.float32)
+    own = np.asarray(model(images * 255))
+    assert (own.argmax(axis=1) == 1).all() and (judge.model.logits(images).argmax(axis=1) == 0).all()
+    seen = judge.look(images)
+    assert in_top(seen.logits, 1, k=1).all() and not in_top(seen.logits, 0, k=1).any()
+    np.testing.assert_array_equal(seen.logits.argsort(axis=1), own.argsort(axis=1))
+
+
 @pytest.mark.parametrize(
     "head",
     [
@@ -132,4 +156,5 @@ def test_a_picture_is_given_the_probability_that_the_judge_itself_gives_it(head,
     own = np.asarray(model(np.round(images * 255)))
     labels = [name["label"] for name in NAMES]
     for row, picture in zip(own, judge.describe_pictures(measured, None), strict=True):
+        assert picture["judge_label"] == labels[row.argmax()]
         assert picture["judge_probability"] == pytest.approx(row[labels.index(picture["judge_label"])], rel=1e-4)

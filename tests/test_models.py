@@ -376,7 +376,8 @@ def test_shared_layers_bare_operations_and_python_functions():
     x = layers.Lambda(lambda values: values * 0.5, name="half")(x)
     x = layers.Conv2D(4, 3, activation=lambda values: ops.tanh(values), name="own")(x)
     model = randomise(keras.Model(image, ops.mean(x, axis=(1, 2)), name="odd"))
-    network = load_model(model, preprocessing="none")
+    with pytest.warns(UserWarning, match=r"not understood \(tanh of 'own'\)"):
+        network = load_model(model, preprocessing="none")
     batch = images(size=(8, 8))
     assert {"twice", "twice#2", "half", "own"} <= set(network.layer_names)
     np.testing.assert_allclose(network.logits(batch), ops.convert_to_numpy(model(batch * 255)), rtol=1e-5, atol=1e-5)

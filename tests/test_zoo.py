@@ -58,11 +58,7 @@ def test_probabilities_are_the_networks_own(loaded, name):
     model, network = loaded(name)
     images = images_for(network)
     expected = ZOO[name].probabilities(own_output(name, model, images))
-    may_be_none = (
-        pytest.warns(UserWarning, match="ends in a single value") if ZOO[name].plain else contextlib.nullcontext()
-    )
-    with may_be_none:
-        found = network.probabilities(images)
+    found = network.probabilities(images)
     assert len(network.class_names) == ZOO[name].n_classes == found.shape[1]
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=ROUNDED.get(name, 1e-5))
     # The images are told apart: a constant would pass everything.
@@ -100,11 +96,7 @@ def test_the_class_term_falls_where_the_probability_rises(loaded, name):
     term = sd.losses.cross_entropy(index)
     losses = np.asarray(term(network.activations(images, term.layers)))
     assert np.isfinite(losses).all() and losses.shape == (3,)
-    exact = (
-        ZOO[name].doubts is None
-        and not ZOO[name].plain
-        and not name.startswith(("segmentation", "average", "hard", "sparse"))
-    )
+    exact = ZOO[name].doubts is None and not name.startswith(("segmentation", "average", "hard", "sparse"))
     if exact or name.startswith("several_outputs"):
         np.testing.assert_allclose(losses, -np.log(network.probabilities(images)[:, index]), rtol=1e-3, atol=1e-3)
 
@@ -131,11 +123,7 @@ def test_pictures_are_made(loaded, name, tmp_path):
     (image,) = images_for(network, 1)
     channel = f"{network.default_layers[-1]}_linear:0"
     of = {"class_name": network.class_names[-1].index} if network.class_names else {"unit": channel}
-    may_be_none = (
-        pytest.warns(UserWarning, match="ends in a single value") if ZOO[name].plain else contextlib.nullcontext()
-    )
-    with may_be_none:
-        explained = sd.saliency(network, image, rule="gradient", **of)
+    explained = sd.saliency(network, image, rule="gradient", **of)
     assert explained.arrays["gradient"].shape == image.shape
     result = sd.maximize(network, **of, n_steps=4, n_images=2, preset="simonyan", seed=1)
     assert result.images.shape == (2, *network.input_size, network.n_channels)
@@ -204,28 +192,164 @@ def test_maps_within_have_their_channels_last(loaded):
 
 def test_statistics_remember_what_an_index_means(photographs):
     model = made("one_logit_with_two_class_names")
-    named, plain = (sd.load_model(model, preprocessing="none", **of) for of in ({"class_names": ["cat", "dog"]}, {}))
+    named = sd.load_model(model, preprocessing="none", class_names=["cat", "dog"])
+    with pytest.warns(UserWarning, match="ends in a single value"):
+        plain = sd.load_model(model, preprocessing="none")
     statistics = sd.collect(named, photographs, class_name="cat", n_components=2)
     with pytest.raises(ModelError, match=r"input convention .*'classes': 2"):
         sd.generate(plain, statistics, n_images=1, n_steps=1)
 
 
-def test_a_setting_that_a_config_leaves_out_is_told():
-    class Times(keras.layers.Layer):
-        def __init__(self, factor=1.0, **settings):
-            super().__init__(**settings)
-            self.factor = factor
+class Forgetful(keras.layers.Layer):
+    def get_config(self):
+        return super().get_config()  # of its own kind, so Keras does not add what __init__ was given
 
-        def call(self, x):
-            return self.factor * x
 
-        def get_config(self):
-            return super().get_config()
+class Times(Forgetful):
+    def __init__(self, factor=1.0, **settings):
+        super().__init__(**settings)
+        self.factor = factor
 
+    def call(self, x):
+        return ops.cast(self.factor, x.dtype) * x
+
+
+class Bent(Forgetful):
+    def __init__(self, activation="relu", **settings):
+        super().__init__(**settings)
+        self.dense = keras.layers.Dense(3, activation=activation)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+class Mixed(Forgetful):
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.mixture = np.random.default_rng().normal(size=(3, 3)).astype("float32")
+
+    def call(self, x):
+        return ops.matmul(x, ops.cast(self.mixture, x.dtype))
+
+
+class Told(Times):
+    def get_config(self):
+        return {**super().get_config(), "factor": self.factor}
+
+
+class Bare(keras.layers.Layer):
+    def __init__(self):
+        super().__init__()
+
+    def call(self, x):
+        return x + 1
+
+
+def small_network(layer, **keywords):
+    inputs = keras.Input((16, 16, 3), **keywords)
+    return keras.Model(inputs, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(layer(inputs))))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("layer", [Times(5.0), Times(np.array([5.0, 1.0, 2.0])), Times([0.5]), Bent("tanh"), Mixed()])
+def test_a_setting_that_a_config_leaves_out_is_told(layer, dtype):
+    network = sd.load_model(small_network(layer), preprocessing="none")
+    with pytest.raises(ModelError, match=r"computes other values than its copy: its get_config leaves out"):
+        network.forward([network.layer_names[0]], dtype=dtype)
+
+
+@pytest.mark.parametrize("layer", [Times(), Told(5.0), Bent(), keras.layers.Dense(2, activation=lambda z: z**2)])
+def test_a_config_that_says_all_is_enough_and_the_owners_layer_stays_as_it_is(layer):
+    model = small_network(layer)
+    before = [np.array(weight) for weight in model.weights]
+    network = sd.load_model(model, preprocessing="none")
+    images = images_for(network)
+    np.testing.assert_allclose(network.logits(images), model(images * 255), rtol=1e-4)
+    for weight, was in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, was)
+
+
+def test_a_layer_that_takes_no_config_is_told_what_it_lacks():
+    network = sd.load_model(small_network(Bare()), preprocessing="none")
+    with pytest.raises(
+        ModelError,
+        match=r"\(Bare\) cannot be copied.*unexpected keyword.*; a layer of your own needs get_config, and an __init__",
+    ):
+        network.logits(images_for(network))
+
+
+def test_quantised_layers_inside_others_are_refused_with_a_way_out():
+    def attended(x):
+        x = keras.layers.Reshape((256, 3))(x)
+        return keras.layers.Reshape((16, 16, 3))(keras.layers.MultiHeadAttention(2, 4)(x, x))
+
+    model = small_network(attended)
+    for part in model._flatten_layers():
+        if isinstance(part, keras.layers.EinsumDense):
+            part.quantize("int8")
+    network = sd.load_model(model, preprocessing="none")
+    with pytest.raises(ModelError, match="holds quantised layers or LoRA adapters: take the network as it was before"):
+        network.logits(images_for(network))
+
+
+def test_what_cannot_be_computed_in_a_dtype_is_told():
+    network = sd.load_model(
+        small_network(
+            keras.layers.Lambda(lambda x: ops.matmul(x, np.ones((4, 4), np.float32)), output_shape=(16, 16, 3))
+        ),
+        preprocessing="none",
+    )
+    for dtype, advice in (("bfloat16", "; dtype float32 may do"), ("float32", "")):
+        with pytest.raises(
+            ModelError,
+            match=rf"'lambda\S*' \(Lambda\) cannot be computed in {dtype} for 3 inputs at a time: .*{advice}$",
+        ):
+            network.forward(["logits"], dtype=dtype)(images_for(network))
+
+
+@pytest.mark.parametrize(
+    ("change", "keywords"),
+    [
+        (lambda x: x / ops.max(x), {"batch_size": 1}),
+        (lambda x: x / ops.max(x), {}),
+        (lambda x: x - ops.mean(x, axis=0, keepdims=True), {}),
+        (lambda x: ops.expand_dims(ops.squeeze(x, 0), 0), {"batch_size": 1}),
+    ],
+)
+def test_what_mixes_images_is_refused(change, keywords):
+    with pytest.raises(ModelError, match=r"mixes the inputs that are computed together|for any number of inputs"):
+        sd.load_model(small_network(change, **keywords), preprocessing="none")
+
+
+def test_rows_that_are_no_images_are_refused():
+    inputs = keras.Input((16, 16, 3), batch_size=1)
+    x = keras.layers.Dense(4, activation="softmax")(keras.layers.GlobalAveragePooling2D()(inputs))
+    with pytest.warns(UserWarning, match="not understood|a single value"):
+        network = sd.load_model(keras.Model(inputs, ops.reshape(x, (-1,))), preprocessing="none")
+    with pytest.raises(ModelError, match="gives 12 rows for 3 inputs"):
+        network.activations(images_for(network), ["logits"], batch_size=3)
+
+
+def test_a_batch_of_eight_is_only_how_it_was_built():
+    inputs = keras.Input((16, 16, 3), batch_size=8)
+    x = keras.layers.GlobalAveragePooling2D()(ops.reshape(ops.reshape(inputs, (8, -1, 3)), (8, 8, 32, 3)))
+    model = keras.Model(inputs, keras.layers.Dense(4)(x))
+    network = sd.load_model(model, preprocessing="none")
+    images = images_for(network, 3)
+    own = model(np.concatenate([images * 255, np.zeros((5, 16, 16, 3), np.float32)]))[:3]
+    np.testing.assert_allclose(network.logits(images), own, rtol=1e-4)
+
+
+def test_a_layer_as_activation_is_not_run():
     inputs = keras.Input((16, 16, 3))
-    network = sd.load_model(keras.Model(inputs, Times(5.0)(inputs)), preprocessing="none")
-    with pytest.raises(ModelError, match=r"leaves out 'factor', which is 5.0"):
-        network.forward([network.layer_names[0]])
+    x = keras.layers.Dense(8, activation=keras.layers.PReLU())(keras.layers.GlobalAveragePooling2D()(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(4, activation=keras.layers.Softmax())(x))
+    n_before = len(model.weights)
+    network = sd.load_model(model, preprocessing="none")
+    assert len(model.weights) == n_before
+    images = images_for(network)
+    np.testing.assert_allclose(network.probabilities(images), model(images * 255), rtol=1e-4)
+    assert np.abs(network.logits(images)).max() > 1, "scores stand before the softmax"
 
 
 def test_a_direction_of_an_embedding_is_raised(loaded):

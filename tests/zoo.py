@@ -32,8 +32,6 @@ class Specimen:
         Images (image, height, width, channel) in 0..255 -> what the network is called with.
     doubts : str or None
         What `load_model` warns of.
-    plain : bool
-        Whether `probabilities` warns that it may be none.
     """
 
     make: Callable[[], keras.Model]
@@ -42,7 +40,6 @@ class Specimen:
     probabilities: Callable[[np.ndarray], np.ndarray] = lambda output: output
     takes: Callable[[np.ndarray], Any] = lambda images: images
     doubts: str | None = None
-    plain: bool = False
 
 
 ZOO: dict[str, Specimen] = {}
@@ -186,7 +183,7 @@ def one_logit_with_two_class_names():
     return ending(None, 1)
 
 
-@specimen(1, plain=True)
+@specimen(1, doubts="ends in a single value")
 def one_value_without_class_names():
     return ending(None, 1)
 
@@ -246,7 +243,41 @@ def rectified_class_maps_averaged():
 
 @specimen(doubts=r"not understood \(the activation of 'head'\)")
 def an_activation_of_its_own():
-    return ending(lambda z: ops.tanh(z) ** 3)
+    return ending(lambda z: z + ops.tanh(z) ** 3)
+
+
+@specimen(doubts=r"not understood \(TrueDivide '")
+def sigmoids_written_out():
+    inputs, x = features()
+    return keras.Model(inputs, 1 / (1 + ops.exp(-layers.Dense(4, name="head")(x))))
+
+
+@specimen(doubts=r"not understood \(tanh of 'head'\)")
+def tanh_between_zero_and_one():
+    inputs, x = features()
+    return keras.Model(inputs, (layers.Dense(4, activation="tanh", name="head")(x) + 1) / 2)
+
+
+@specimen(doubts=r"not understood \(softplus of 'head'\)")
+def evidence():
+    inputs, x = features()
+    return keras.Model(inputs, layers.Dense(4, activation="softplus", name="head")(x) + 1)
+
+
+class Conv(layers.Layer):
+    """A layer of somebody's own with the name of one of Keras's operations, which does something else."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 4), name="kernel")
+
+    def call(self, x):
+        return ops.sigmoid(ops.matmul(x, self.kernel))
+
+
+@specimen(doubts=r"not understood \(\S*zoo.Conv 'conv\S*'\)")
+def a_layer_called_as_one_of_keras():
+    inputs, x = features(name="first")
+    return keras.Model(inputs, Conv()(x))
 
 
 @specimen(doubts=r"not understood \(sigmoid of 'first'\)")
@@ -337,7 +368,10 @@ def grey_of_28_pixels():
     return _mnist()
 
 
-@specimen(takes=lambda images: np.concatenate([images, np.full_like(images[..., :1], 255)], axis=-1))
+@specimen(
+    takes=lambda images: np.concatenate([images, np.full_like(images[..., :1], 255)], axis=-1),
+    doubts="four channels: the last one is held at its largest value, as opacity",
+)
 def colour_and_opacity():
     return _mnist((SIDE, SIDE, 4))
 
@@ -384,6 +418,14 @@ def built_for_one_image_at_a_time():
     x = ops.reshape(ops.max(x, axis=1), (1, 2, 3))
     x = layers.Flatten()(ops.transpose(x, (0, 2, 1)))
     return keras.Model(image, ops.reshape(layers.Dense(4, activation="softmax")(x), (1, 4)))
+
+
+@specimen()
+def built_for_one_image_with_positions_among_images():
+    image, x = stem(batch_size=1)
+    x = layers.Dense(5, activation="relu")(ops.reshape(x, (-1, 6)))
+    x = layers.GlobalAveragePooling2D()(ops.reshape(x, (1, 8, 8, 5)))
+    return keras.Model(image, layers.Dense(4, activation="softmax")(x))
 
 
 @specimen()
@@ -510,6 +552,18 @@ def nested_backbone_with_augmentation_and_dropout():
     image = keras.Input(SHAPE)
     x = backbone(layers.RandomFlip()(image), training=False)
     x = layers.Dropout(0.5)(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(image, layers.Dense(4, activation="softmax")(x))
+
+
+@specimen()
+def nested_and_called_by_keyword_and_by_names():
+    inputs, x = features()
+    body = keras.Model(inputs, x, name="body")
+    one, two = keras.Input((6,), name="zz"), keras.Input((6,), name="aa")
+    difference = keras.Model([one, two], one - 2 * two, name="difference")
+    image = keras.Input(SHAPE)
+    x = body(inputs=image)
+    x = difference({"aa": 0.1 * x, "zz": x})
     return keras.Model(image, layers.Dense(4, activation="softmax")(x))
 
 

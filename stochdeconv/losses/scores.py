@@ -26,9 +26,9 @@ class CrossEntropy(Term):
 
     def check(self, layer_shape):
         """Refuse a class that the network does not have."""
-        _check_index(
-            "class_index", int(self.arrays["class_index"]), layer_shape(self.layer)[-1], "the network's classes"
-        )
+        index, n_classes = int(self.arrays["class_index"]), layer_shape(self.layer)[-1]
+        if not 0 <= index < n_classes:
+            raise InputError(f"class_index is {index}; the network's classes are 0 to {n_classes - 1}")
 
     def of_values(self, values, arrays):
         """Return the loss per image."""
@@ -47,9 +47,20 @@ def _numbered(name: str, *numbers: int) -> str:
     return ":".join([name, *map(str, numbers)])
 
 
-def _check_index(name: str, index: int, n: int, of: str) -> None:
-    if not 0 <= index < n:
-        raise InputError(f"{name} is {index}; {of} are 0 to {n - 1}")
+def _check_channel(channel: int, layer: str, shape: tuple[int, ...]) -> None:
+    if not 0 <= channel < _n_channels(layer, shape):
+        raise InputError(f"channel is {channel}; channels of '{layer}' are 0 to {shape[-1] - 1}")
+
+
+def _check_length(what: str, n_numbers: int, layer: str, shape: tuple[int, ...]) -> None:
+    if n_numbers != _n_channels(layer, shape):
+        raise InputError(f"the {what} has {n_numbers} numbers; '{layer}' has {shape[-1]} channels")
+
+
+def _n_channels(layer: str, shape: tuple[int, ...]) -> int:
+    if not shape:
+        raise InputError(f"'{layer}' is a single number for each input, without channels; name a layer below it")
+    return shape[-1]
 
 
 def _at(position: tuple[int, ...], values: Tensor) -> Tensor:
@@ -59,6 +70,9 @@ def _at(position: tuple[int, ...], values: Tensor) -> Tensor:
             f"position {position} has {len(position)} numbers; expected one for each of the {len(values.shape) - 2} axes "
             f"between images and channels of a layer of shape {tuple(values.shape[1:])}"
         )
+    sides = tuple(values.shape[1:-1])
+    if not all(0 <= at < side for at, side in zip(position, sides, strict=True)):
+        raise InputError(f"position is {position}; a layer with {sides} of them counts each axis from 0")
     return values[(slice(None), *position)]
 
 
@@ -80,7 +94,7 @@ class Unit(Term):
 
     def check(self, layer_shape):
         """Refuse a channel that the layer does not have."""
-        _check_index("channel", int(self.arrays["channel"]), layer_shape(self.layer)[-1], f"channels of '{self.layer}'")
+        _check_channel(int(self.arrays["channel"]), self.layer, layer_shape(self.layer))
 
     def of_values(self, values, arrays):
         """Return the loss per image."""
@@ -126,9 +140,7 @@ class Direction(Term):
 
     def check(self, layer_shape):
         """Refuse a vector of another length than the layer has channels."""
-        n_numbers, n_channels = len(self.arrays["direction"]), layer_shape(self.layer)[-1]
-        if n_numbers != n_channels:
-            raise InputError(f"the direction has {n_numbers} numbers; '{self.layer}' has {n_channels} channels")
+        _check_length("direction", len(self.arrays["direction"]), self.layer, layer_shape(self.layer))
 
     def of_values(self, values, arrays):
         """Return the loss per image."""
@@ -176,7 +188,7 @@ class ActivationNorm(Term):
     def check(self, layer_shape):
         """Refuse a channel that the layer does not have."""
         if self.channel is not None:
-            _check_index("channel", self.channel, layer_shape(self.layer)[-1], f"channels of '{self.layer}'")
+            _check_channel(self.channel, self.layer, layer_shape(self.layer))
 
     def of_values(self, values, arrays):
         """Return the loss per image."""
@@ -206,6 +218,10 @@ def activation_norm(layer: str, channel: int | None = None, *, unit: float | np.
 @dataclass(frozen=True)
 class Guide(Term):
     """Minus the mean over places of the best match among a guide's features. See `guide`."""
+
+    def check(self, layer_shape):
+        """Refuse features of another number of channels than the layer has."""
+        _check_length("guide", self.arrays["features"].shape[-1], self.layer, layer_shape(self.layer))
 
     def of_values(self, values, arrays):
         """Return the loss per image."""

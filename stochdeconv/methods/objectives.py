@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +111,7 @@ def read_direction(direction: str | tuple[str, Any]) -> tuple[str, np.ndarray]:
 
 
 def _check_direction(model: ImageModel, layer: str, vector: np.ndarray, given: str) -> None:
-    n_channels = model.layer_shape(layer)[-1]
+    n_channels = math.prod(model.layer_shape(layer)[-1:])
     if vector.shape != (n_channels,) or vector.dtype.kind not in "biuf":
         raise InputError(
             f"a direction of '{layer}' is {n_channels} numbers, one for each channel; "
@@ -165,6 +166,8 @@ def parse_unit(model: ImageModel, unit: str) -> tuple[str, int, tuple[int, int] 
     layer, channel, position = read_unit(unit)
     layer = model.find_layer(layer)
     shape = model.layer_shape(layer)
+    if not shape:
+        raise InputError(f"layer '{layer}' is a single number for each image, without channels; name a layer below it")
     if channel >= shape[-1]:
         raise LayerNotFoundError(f"layer '{layer}' has channels 0 to {shape[-1] - 1}; got {channel}")
     if position is None:

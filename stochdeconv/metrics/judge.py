@@ -54,6 +54,8 @@ class Judgement:
     features : ndarray of shape (image, feature)
         Input of the last weighted layer, averaged over positions.
     logits : ndarray of shape (image, class)
+        By which classes are ranked: their scores; of an image in which those rank otherwise than the probabilities, as averages of
+        several heads may, the logarithms of these.
     probabilities : ndarray of shape (image, class)
         The judge's own, see `heads.Head`.
     feature_maps : ndarray of shape (image, height, width, channel) or None
@@ -170,9 +172,11 @@ class Judge:
         seen = self.model.activations(images, [layer, "logits", PROBABILITIES], batch_size=BATCH)
         maps = np.asarray(seen[layer], dtype=np.float32)
         features = maps.mean(axis=tuple(range(1, maps.ndim - 1))) if maps.ndim > 2 else maps
-        return Judgement(
-            features, seen["logits"], seen[PROBABILITIES], maps if self.source.class_weights is not None else None
-        )
+        logits, probabilities = seen["logits"], seen[PROBABILITIES]
+        by_score = np.take_along_axis(probabilities, logits.argsort(axis=1), axis=1)
+        rank_alike = (np.diff(by_score, axis=1) >= -1e-6).all(axis=1, keepdims=True)
+        logits = np.where(rank_alike, logits, np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)))
+        return Judgement(features, logits, probabilities, maps if self.source.class_weights is not None else None)
 
     @property
     def n_classes(self) -> int:
