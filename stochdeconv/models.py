@@ -162,8 +162,10 @@ class ImageModel(Network):
         model, convention = pretrained.keras_model, pretrained.preprocessing
         shape = _image_shape(model, convention.get("input"))
         self._n_named = None if pretrained.class_names is None else len(pretrained.class_names)
-        self._has_channels_first = has_channels_first(shape)
-        height, width, self._n_network_channels = (*shape[1:], shape[0]) if self._has_channels_first else shape
+        self._has_channel_axis = len(shape) == 3
+        whole = shape if self._has_channel_axis else (*shape, 1)
+        self._has_channels_first = has_channels_first(whole)
+        height, width, self._n_network_channels = (*whole[1:], whole[0]) if self._has_channels_first else whole
         self.input_size = (height, width)
         self.n_channels = 1 if self._n_network_channels == 1 else 3
         self.preprocessing = _checked_convention(pretrained, self.n_channels)
@@ -245,6 +247,8 @@ class ImageModel(Network):
         return images * 255.0
 
     def _arranged(self, inputs: Tensor) -> Tensor:
+        if not self._has_channel_axis:
+            return inputs[..., 0]
         if self._n_network_channels == 4:
             opaque = 255.0 if self.preprocessing["preprocessing"] in {"caffe", "none"} else 1.0
             inputs = ops.concatenate([inputs, opaque * ops.ones_like(inputs[..., :1])], axis=-1)
@@ -334,13 +338,16 @@ class ImageModel(Network):
         return names
 
 
-def _image_shape(model: keras.Model, name: str | None) -> tuple[int, int, int]:
-    """Find the shape of the images a model takes, in its own order; where it takes any size, of the usual one."""
+def _image_shape(model: keras.Model, name: str | None) -> tuple[int, ...]:
+    """Find the shape of the images a model takes, in its own order; where it takes any size, of the usual one.
+
+    Grey images may have no axis of channels, as in many a first network: (28, 28).
+    """
     number = choose_input(model, name)
     shape = tuple(model.inputs[number].shape[1:])
-    if not is_image_shape(shape):
+    if not is_image_shape(shape) and not (len(shape) == 2 and all(shape)):
         raise ModelError(
-            f"model '{model.name}' takes an input of shape {shape}; expected images, (height, width, channel) or "
+            f"model '{model.name}' takes an input of shape {shape}; expected images, (height, width), (height, width, channel) or "
             f"(channel, height, width), of {', '.join(map(str, IMAGE_CHANNELS))} channels; sd.Network takes inputs of any kind"
         )
     return tuple(side or _DEFAULT_SIZE for side in shape)

@@ -394,6 +394,14 @@ def channels_first():
     return channels_first_network(3)
 
 
+@specimen(takes=lambda images: images[..., 0])
+def grey_without_an_axis_of_channels():
+    inputs = keras.Input((28, 28))
+    x = layers.Rescaling(1 / 255.0)(layers.Reshape((28, 28, 1))(inputs))
+    x = layers.Conv2D(6, 3, activation="relu", name="conv")(x)
+    return keras.Model(inputs, layers.Dense(4, activation="softmax")(layers.Flatten()(x)))
+
+
 @specimen(takes=lambda images: np.moveaxis(images, -1, 1))
 def channels_first_and_grey():
     return channels_first_network(1)
