@@ -134,7 +134,7 @@ def _copy_layer(step: Step, dtype: str, name: str) -> Any:
         copy.trainable = False
     except Exception as error:
         raise ModelError(
-            f"layer '{step.name}' ({type(layer).__name__}) cannot be copied in {dtype}: {first_reason(error)}{_way_out(layer)}"
+            f"layer '{step.name}' ({type(layer).__name__}) cannot be copied in {dtype}: {first_reason(error)}{_way_out(layer, dtype)}"
         ) from error
     if not is_keras_own(layer) and not _computes_the_same(layer, copy, step):
         raise ModelError(
@@ -144,9 +144,12 @@ def _copy_layer(step: Step, dtype: str, name: str) -> Any:
     return copy
 
 
-def _way_out(layer: Any) -> str:
+def _way_out(layer: Any, dtype: str) -> str:
     if not is_keras_own(layer):
-        return "; a layer of your own needs get_config, and an __init__ that takes all it gives (**kwargs for name and dtype)"
+        other = (
+            "" if dtype == "float32" else ", and a call that computes in other dtypes than float32; or ask for float32"
+        )
+        return f"; a layer of your own needs get_config, an __init__ that takes all it gives (**kwargs for name and dtype){other}"
     parts = layer._flatten_layers(include_self=False)
     if any(getattr(part, "quantization_mode", None) or getattr(part, "lora_enabled", False) for part in parts):
         return "; it holds quantised layers or LoRA adapters: take the network as it was before, or with the adapters merged"

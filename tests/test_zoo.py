@@ -273,7 +273,7 @@ def test_a_layer_that_takes_no_config_is_told_what_it_lacks():
     network = sd.load_model(small_network(Bare()), preprocessing="none")
     with pytest.raises(
         ModelError,
-        match=r"\(Bare\) cannot be copied.*unexpected keyword.*; a layer of your own needs get_config, and an __init__",
+        match=r"\(Bare\) cannot be copied.*unexpected keyword.*; a layer of your own needs get_config, an __init__",
     ):
         network.logits(images_for(network))
 
