@@ -11,6 +11,24 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 ROOT = Path(__file__).resolve().parents[1]
 
 
+# Files that take a minute or more go first: one of them begun last would keep one process while the others have nothing to do.
+_LONGEST = (
+    "test_readme",
+    "test_notebooks",
+    "test_zoo",
+    "test_demo",
+    "test_cli_methods",
+    "test_cli_bad_input",
+    "test_scripts",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Bring the longest files to the front."""
+    place = {name: number for number, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real photographs and networks; tests that ask for it are skipped where it is missing."""
