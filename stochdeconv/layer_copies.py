@@ -38,7 +38,7 @@ class LayerCopies:
     def prepare(self, steps: Iterable[Step]) -> None:
         """Copy what these steps need. Variables are made here, so call it outside a compiled function."""
         for step in steps:
-            if step.kind in {"layer", "linear"} and isinstance(step.operation, keras.layers.Layer):
+            if step.kind != "relu" and isinstance(step.operation, keras.layers.Layer):
                 self._of(step)
 
     def run(self, steps: Iterable[Step], values: dict[int, Tensor], *, gradient_rule: str) -> None:
@@ -117,7 +117,7 @@ def _copy_layer(step: Step, dtype: str, name: str) -> Any:
             config["dtype"] = dtype
         if isinstance(layer, LAYERS_WITH_FUSED_ACTIVATION):
             # The function itself: one written by the user has no name Keras could find it by.
-            config["activation"] = "linear" if step.kind == "linear" else layer.activation
+            config["activation"] = "linear" if step.kind == "linear" else _copy_activation(layer.activation, step)
         if is_keras_own(layer):
             # The weights are overwritten below; drawing 100 million random ones first takes seconds.
             config.update({key: "zeros" for key in config if key.endswith("_initializer")})
@@ -140,6 +140,19 @@ def _copy_layer(step: Step, dtype: str, name: str) -> Any:
         raise ModelError(
             f"layer '{step.name}' ({type(layer).__name__}) computes other values than its copy: its get_config leaves out something that "
             "its __init__ takes, or it draws values of its own there that are no weights"
+        )
+    return copy
+
+
+def _copy_activation(activation: Any, step: Step) -> Any:
+    """Copy an activation that is a layer itself, maybe with weights, which the layer's own then set; others are functions."""
+    if not isinstance(activation, keras.layers.Layer):
+        return activation
+    copy = type(activation).from_config(activation.get_config())
+    copy.build(step.outputs[0].shape)
+    if len(copy.weights) != len(activation.weights):
+        raise ValueError(
+            f"its activation '{activation.name}' gets its weights when the network is first run; run it once before"
         )
     return copy
 

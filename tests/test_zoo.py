@@ -342,12 +342,18 @@ def test_a_batch_of_eight_is_only_how_it_was_built():
 
 def test_a_layer_as_activation_is_not_run():
     inputs = keras.Input((16, 16, 3))
-    x = keras.layers.Dense(8, activation=keras.layers.PReLU())(keras.layers.GlobalAveragePooling2D()(inputs))
+    x = keras.layers.Dense(8, activation=keras.layers.PReLU(name="own"))(keras.layers.GlobalAveragePooling2D()(inputs))
     model = keras.Model(inputs, keras.layers.Dense(4, activation=keras.layers.Softmax())(x))
     n_before = len(model.weights)
     network = sd.load_model(model, preprocessing="none")
-    assert len(model.weights) == n_before
     images = images_for(network)
+    with pytest.raises(ModelError, match="activation 'own' gets its weights when the network is first run"):
+        network.logits(images)
+    assert len(model.weights) == n_before
+    model(images)
+    slopes = model.weights[2]
+    slopes.assign(np.linspace(0.2, 0.9, 8))
+    network = sd.load_model(model, preprocessing="none")
     np.testing.assert_allclose(network.probabilities(images), model(images * 255), rtol=1e-4)
     assert np.abs(network.logits(images)).max() > 1, "scores stand before the softmax"
 
