@@ -80,7 +80,11 @@ def is_made(run: Path, model, contestant: str, statistics_hash: str | None, how:
     record = read_record(run)
     settings = record["settings"]
     # What a preset leaves open (the weight of its decay) is found from the network.
-    defaults = vars(PRESETS[contestant]) if contestant in PRESETS else {"recipe": asdict(own_recipe(model))}
+    defaults = (
+        vars(PRESETS[contestant].at(model.input_size))
+        if contestant in PRESETS
+        else {"recipe": asdict(own_recipe(model))}
+    )
     wanted = {key: value for key, value in defaults.items() if value is not None} | {"n_steps": how["n_steps"]}
     return (
         record["complete"]

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,6 +106,12 @@ def collect(
     if not paths[own]:
         raise InputError(f"shard {number}/{n_shards} of {len(paths)} images is empty; at most {len(paths)} shards")
     measured = measured_layers(model, layers, layout_size)
+    if layers is None and not model.default_layers:
+        warnings.warn(
+            f"'{model.name}' has no layer with positions, a convolution's: only the images themselves are measured, which is not enough for "
+            "generate",
+            stacklevel=2,
+        )
     manifest = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,

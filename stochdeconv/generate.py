@@ -320,7 +320,8 @@ def target_loss(
     maps = [name for name, layer in statistics.items() if name != INPUT and layer.shape[0] * layer.shape[1] > 1]
     if not maps:
         raise InputError(
-            f"the statistics hold no convolutional layer ({', '.join(statistics)}); collect with --layers naming some, or without it"
+            f"the statistics hold no layer with positions, a convolution's ({', '.join(statistics)}), and images are made of those: "
+            "collect with --layers naming some, or without it; a network of dense layers alone has none"
         )
     layout_weights = dict.fromkeys(maps, recipe.shallow_layout) | {INPUT: recipe.color_layout}
     # Of fewer layers than that, all.

@@ -69,7 +69,8 @@ class LayerCopies:
                     raise
                 raise ModelError(
                     f"layer '{step.name}' ({type_name(step.operation)}) cannot be computed in {self.dtype} for {n_inputs} inputs at "
-                    f"a time: {first_reason(error)}" + ("; dtype float32 may do" if self.dtype != "float32" else "")
+                    f"a time: {first_reason(error)}"
+                    + ("; the network may do it in float32 (dtype)" if self.dtype != "float32" else "")
                 ) from error
             for symbol, value in zip(step.outputs, keras.tree.flatten(result), strict=True):
                 values[id(symbol)] = value

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from stochdeconv.errors import InputError
+from stochdeconv.errors import InputError, StochDeconvError
 
 
 def read_list(words: Any, what: str, read: Callable[[Any], Any] | None = None) -> list[Any]:
@@ -51,11 +51,26 @@ def read_list(words: Any, what: str, read: Callable[[Any], Any] | None = None) -
         raise InputError(f"{listed} lists nothing between two commas; expected a {what} there")
     found: list[Any] = []
     for entry in entries:
-        one = entry if read is None else read(entry)
+        try:
+            one = entry if read is None else read(entry)
+        except StochDeconvError as error:
+            if isinstance(words, str) and len(entries) > 1 and _is_read(words.strip(), read):
+                raise type(error)(
+                    f"{error}; a {what} that has a comma in its name stands in double quotes: '\"{words.strip()}\"'"
+                ) from None
+            raise
         if one in found:
             raise InputError(f"{listed} lists the {what} '{entry}' twice; expected each once")
         found.append(one)
     return found
+
+
+def _is_read(words: str, read: Callable[[Any], Any]) -> bool:
+    try:
+        read(words)
+    except StochDeconvError:
+        return False
+    return True
 
 
 def whole_number(entry: Any) -> int:

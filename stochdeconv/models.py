@@ -297,11 +297,10 @@ class ImageModel(Network):
     # Checks
 
     def _misfit(self, shape: tuple[int, ...]) -> str | None:
-        size = shape[:2]
-        if size == self.input_size:
-            return None
-        own = self.input_size
-        return f"images of {size[0]}x{size[1]}; its own size is {own[0]}x{own[1]}"
+        size, own = shape[:2], self.input_size
+        if shape[2:] != (self.n_channels,):
+            return f"images of {shape[-1]} channels; it takes {self.n_channels}: a parameterization for it has n_channels={self.n_channels}"
+        return None if size == own else f"images of {size[0]}x{size[1]}; its own size is {own[0]}x{own[1]}"
 
     def _checked_inputs(self, inputs: np.ndarray) -> np.ndarray:
         images = np.asarray(inputs)

@@ -14,6 +14,10 @@ from stochdeconv.errors import InputError
 Tensor = Any
 
 
+# Half of the usual side. On digits of 28 pixels no class is reached through shifts by 16; through shifts by 4 each is.
+_FULL_JITTER_SIDE = 112
+
+
 @dataclass(frozen=True)
 class Transform:
     """A random map from the pixel grid of the view to that of the image, one draw per image and step.
@@ -54,6 +58,23 @@ class Transform:
         cosine, sine = factor * np.cos(angle), factor * np.sin(angle)
         matrices = np.stack([cosine, -sine, shift[:, 0], sine, cosine, shift[:, 1]], axis=-1)
         return matrices.reshape(n_steps, 2, 3).astype(np.float32)
+
+
+def jitter_within(pixels: int, size: tuple[int, int]) -> int:
+    """Bring a default jitter to small pictures, where a shift of so many pixels would move away what is on them.
+
+    Parameters
+    ----------
+    pixels : int
+        Largest shift that suits pictures of 112 pixels and more.
+    size : (height, width)
+
+    Returns
+    -------
+    int
+        Of smaller ones in proportion: a quarter at 28 pixels.
+    """
+    return min(pixels, round(pixels * min(size) / _FULL_JITTER_SIDE))
 
 
 def jitter(pixels: int) -> Transform:

@@ -62,10 +62,10 @@ def test_each_row_is_what_its_constraint_makes_of_the_first(model, rows):
 
 
 def test_a_row_is_the_run_of_its_settings(model, rows):
-    alone = maximize(model, "dog", preset="simonyan", l2=0.0, jitter=8, n_images=N_IMAGES, n_steps=N_STEPS)
+    alone = maximize(model, "dog", preset="simonyan", l2=0.0, jitter=2, n_images=N_IMAGES, n_steps=N_STEPS)
     assert PRESETS["regularised"].learning_rate != PRESETS["simonyan"].learning_rate
     assert not np.array_equal(rows["jitter"], alone.images)
-    same = maximize(model, "dog", preset="simonyan", l2=0.0, jitter=8, n_images=1, n_steps=N_STEPS)
+    same = maximize(model, "dog", preset="simonyan", l2=0.0, jitter=2, n_images=1, n_steps=N_STEPS)
     slower = maximize(model, "dog", preset="simonyan", **HOW)
     np.testing.assert_allclose(slower.images[3 * N_IMAGES], same.images[0], atol=2e-4)
 
@@ -77,7 +77,12 @@ def test_the_record_says_what_each_row_is(result):
     none, contribution, everything = (settings["ablate_constraints"][name] for name in ("none", "contribution", "all"))
     assert (none["l2"], none["blur"], none["jitter"], none["clip"], none["contribution"]) == (0, 0, 0, 0, 0)
     assert contribution == {**none, "contribution": CONTRIBUTION}
-    wanted = {**vars(PRESETS["regularised"]), "clip": 0.3, "contribution": CONTRIBUTION, "l2": everything["l2"]}
+    wanted = {
+        **vars(PRESETS["regularised"].at(SIZE)),
+        "clip": 0.3,
+        "contribution": CONTRIBUTION,
+        "l2": everything["l2"],
+    }
     assert everything == wanted and everything["l2"] > 0
     assert settings["ablate_constraints"]["l2"]["l2"] == everything["l2"]
     assert [row["constraints"] for row in result.history] == [name for name in NAMES for _ in range(N_STEPS)]

@@ -8,10 +8,12 @@ from photographs import network
 
 from stochdeconv.errors import InputError, ModelError
 from stochdeconv.generate import check_shown, generate, target_loss
-from stochdeconv.methods.class_maximization import choose_preset, plan_batch
+from stochdeconv.methods.approach import Approach
+from stochdeconv.methods.class_maximization import choose_preset, maximize, plan_batch
 from stochdeconv.methods.deepdream import Octaves, dream, plan_zoom
 from stochdeconv.methods.feature_inversion import plan_search
 from stochdeconv.methods.morph import plan_frames
+from stochdeconv.methods.presets import PRESETS
 from stochdeconv.methods.refine import plan_steps
 from stochdeconv.methods.sweep import sweep
 from stochdeconv.models import load_model
@@ -178,3 +180,22 @@ def test_a_component_is_shown_by_two_images_at_least():
     check_shown(None, component="input:0", walk=None, gif=False)
     with pytest.raises(InputError, match="at least 2 images"):
         check_shown(1, component="input:0", walk=None, gif=False)
+
+
+@pytest.mark.parametrize(
+    ("side", "fourier", "approach"), [(224, 16, 8), (112, 16, 8), (56, 8, 4), (28, 4, 2), (8, 1, 1)]
+)
+def test_small_pictures_are_shifted_less_unless_it_was_asked_for(side, fourier, approach):
+    assert PRESETS["fourier"].at((side, 2 * side)).jitter == fourier
+    assert PRESETS["simonyan"].at((side, side)).jitter == 0
+    assert Approach(4.0).at((side, side)).jitter == approach
+    assert Approach(4.0, jitter=8).at((side, side)).jitter == 8
+
+
+def test_the_jitter_of_a_run_is_that_of_its_size():
+    model = network(0)
+    made = [
+        maximize(model, 0, n_images=1, n_steps=1, **how) for how in ({}, {"jitter": 5}, {"ablate_constraints": True})
+    ]
+    side = min(model.input_size)
+    assert [run.record["settings"]["jitter"] for run in made] == [round(16 * side / 112), 5, round(8 * side / 112)]

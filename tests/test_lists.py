@@ -90,3 +90,18 @@ def test_the_same_thing_in_other_words_is_still_the_same():
             maximize(model, words)
     with pytest.raises(InputError, match="the layer 'conv=1' twice"):
         dream(model, picture(), "conv,conv:1,conv=1")
+
+
+def test_a_name_with_a_comma_is_told_how_to_stand_in_a_list():
+    def layer(word):
+        if word not in ("conv,1", "deep"):
+            raise InputError(f"no layer '{word}'")
+        return word
+
+    with pytest.raises(
+        InputError, match="no layer 'conv'; a layer that has a comma in its name stands in double quotes: '\"conv,1\"'"
+    ):
+        read_list("conv,1", "layer", layer)
+    assert read_list('"conv,1",deep', "layer", layer) == ["conv,1", "deep"]
+    with pytest.raises(InputError, match=r"no layer 'flat'$"):
+        read_list("deep,flat", "layer", layer)

@@ -1,6 +1,7 @@
 """Every network of the zoo goes through everything, and says of itself what it says without us."""
 
 import contextlib
+import re
 
 import keras
 import numpy as np
@@ -299,10 +300,10 @@ def test_what_cannot_be_computed_in_a_dtype_is_told():
         ),
         preprocessing="none",
     )
-    for dtype, advice in (("bfloat16", "; dtype float32 may do"), ("float32", "")):
+    for dtype, advice in (("bfloat16", "; the network may do it in float32 (dtype)"), ("float32", "")):
         with pytest.raises(
             ModelError,
-            match=rf"'lambda\S*' \(Lambda\) cannot be computed in {dtype} for 3 inputs at a time: .*{advice}$",
+            match=rf"'lambda\S*' \(Lambda\) cannot be computed in {dtype} for 3 inputs at a time: .*{re.escape(advice)}$",
         ):
             network.forward(["logits"], dtype=dtype)(images_for(network))
 
@@ -435,3 +436,12 @@ def test_a_class_of_what_is_no_classifier_is_told(loaded):
         _, network = loaded(name)
         with pytest.raises(ModelError, match=r"has no class scores: it ends in shape .* name them with class_names"):
             sd.maximize(network, "church", n_steps=1)
+
+
+def test_colour_for_a_grey_network_is_told(loaded):
+    _, network = loaded("grey_of_28_pixels")
+    start = sd.parameterizations.fourier(network.input_size)
+    with pytest.raises(
+        ModelError, match="for images of 3 channels; it takes 1: a parameterization for it has n_channels=1"
+    ):
+        sd.optimize(network, sd.losses.unit("logits", 0), parameterization=start, n_steps=1)

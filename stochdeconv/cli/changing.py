@@ -10,7 +10,7 @@ import typer
 from stochdeconv.cli import running, terminal
 from stochdeconv.cli.terminal import ProgressBar, default
 from stochdeconv.lists import read_list
-from stochdeconv.methods.approach import Approach
+from stochdeconv.methods.approach import JITTER, Approach
 from stochdeconv.methods.feature_inversion import invert as invert_photo
 from stochdeconv.methods.feature_inversion import plan_search
 from stochdeconv.methods.morph import N_FRAMES, N_STEPS, is_photograph, list_statistics, plan_frames
@@ -23,7 +23,12 @@ Photo = Annotated[Path, typer.Argument(metavar="PHOTO", help="A photograph.")]
 Class = Annotated[str, typer.Argument(metavar="CLASS", help="Name, wnid or index.")]
 Strength = Annotated[float, typer.Option(help="How far the picture may go in all, however many the steps.")]
 TotalVariation = Annotated[float, typer.Option("--tv", help="Weight of the total variation: smoothness.")]
-Jitter = Annotated[int, typer.Option(min=0, help="Largest random shift of the view, in pixels.")]
+Jitter = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Largest random shift of the view, in pixels.", show_default=f"{JITTER}; below 112 pixels less"
+    ),
+]
 Scale = Annotated[float, typer.Option(help="Largest random change of the view's size, as a fraction.")]
 Rotate = Annotated[float, typer.Option(help="Largest random turn of the view, in degrees.")]
 OutlierWeight = Annotated[
@@ -50,7 +55,7 @@ def refine(
     ] = None,
     strength: Strength = default(refine_photo, "strength"),
     tv: TotalVariation = default(refine_photo, "tv"),
-    jitter: Jitter = default(refine_photo, "jitter"),
+    jitter: Jitter = None,
     scale: Scale = default(refine_photo, "scale"),
     rotate: Rotate = default(refine_photo, "rotate"),
     suppress_outliers: terminal.SuppressOutliers = None,
@@ -114,7 +119,7 @@ def morph(
     ] = None,
     strength: Strength = default(morph_image, "strength"),
     tv: TotalVariation = default(morph_image, "tv"),
-    jitter: Jitter = default(morph_image, "jitter"),
+    jitter: Jitter = None,
     scale: Scale = default(morph_image, "scale"),
     rotate: Rotate = default(morph_image, "rotate"),
     suppress_outliers: Annotated[

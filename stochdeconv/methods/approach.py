@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from stochdeconv.errors import InputError
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from stochdeconv.losses import Loss
     from stochdeconv.models import ImageModel
     from stochdeconv.transforms import Transform
+
+#: Pixels, of pictures that are not small.
+JITTER = 8
 
 
 @dataclass(frozen=True)
@@ -24,15 +27,15 @@ class Approach:
         How far the Fourier coefficients may go in all: the learning rate times the number of steps, so that more steps are finer ones.
     tv : float
         Weight of the total variation.
-    jitter : int
-        Largest random shift of the view, pixels.
+    jitter : int, optional
+        Largest random shift of the view, pixels; by default 8, of small pictures less, see `at`.
     scale, rotate : float
         Largest random change of the view's size (fraction) and rotation (degrees).
     """
 
     strength: float
     tv: float = 20.0
-    jitter: int = 8
+    jitter: int | None = None
     scale: float = 0.05
     rotate: float = 3.0
 
@@ -44,10 +47,16 @@ class Approach:
 
     def check_variants(self, n_images: int) -> None:
         """Raise InputError where several pictures from one start would all be the same."""
-        if n_images > 1 and not (self.jitter or self.scale or self.rotate):
+        if n_images > 1 and self.jitter == 0 == self.scale == self.rotate:
             raise InputError(
                 f"variants of a photograph differ by their random views, and jitter, scale and rotate are all 0: make 1; got {n_images}"
             )
+
+    def at(self, size: tuple[int, int]) -> Approach:
+        """Settle the jitter for pictures of (height, width), where it was left open, see `transforms.jitter_within`."""
+        from stochdeconv.transforms import jitter_within
+
+        return self if self.jitter is not None else replace(self, jitter=jitter_within(JITTER, size))
 
     def loss(self, model: ImageModel, class_index: int) -> Loss:
         """Raise the class score, smoothly."""

@@ -157,7 +157,7 @@ def maximize(
     mean_color, grey_levels = input_origin(model)
     origin = np.asarray(model.preprocess(mean_color[None, None, None]), np.float32)[0, 0, 0]
     how = all_constraints(how, overrides) if ablate_constraints else how
-    how = with_decay(how, model, objective.loss, image_size)
+    how = with_decay(how if jitter is not None else how.at(image_size), model, objective.loss, image_size)
     rows = ablation_rows(how) if ablate_constraints else {"all": how}
 
     def run_of(how: Preset) -> Callable[..., OptimizationResult]:

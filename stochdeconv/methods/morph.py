@@ -38,7 +38,7 @@ def morph(
     n_frames: int | None = None,
     strength: float = 4.0,
     tv: float = Approach.tv,
-    jitter: int = Approach.jitter,
+    jitter: int | None = Approach.jitter,
     scale: float = Approach.scale,
     rotate: float = Approach.rotate,
     suppress_outliers: ClassStatistics | str | Path | Sequence[ClassStatistics | str | Path] | None = None,
@@ -121,6 +121,7 @@ def morph(
     known = list_statistics(suppress_outliers)
     outlier_weight = weigh_outliers(known or None, outlier_weight, default=APPROACH_WEIGHT)
     image_size = model.image_size(size)
+    how = how.at(image_size)
     target = model.find_class(class_name)
     is_photo = is_photograph(start)
     if is_photo:

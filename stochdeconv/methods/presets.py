@@ -61,6 +61,12 @@ class Preset:
     scale: float = 0.0
     rotate: float = 0.0
 
+    def at(self, size: tuple[int, int]) -> Preset:
+        """Return the preset for pictures of (height, width): of small ones with less jitter, see `transforms.jitter_within`."""
+        from stochdeconv.transforms import jitter_within
+
+        return replace(self, jitter=jitter_within(self.jitter, size))
+
 
 #: simonyan: Simonyan, Vedaldi & Zisserman 2014. regularised: Yosinski et al. 2015. fourier: Olah, Mordvintsev & Schubert 2017.
 #: The amplitudes give SqueezeNet the weights of 3e-6 and 1e-6 that were chosen for it, see docs/results.

@@ -34,7 +34,7 @@ def refine(
     checkpoints: Sequence[int] | None = None,
     strength: float = 5.0,
     tv: float = Approach.tv,
-    jitter: int = Approach.jitter,
+    jitter: int | None = Approach.jitter,
     scale: float = Approach.scale,
     rotate: float = Approach.rotate,
     suppress_outliers: ClassStatistics | str | Path | None = None,
@@ -105,6 +105,7 @@ def refine(
     how.check_variants(n_images)
     outlier_weight = weigh_outliers(suppress_outliers, outlier_weight, default=APPROACH_WEIGHT)
     image_size = model.image_size(size)
+    how = how.at(image_size)
     picture, found = open_image(photo, image_size, channels=model.n_channels), model.find_class(class_name)
     known = [] if suppress_outliers is None else [suppress_outliers]
     outliers = suppression(model, known, [found], weight=outlier_weight)

@@ -186,7 +186,7 @@ def saliency(
 
     def finish(done: RunResult) -> RunResult:
         results = {"score": explained.score, "probability": _probability(model, found, image)}
-        captions = [_caption(found, unit, by_itself=class_name is None, **results)]
+        captions = [_caption(model, found, unit, by_itself=class_name is None, **results)]
         captions += [explained.caption(name, values) for name, values in maps.items()]
         sheet = contact_sheet(np.stack([with_channels(image, 3), *done.images]), captions=captions)
         return replace(done, record={**done.record, **results}, arrays=maps, sheet=sheet)
@@ -378,9 +378,17 @@ def _draw(rule: str, values: np.ndarray, photo: np.ndarray) -> np.ndarray:
 
 
 def _caption(
-    found: ClassName | None, unit: str | None, *, by_itself: bool, score: float, probability: float | None
+    model: ImageModel,
+    found: ClassName | None,
+    unit: str | None,
+    *,
+    by_itself: bool,
+    score: float,
+    probability: float | None,
 ) -> str:
     if found is None:
         return f"unit {unit}\nscore {score:.3g}"
     chosen = "\nthe network's own top class" if by_itself else ""
-    return f"{found.label}\nprobability {probability:.3g}, score {score:.3g}{chosen}"
+    # Of an end that is not understood it is the output as it is.
+    what = "output" if model.head.doubt else "probability"
+    return f"{found.label}\n{what} {probability:.3g}, score {score:.3g}{chosen}"
