@@ -108,8 +108,8 @@ def collect(
     measured = measured_layers(model, layers, layout_size)
     if layers is None and not model.default_layers:
         warnings.warn(
-            f"'{model.name}' has no layer with positions, a convolution's: only the images themselves are measured, which is not enough for "
-            "generate",
+            f"'{model.name}' has no layer with positions, a convolution's: only the images themselves are measured, which is not enough "
+            "for generate",
             stacklevel=2,
         )
     manifest = {

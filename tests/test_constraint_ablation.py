@@ -70,7 +70,7 @@ def test_a_row_is_the_run_of_its_settings(model, rows):
     np.testing.assert_allclose(slower.images[3 * N_IMAGES], same.images[0], atol=2e-4)
 
 
-def test_the_record_says_what_each_row_is(result):
+def test_the_record_says_what_each_row_is(result, model):
     settings = result.record["settings"]
     assert settings["preset"] == "regularised"
     assert list(settings["ablate_constraints"]) == NAMES
@@ -78,7 +78,7 @@ def test_the_record_says_what_each_row_is(result):
     assert (none["l2"], none["blur"], none["jitter"], none["clip"], none["contribution"]) == (0, 0, 0, 0, 0)
     assert contribution == {**none, "contribution": CONTRIBUTION}
     wanted = {
-        **vars(PRESETS["regularised"].at(SIZE)),
+        **vars(PRESETS["regularised"].at(model.input_size)),
         "clip": 0.3,
         "contribution": CONTRIBUTION,
         "l2": everything["l2"],
