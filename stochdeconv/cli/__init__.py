@@ -22,7 +22,7 @@ COMMANDS = {
     "models": ("listing", "List the networks that can be had by name, how large they are and which are here already."),
     "layers": (
         "collecting",
-        "List a network's layers, numbered from 0, the input; * marks those that collect measures by default.",
+        "List a network's layers, numbered from 0, the input; * marks what collect measures; NAME_linear is a layer before its activation.",
     ),
     "generate": ("imaging", "Make varied images of a class from its statistics."),
     "maximize": ("imaging", "Maximise a class neuron, or any unit: the baseline."),

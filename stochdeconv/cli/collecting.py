@@ -418,7 +418,3 @@ def layers(
         shape = "×".join(map(str, network.layer_shape(name)))
         rows.append((str(number), name, shape, "*" if name in network.default_layers else ""))
     typer.echo(terminal.format_table(rows))
-    typer.echo(
-        "*: collected by default. NAME_linear: before the layer's activation. logits: the scores of the classes.",
-        err=True,
-    )
