@@ -326,10 +326,12 @@ class Network:
                     raise
                 raise ModelError(f"model '{self.name}' cannot compute {', '.join(layers)} for {misfit}") from error
             activations = {layer: ops.cast(values[id(symbol)], dtype_given) for layer, symbol in symbols.items()}
-            for layer, given_out in activations.items():
-                if given_out.shape[0] != inputs.shape[0]:
+            n_inputs = inputs.shape[0]
+            for layer, activation in activations.items():
+                # A backend may not know the number while it traces.
+                if activation.shape[0] not in (None, n_inputs):
                     raise ModelError(
-                        f"layer '{layer}' of model '{self.name}' gives {given_out.shape[0]} rows for {inputs.shape[0]} inputs: it counts "
+                        f"layer '{layer}' of model '{self.name}' gives {activation.shape[0]} rows for {n_inputs} inputs: it counts "
                         "something else with its first axis, or was built for another number of inputs at a time"
                     )
             return {"input": inputs, "network_input": network_input, **activations}

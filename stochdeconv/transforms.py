@@ -14,7 +14,7 @@ from stochdeconv.errors import InputError
 Tensor = Any
 
 
-# Half of the usual side. On digits of 28 pixels no class is reached through shifts by 16; through shifts by 4 each is.
+# Half of the usual side. Of digits of 28 pixels the class was not reached through shifts by 16, and was through shifts by 4.
 _FULL_JITTER_SIDE = 112
 
 

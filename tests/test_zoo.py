@@ -331,6 +331,19 @@ def test_rows_that_are_no_images_are_refused():
         network.activations(images_for(network), ["logits"], batch_size=3)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="an operation of TensorFlow's")
+def test_rows_whose_number_is_not_known_while_tracing_are_taken():
+    import tensorflow as tf
+
+    def all_of_them(x):
+        return tf.boolean_mask(x, tf.ones([tf.shape(x)[0]], tf.bool))
+
+    model = small_network(keras.layers.Lambda(all_of_them, output_shape=(16, 16, 3)))
+    network = sd.load_model(model, preprocessing="none")
+    images = images_for(network)
+    np.testing.assert_allclose(network.logits(images), model(images * 255), rtol=1e-4)
+
+
 def test_a_batch_of_eight_is_only_how_it_was_built():
     inputs = keras.Input((16, 16, 3), batch_size=8)
     x = keras.layers.GlobalAveragePooling2D()(ops.reshape(ops.reshape(inputs, (8, -1, 3)), (8, 8, 32, 3)))
