@@ -405,9 +405,6 @@ def _read_keras_file(path: Path) -> keras.Model:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:
         reason = first_reason(error)
-        missing = re.search(r"Could not locate (\w+ '[^']+')|Unknown (\w+: '?\w+)", str(error))
-        if missing:
-            reason = next(filter(None, missing.groups()))
         if re.search(r"Could not locate|custom_object|register_keras_serializable|[Ll]ambda|safe_mode", str(error)):
             raise ModelError(
                 f"{path} needs Python code that is not in the file ({reason}): if it is yours, import the module that registers it first "
