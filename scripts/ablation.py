@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 
 import stochdeconv as sd
-from stochdeconv.class_names import file_stem
-from stochdeconv.generate import Recipe, own_recipe
-from stochdeconv.image_folders import find_images, hold_out
-from stochdeconv.images import write_atomically
-from stochdeconv.metrics.figures import FIGURE_KEYS, Reference, measure_figures
-from stochdeconv.metrics.intervals import average, interval
-from stochdeconv.metrics.judge import Judge
-from stochdeconv.metrics.measurements import measure
+from stochdeconv.evaluation.figures import FIGURE_KEYS, Reference, measure_figures
+from stochdeconv.evaluation.intervals import average, interval
+from stochdeconv.evaluation.judge import Judge
+from stochdeconv.evaluation.measure import measure
+from stochdeconv.files import write_atomically
+from stochdeconv.images.folders import find_images, hold_out
+from stochdeconv.methods.generate import Recipe, own_recipe
+from stochdeconv.networks.classes import file_stem
 
 SHOWN = ("judge_top1", "judge_top5", "kid", "density", "coverage", "pairwise_distance", "spectrum_slope")
 

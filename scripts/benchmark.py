@@ -23,11 +23,11 @@ from keras import ops
 
 import stochdeconv as sd
 from stochdeconv import backend
-from stochdeconv.generate import Recipe, target_loss
-from stochdeconv.image_folders import find_images
-from stochdeconv.images import load_image, save_png
-from stochdeconv.methods.class_maximization import PRESETS
-from stochdeconv.samplers import sample_targets
+from stochdeconv.images.files import load_image, save_png
+from stochdeconv.images.folders import find_images
+from stochdeconv.methods.generate import Recipe, target_loss
+from stochdeconv.methods.maximize import PRESETS
+from stochdeconv.sampling.samplers import sample_targets
 
 
 def main() -> None:

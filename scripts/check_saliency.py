@@ -18,7 +18,7 @@ import sklearn.datasets
 from scipy.stats import spearmanr
 
 import stochdeconv as sd
-from stochdeconv.images import load_image
+from stochdeconv.images.files import load_image
 from stochdeconv.methods.saliency import RULES
 
 NETWORK = "mini-vgg16"

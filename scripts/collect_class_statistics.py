@@ -13,8 +13,8 @@ import argparse
 from pathlib import Path
 
 import stochdeconv as sd
-from stochdeconv.class_names import file_stem
-from stochdeconv.image_folders import find_class_folders, find_images, hold_out
+from stochdeconv.images.folders import find_class_folders, find_images, hold_out
+from stochdeconv.networks.classes import file_stem
 
 
 def collect_class(model, folder: Path, output: Path, *, held_out: float, n_rows: int | None, **settings: int) -> Path:

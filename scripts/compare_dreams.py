@@ -16,10 +16,10 @@ from keras import ops
 
 import stochdeconv as sd
 from stochdeconv import backend
-from stochdeconv.images import load_image, save_png
-from stochdeconv.lists import read_list
-from stochdeconv.models import ImageModel
-from stochdeconv.sheets import contact_sheet
+from stochdeconv.images.files import load_image, save_png
+from stochdeconv.images.sheets import contact_sheet
+from stochdeconv.networks.image_model import ImageModel
+from stochdeconv.parsing import read_list
 
 
 def main() -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 import stochdeconv as sd
-from stochdeconv.images import load_image, save_png
-from stochdeconv.lists import read_list
-from stochdeconv.sheets import contact_sheet
+from stochdeconv.images.files import load_image, save_png
+from stochdeconv.images.sheets import contact_sheet
+from stochdeconv.parsing import read_list
 
 
 def main() -> None:

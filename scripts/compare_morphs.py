@@ -16,12 +16,13 @@ import numpy as np
 
 import stochdeconv as sd
 from stochdeconv.cli.terminal import format_table
-from stochdeconv.images import load_image, save_png, write_atomically
+from stochdeconv.files import write_atomically
+from stochdeconv.images.files import load_image, save_png
+from stochdeconv.images.sheets import contact_sheet
 from stochdeconv.methods.morph import is_photograph
 from stochdeconv.methods.outlier_suppression import suppression
 from stochdeconv.methods.recognition import recognise
-from stochdeconv.run_folder import RECORD, read_record
-from stochdeconv.sheets import contact_sheet
+from stochdeconv.methods.runs import RECORD, read_record
 
 
 def main() -> None:

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 
 import stochdeconv as sd
-from stochdeconv.generate import own_recipe
-from stochdeconv.image_folders import find_images, hold_out
-from stochdeconv.images import load_image, resize, save_png
-from stochdeconv.methods.class_maximization import PRESETS
-from stochdeconv.run_folder import RECORD, read_record
-from stochdeconv.sheets import contact_sheet
+from stochdeconv.images.files import load_image, resize, save_png
+from stochdeconv.images.folders import find_images, hold_out
+from stochdeconv.images.sheets import contact_sheet
+from stochdeconv.methods.generate import own_recipe
+from stochdeconv.methods.maximize import PRESETS
+from stochdeconv.methods.runs import RECORD, read_record
 
 SAMPLERS = ("chain", "joint", "bootstrap")
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from sklearn.datasets import load_sample_images
 
-from stochdeconv.images import jpeg_bytes, load_image, save_png, stretch, write_atomically
+from stochdeconv.files import write_atomically
+from stochdeconv.images.files import jpeg_bytes, load_image, save_png, stretch
 
 SQUEEZENET, GOOGLENET, MINI = "-m squeezenet.keras", "-m googlenet.keras", "-m mini-vgg16"
 # Networks by the names the commands below call them, and the files they are.

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 import stochdeconv as sd
-from stochdeconv.class_names import file_stem
-from stochdeconv.images import load_image, save_png
-from stochdeconv.sheets import contact_sheet
-from stochdeconv.shipped import NETWORK, shipped_file
+from stochdeconv.assets import NETWORK, shipped_file
+from stochdeconv.images.files import load_image, save_png
+from stochdeconv.images.sheets import contact_sheet
+from stochdeconv.networks.classes import file_stem
 
 
 def main() -> None:

@@ -11,11 +11,11 @@ import argparse
 from pathlib import Path
 
 import stochdeconv as sd
-from stochdeconv.image_folders import find_class_folders, find_images, hold_out
-from stochdeconv.metrics.entries import ClassKey
-from stochdeconv.metrics.judge import Judge
-from stochdeconv.metrics.measurements import measure
-from stochdeconv.metrics.photographs import MeasuredPhotographs
+from stochdeconv.evaluation.classes import ClassKey
+from stochdeconv.evaluation.judge import Judge
+from stochdeconv.evaluation.measure import measure
+from stochdeconv.evaluation.photographs import MeasuredPhotographs
+from stochdeconv.images.folders import find_class_folders, find_images, hold_out
 
 
 def main() -> None:

@@ -21,17 +21,18 @@ import numpy as np
 
 import stochdeconv as sd
 from stochdeconv.cli.terminal import format_table
-from stochdeconv.image_folders import find_class_folders, find_images
-from stochdeconv.images import load_image, resize, save_png, write_atomically
-from stochdeconv.methods.class_maximization import PRESETS
-from stochdeconv.metrics.entries import ClassKey
-from stochdeconv.metrics.judge import Judge
-from stochdeconv.metrics.measurements import measure
-from stochdeconv.metrics.objects import PEAK_FRACTION, count_peaks
-from stochdeconv.metrics.photographs import SUFFIX, load_photographs
-from stochdeconv.run_folder import RECORD, read_record
-from stochdeconv.sheets import contact_sheet
-from stochdeconv.statistics import INPUT, ClassStatistics
+from stochdeconv.evaluation.classes import ClassKey
+from stochdeconv.evaluation.judge import Judge
+from stochdeconv.evaluation.measure import measure
+from stochdeconv.evaluation.objects import PEAK_FRACTION, count_peaks
+from stochdeconv.evaluation.photographs import SUFFIX, load_photographs
+from stochdeconv.files import write_atomically
+from stochdeconv.images.files import load_image, resize, save_png
+from stochdeconv.images.folders import find_class_folders, find_images
+from stochdeconv.images.sheets import contact_sheet
+from stochdeconv.methods.maximize import PRESETS
+from stochdeconv.methods.runs import RECORD, read_record
+from stochdeconv.statistics.class_statistics import INPUT, ClassStatistics
 
 FIGURES = ("cam_peaks", "own_peaks", "judge_top1", "judge_top5", "kid", "pairwise_distance")
 

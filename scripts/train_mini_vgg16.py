@@ -29,11 +29,12 @@ from keras import layers
 from mini_networks import ABOUT, NETWORKS, SIZE, fold
 
 import stochdeconv as sd
-from stochdeconv.class_names import find_class, imagenet_class_names
-from stochdeconv.image_folders import find_class_folders, find_images, hold_out
-from stochdeconv.images import load_image, write_atomically
-from stochdeconv.models import ImageModel
-from stochdeconv.pretrained import IMAGENET_MEAN_BGR
+from stochdeconv.files import write_atomically
+from stochdeconv.images.files import load_image
+from stochdeconv.images.folders import find_class_folders, find_images, hold_out
+from stochdeconv.networks.classes import find_class, imagenet_class_names
+from stochdeconv.networks.image_model import ImageModel
+from stochdeconv.networks.pretrained import IMAGENET_MEAN_BGR
 
 # Side at which photographs wait in memory: crops of 0.3 to 1 of their area come out at about SIZE.
 CACHED_SIZE = 144

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stochdeconv.assets import HELD_OUT, JUDGE, NETWORK, shipped_file
 from stochdeconv.errors import ExistingOutputError
-from stochdeconv.methods.class_maximization import PRESETS
-from stochdeconv.shipped import HELD_OUT, JUDGE, NETWORK, shipped_file
+from stochdeconv.methods.maximize import PRESETS
 
 if TYPE_CHECKING:
-    from stochdeconv.models import ImageModel
-    from stochdeconv.optimize import Step
+    from stochdeconv.networks.image_model import ImageModel
+    from stochdeconv.optimization.loop import Step
 
 CLASSES = ("church", "English springer", "golf ball")
 SAMPLERS = ("bootstrap", "chain")
@@ -86,13 +86,13 @@ def demo(
     KeyboardInterrupt
         On Ctrl-C; what was made until then stays.
     """
-    from stochdeconv.class_names import file_stem
-    from stochdeconv.compare import compare
-    from stochdeconv.generate import generate
-    from stochdeconv.methods.class_maximization import maximize
-    from stochdeconv.models import load_model
-    from stochdeconv.run_folder import RunInterrupted
-    from stochdeconv.statistics_file import load_statistics
+    from stochdeconv.evaluation.compare import compare
+    from stochdeconv.methods.generate import generate
+    from stochdeconv.methods.maximize import maximize
+    from stochdeconv.methods.runs import RunInterrupted
+    from stochdeconv.networks.classes import file_stem
+    from stochdeconv.networks.image_model import load_model
+    from stochdeconv.statistics.file import load_statistics
 
     output, effort = Path(output), QUICK if quick else FULL
     _make_room(output, overwrite=overwrite)
@@ -153,7 +153,7 @@ def demo(
 
 def refuse_existing(output: Path, *, overwrite: bool) -> None:
     """Raise where an earlier demo may not be replaced, or the output is no folder."""
-    from stochdeconv.compare import METRICS, REPORT
+    from stochdeconv.evaluation.compare import METRICS, REPORT
 
     if output.exists() and not output.is_dir():
         raise ExistingOutputError(f"'{output}' is a file; the demo writes a folder; choose another with -o")
@@ -168,7 +168,7 @@ def refuse_existing(output: Path, *, overwrite: bool) -> None:
 
 def _make_room(output: Path, *, overwrite: bool) -> None:
     """Refuse an earlier demo, or take its report and crops away; its runs are replaced one by one."""
-    from stochdeconv.compare import METRICS, REPORT
+    from stochdeconv.evaluation.compare import METRICS, REPORT
 
     refuse_existing(output, overwrite=overwrite)
     for old in (REPORT, METRICS, f"{_CROPS}.h5"):
@@ -182,9 +182,9 @@ def _collect_crops(model: ImageModel, output: Path, n_crops: int, *, seed: int, 
     """Collect the statistics of random square crops of scikit-learn's photographs."""
     from sklearn.datasets import load_sample_image
 
-    from stochdeconv.collect import collect
-    from stochdeconv.images import save_png
-    from stochdeconv.statistics_file import save_statistics
+    from stochdeconv.images.files import save_png
+    from stochdeconv.statistics.collection import collect
+    from stochdeconv.statistics.file import save_statistics
 
     rng = np.random.default_rng(seed)
     paths = []

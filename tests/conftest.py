@@ -13,20 +13,20 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Files that take a minute or more go first: one of them begun last would keep one process while the others have nothing to do.
 _LONGEST = (
-    "test_readme",
-    "test_notebooks",
-    "test_zoo",
-    "test_demo",
-    "test_cli_methods",
-    "test_cli_bad_input",
-    "test_scripts",
+    "test_readme.py",
+    "test_notebooks.py",
+    "networks/test_zoo.py",
+    "test_demo.py",
+    "cli/test_methods.py",
+    "cli/test_bad_input.py",
+    "scripts/test_scripts.py",
 )
 
 
 def pytest_collection_modifyitems(items):
     """Bring the longest files to the front."""
     place = {name: number for number, name in enumerate(_LONGEST)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+    items.sort(key=lambda item: place.get(item.path.relative_to(ROOT / "tests").as_posix(), len(place)))
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from stochdeconv.models import load_model
+from stochdeconv.networks.image_model import load_model
 
 SIZE = (16, 16)
 

@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 from stochdeconv import demo as demo_module
 from stochdeconv.cli import app
 from stochdeconv.errors import ExistingOutputError
-from stochdeconv.images import load_image
-from stochdeconv.optimize import Step
-from stochdeconv.run_folder import RunInterrupted, RunResult
-from stochdeconv.statistics_file import load_statistics
+from stochdeconv.images.files import load_image
+from stochdeconv.methods.runs import RunInterrupted, RunResult
+from stochdeconv.optimization.loop import Step
+from stochdeconv.statistics.file import load_statistics
 
 
 @pytest.fixture(scope="module")
@@ -106,9 +106,9 @@ def quick_stand_ins(monkeypatch, tmp_path):
         (output / "report.html").write_text("new")
         return {"contestants": {}}
 
-    monkeypatch.setattr(import_module("stochdeconv.generate"), "generate", stand_in("generate"))
-    monkeypatch.setattr(import_module("stochdeconv.methods.class_maximization"), "maximize", stand_in("maximize"))
-    monkeypatch.setattr(import_module("stochdeconv.compare"), "compare", compared)
+    monkeypatch.setattr(import_module("stochdeconv.methods.generate"), "generate", stand_in("generate"))
+    monkeypatch.setattr(import_module("stochdeconv.methods.maximize"), "maximize", stand_in("maximize"))
+    monkeypatch.setattr(import_module("stochdeconv.evaluation.compare"), "compare", compared)
     return asked
 
 
@@ -144,7 +144,7 @@ def test_a_part_of_a_demo_is_refused_at_once_and_replaced_when_told(quick_stand_
         raise RunInterrupted(RunResult(np.ones((1, 4, 4, 3), np.float32), [], record))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(import_module("stochdeconv.generate"), "generate", interrupted)
+        patch.setattr(import_module("stochdeconv.methods.generate"), "generate", interrupted)
         with pytest.raises(KeyboardInterrupt):
             demo_module.demo(output, quick=True, overwrite=True)
     assert not (output / "crops" / "china_99.png").exists()

@@ -1,7 +1,7 @@
 import pytest
 
-from stochdeconv.class_names import imagenet_class_names
 from stochdeconv.errors import closest
+from stochdeconv.networks.classes import imagenet_class_names
 
 CLASSES = [name.label for name in imagenet_class_names()]
 LAYERS = [f"fire{number}_{part}" for number in range(2, 10) for part in ("squeeze", "concat")] + ["fc1", "fc2"]

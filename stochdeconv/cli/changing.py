@@ -9,15 +9,15 @@ import typer
 
 from stochdeconv.cli import running, terminal
 from stochdeconv.cli.terminal import ProgressBar, default
-from stochdeconv.lists import read_list
 from stochdeconv.methods.approach import JITTER, Approach
-from stochdeconv.methods.feature_inversion import invert as invert_photo
-from stochdeconv.methods.feature_inversion import plan_search
+from stochdeconv.methods.invert import invert as invert_photo
+from stochdeconv.methods.invert import plan_search
 from stochdeconv.methods.morph import N_FRAMES, N_STEPS, is_photograph, list_statistics, plan_frames
 from stochdeconv.methods.morph import morph as morph_image
 from stochdeconv.methods.outlier_suppression import APPROACH_WEIGHT, weigh_outliers
 from stochdeconv.methods.refine import CHECKPOINTS, plan_steps
 from stochdeconv.methods.refine import refine as refine_photo
+from stochdeconv.parsing import read_list
 
 Photo = Annotated[Path, typer.Argument(metavar="PHOTO", help="A photograph.")]
 Class = Annotated[str, typer.Argument(metavar="CLASS", help="Name, wnid or index.")]

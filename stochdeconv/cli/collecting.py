@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stochdeconv.atlas import AtlasInterrupted, refuse_existing, write_atlas
-from stochdeconv.class_names import ClassName, file_stem, safe_stem
+from stochdeconv.assets import NETWORKS
+from stochdeconv.atlas.writing import AtlasInterrupted, refuse_existing, write_atlas
 from stochdeconv.cli import terminal
 from stochdeconv.cli.terminal import ProgressBar, default
-from stochdeconv.collect import class_of
-from stochdeconv.collect import collect as collect_statistics
 from stochdeconv.errors import ClassNotFoundError, ExistingOutputError, InputError, MissingInputError, StochDeconvError
-from stochdeconv.lists import read_list
-from stochdeconv.shipped import NETWORKS
+from stochdeconv.networks.classes import ClassName, file_stem, safe_stem
+from stochdeconv.parsing import read_list
+from stochdeconv.statistics.collection import class_of
+from stochdeconv.statistics.collection import collect as collect_statistics
 
 if TYPE_CHECKING:
-    from stochdeconv.models import ImageModel
-    from stochdeconv.statistics import ClassStatistics
+    from stochdeconv.networks.image_model import ImageModel
+    from stochdeconv.statistics.class_statistics import ClassStatistics
 
 # Where statistics land in a checkout, and what a working folder is called beside its file: that of a merge must not take the place
 # of an interrupted collection's.
@@ -82,7 +82,7 @@ def collect(
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv collect``."""
-    from stochdeconv.image_folders import find_class_folders, find_images
+    from stochdeconv.images.folders import find_class_folders, find_images
 
     if not images.exists():
         raise MissingInputError(f"no such folder or list of images: '{images}'")
@@ -147,8 +147,8 @@ def collect(
 def _collect_one(
     network: ImageModel, source: Path, path: Path, *, resume: bool, quiet: bool, settings: dict[str, Any]
 ) -> None:
-    from stochdeconv.spool import remove_spool
-    from stochdeconv.statistics_file import save_statistics
+    from stochdeconv.statistics.file import save_statistics
+    from stochdeconv.statistics.spool import remove_spool
 
     partial = path.with_name(path.name + PARTIAL)
     if resume and path.exists():
@@ -185,9 +185,9 @@ def _collect_one(
 
 def _refuse_another(network: ImageModel, source: Path, path: Path, settings: dict[str, Any]) -> None:
     """Raise where a finished file is not what a collection with these settings would leave."""
-    from stochdeconv.measurement import measured_layers
-    from stochdeconv.spool import differing
-    from stochdeconv.statistics_file import ShardFile, load_statistics
+    from stochdeconv.statistics.file import ShardFile, load_statistics
+    from stochdeconv.statistics.measurement import measured_layers
+    from stochdeconv.statistics.spool import differing
 
     # Only a file that was made smaller afterwards has n_rows.
     compared = ("n_components", "layout_size", "n_rows")
@@ -261,8 +261,8 @@ def merge(
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv merge``."""
-    from stochdeconv.collect import merge as merge_shards
-    from stochdeconv.statistics_file import save_statistics
+    from stochdeconv.statistics.collection import merge as merge_shards
+    from stochdeconv.statistics.file import save_statistics
 
     if not overwrite:
         _refuse_existing(output)
@@ -301,7 +301,7 @@ def inspect(
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv inspect``."""
-    from stochdeconv.statistics_file import load_statistics
+    from stochdeconv.statistics.file import load_statistics
 
     if html is None:
         if model is not None or weights is not None:
@@ -338,7 +338,7 @@ def _network_at_hand(statistics: ClassStatistics, word: str | None, weights: Pat
     if source not in NETWORKS and not Path(source).is_file():
         why = f"the network '{source}' is not on this machine"
     else:
-        from stochdeconv.generate import check_model
+        from stochdeconv.methods.generate import check_model
 
         try:
             network = terminal.load_model(source)

@@ -10,10 +10,10 @@ import typer
 
 from stochdeconv.cli import terminal
 from stochdeconv.cli.terminal import ProgressBar, default
-from stochdeconv.compare import METRICS, REPORT, check_judge, read_entries
-from stochdeconv.compare import compare as compare_images
-from stochdeconv.faces import FACES
-from stochdeconv.metrics import REAL
+from stochdeconv.evaluation import REAL
+from stochdeconv.evaluation.compare import METRICS, REPORT, check_judge, read_entries
+from stochdeconv.evaluation.compare import compare as compare_images
+from stochdeconv.images.faces import FACES
 
 # What the table on stdout shows of metrics.json.
 _HEADLINES = ("judge_top1", "judge_top5", "kid", "coverage", "pairwise_distance")

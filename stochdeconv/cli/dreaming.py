@@ -10,12 +10,12 @@ import typer
 from stochdeconv.cli import running, terminal
 from stochdeconv.cli.terminal import ProgressBar, default
 from stochdeconv.errors import MissingInputError
-from stochdeconv.faces import FACES
-from stochdeconv.lists import read_list
-from stochdeconv.methods.deepdream import ZOOM, ZOOM_FRAMES, Octaves, plan_zoom
-from stochdeconv.methods.deepdream import dream as dream_image
+from stochdeconv.images.faces import FACES
+from stochdeconv.methods.dream import ZOOM, ZOOM_FRAMES, Octaves, plan_zoom
+from stochdeconv.methods.dream import dream as dream_image
 from stochdeconv.methods.recognisers import check_judge
 from stochdeconv.methods.sweep import sweep as sweep_photos
+from stochdeconv.parsing import read_list
 
 Jitter = Annotated[int, typer.Option(min=0, help="Largest random shift of the view at each step, in pixels.")]
 NumberOfOctaves = Annotated[

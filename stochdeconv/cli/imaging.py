@@ -10,20 +10,20 @@ import typer
 from stochdeconv.cli import running, terminal
 from stochdeconv.cli.terminal import ProgressBar, default
 from stochdeconv.errors import InputError, MissingInputError
-from stochdeconv.generate import check_shown
-from stochdeconv.generate import generate as generate_images
-from stochdeconv.lists import read_list
-from stochdeconv.methods.class_maximization import BATCH_SIZE, N_IMAGES, choose_preset, plan_batch
-from stochdeconv.methods.class_maximization import maximize as maximize_images
 from stochdeconv.methods.constraint_ablation import VALUES_OF
+from stochdeconv.methods.generate import check_shown
+from stochdeconv.methods.generate import generate as generate_images
+from stochdeconv.methods.maximize import BATCH_SIZE, N_IMAGES, choose_preset, plan_batch
+from stochdeconv.methods.maximize import maximize as maximize_images
 from stochdeconv.methods.objectives import read_direction, read_unit
 from stochdeconv.methods.outlier_suppression import MAXIMIZE_WEIGHT, weigh_outliers
 from stochdeconv.methods.presets import DEFAULT_PRESET
-from stochdeconv.recipe import parse_recipe
+from stochdeconv.methods.recipe import parse_recipe
+from stochdeconv.parsing import read_list
 
 if TYPE_CHECKING:
-    from stochdeconv.models import ImageModel
-    from stochdeconv.statistics import ClassStatistics
+    from stochdeconv.networks.image_model import ImageModel
+    from stochdeconv.statistics.class_statistics import ClassStatistics
 
 
 def generate(
@@ -88,10 +88,10 @@ def generate(
     quiet: terminal.Quiet = False,
 ) -> None:
     """Run ``stochdeconv generate``."""
-    from stochdeconv.descent import Descent
-    from stochdeconv.paths import find_component
-    from stochdeconv.samplers import check_sampling
-    from stochdeconv.statistics_file import load_statistics
+    from stochdeconv.optimization.descent import Descent
+    from stochdeconv.sampling.samplers import check_sampling
+    from stochdeconv.sampling.traversals import find_component
+    from stochdeconv.statistics.file import load_statistics
 
     # What is wrong is said before Keras is loaded.
     parse_recipe(recipe)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from stochdeconv.catalogue import APPLICATIONS, SHIPPED, cache_folder
 from stochdeconv.cli import terminal
+from stochdeconv.networks.catalogue import APPLICATIONS, SHIPPED, cache_folder
 
 # How the values are wanted, by Keras's names.
 _VALUES = {

@@ -11,7 +11,7 @@ import typer
 from stochdeconv.cli import terminal
 
 if TYPE_CHECKING:
-    from stochdeconv.run_folder import RunResult
+    from stochdeconv.methods.runs import RunResult
 
 Output = Annotated[
     Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the images, their history and run.json.")
@@ -20,7 +20,7 @@ Output = Annotated[
 
 def check_output(folder: Path, *, overwrite: bool) -> None:
     """Refuse before the work what saving would refuse after it."""
-    from stochdeconv.run_folder import refuse_existing
+    from stochdeconv.methods.runs import refuse_existing
 
     refuse_existing(folder, overwrite=overwrite)
     terminal.require_writable(folder)
@@ -28,7 +28,7 @@ def check_output(folder: Path, *, overwrite: bool) -> None:
 
 def check_picture(*pictures: str | Path | None) -> None:
     """Refuse a picture that cannot be read before the network is loaded."""
-    from stochdeconv.images import load_image
+    from stochdeconv.images.files import load_image
 
     for picture in pictures:
         if picture is not None and str(picture) != "noise":
@@ -37,7 +37,7 @@ def check_picture(*pictures: str | Path | None) -> None:
 
 def check_statistics(*files: str | Path | None) -> None:
     """Refuse statistics that cannot be read before the network is loaded."""
-    from stochdeconv.statistics_file import load_statistics
+    from stochdeconv.statistics.file import load_statistics
 
     for file in files:
         if file is not None:
@@ -46,7 +46,7 @@ def check_statistics(*files: str | Path | None) -> None:
 
 def save_what_comes(run: Callable[[], RunResult], folder: Path, *, overwrite: bool) -> bool:
     """Run and save, after Ctrl-C too; tell whether the run came to its end."""
-    from stochdeconv.run_folder import RunInterrupted
+    from stochdeconv.methods.runs import RunInterrupted
 
     try:
         result, complete = run(), True

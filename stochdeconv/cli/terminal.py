@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stochdeconv.errors import InputError, ModelError, closest
-from stochdeconv.faces import FACES
-from stochdeconv.lists import read_list, whole_number
+from stochdeconv.images.faces import FACES
+from stochdeconv.parsing import read_list, whole_number
 
 if TYPE_CHECKING:
-    from stochdeconv.models import ImageModel
-    from stochdeconv.optimize import Step
+    from stochdeconv.networks.image_model import ImageModel
+    from stochdeconv.optimization.loop import Step
 
 EXIT_FAILURE, EXIT_INTERRUPTED = 1, 130
 
@@ -104,7 +104,7 @@ def import_keras() -> None:
 def load_model(word: str, **options: Any) -> ImageModel:
     """Load a network, with those options that were given."""
     import_keras()
-    from stochdeconv.models import load_model as load
+    from stochdeconv.networks.image_model import load_model as load
 
     return load(word, **{name: value for name, value in options.items() if value is not None})
 

@@ -1,5 +1,6 @@
 """What an image is asked for: losses on activations, and the sums they add up to."""
 
+from stochdeconv.losses import regularizers
 from stochdeconv.losses.outliers import outliers
 from stochdeconv.losses.scores import activation_norm, cross_entropy, direction, diversity, guide, unit
 from stochdeconv.losses.targets import channel_moments, facet_moments, layout_scores, match
@@ -20,5 +21,6 @@ __all__ = [
     "layout_scores",
     "match",
     "outliers",
+    "regularizers",
     "unit",
 ]

@@ -10,7 +10,7 @@ from keras import ops
 
 from stochdeconv.errors import InputError
 from stochdeconv.losses.terms import Term
-from stochdeconv.networks import LOG_PROBABILITIES
+from stochdeconv.networks.network import LOG_PROBABILITIES
 
 Tensor = Any
 

@@ -11,8 +11,8 @@ from keras import ops
 
 from stochdeconv.errors import InputError
 from stochdeconv.losses.terms import Loss, Term, WeightedTerm
-from stochdeconv.pooling import pooled_map
-from stochdeconv.statistics import Facets
+from stochdeconv.statistics.class_statistics import Facets
+from stochdeconv.statistics.pooling import pooled_map
 
 Tensor = Any
 

@@ -1,1 +1,1 @@
-"""Methods of the field, each a recipe of losses on the one loop."""
+"""The methods: each a loss, or several, on the one loop, and what its run leaves behind."""

@@ -10,8 +10,8 @@ from stochdeconv.errors import InputError
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Loss
-    from stochdeconv.models import ImageModel
-    from stochdeconv.transforms import Transform
+    from stochdeconv.networks.image_model import ImageModel
+    from stochdeconv.optimization.transforms import Transform
 
 #: Pixels, of pictures that are not small.
 JITTER = 8
@@ -54,18 +54,19 @@ class Approach:
 
     def at(self, size: tuple[int, int]) -> Approach:
         """Settle the jitter for pictures of (height, width), where it was left open, see `transforms.jitter_within`."""
-        from stochdeconv.transforms import jitter_within
+        from stochdeconv.optimization.transforms import jitter_within
 
         return self if self.jitter is not None else replace(self, jitter=jitter_within(JITTER, size))
 
     def loss(self, model: ImageModel, class_index: int) -> Loss:
         """Raise the class score, smoothly."""
-        from stochdeconv import losses, regularizers
+        from stochdeconv import losses
+        from stochdeconv.losses import regularizers
 
         return losses.unit(model.score_layer, class_index) + self.tv * regularizers.total_variation()
 
     def views(self) -> list[Transform]:
         """Return the random views the picture has to hold in."""
-        from stochdeconv.transforms import Transform
+        from stochdeconv.optimization.transforms import Transform
 
         return [Transform(self.jitter, self.scale, self.rotate)]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from stochdeconv.methods.presets import PRESETS, Preset
 
 if TYPE_CHECKING:
-    from stochdeconv.optimize import OptimizationResult, Step
-    from stochdeconv.run_folder import RunResult
+    from stochdeconv.methods.runs import RunResult
+    from stochdeconv.optimization.loop import OptimizationResult, Step
 
 #: Constraint -> the settings of `Preset` that make it.
 CONSTRAINTS = {
@@ -59,7 +59,7 @@ def run_rows(
     OptimizationInterrupted
         On Ctrl-C, with the images as far as they came.
     """
-    from stochdeconv.optimize import OptimizationInterrupted, optimize_in_batches
+    from stochdeconv.optimization.loop import OptimizationInterrupted, optimize_in_batches
 
     names = list(runs)
 
@@ -77,7 +77,7 @@ def run_rows(
 
 def with_sheet(result: RunResult, rows: dict[str, Preset], n_images: int) -> RunResult:
     """Put the images on one sheet, a row a setting, with what it is below each."""
-    from stochdeconv.sheets import contact_sheet
+    from stochdeconv.images.sheets import contact_sheet
 
     captions = [describe(name, how) for name, how in rows.items() for _ in range(n_images)]
     return replace(

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stochdeconv.errors import InputError
-from stochdeconv.lists import read_list
 from stochdeconv.methods.approach import Approach
 from stochdeconv.methods.outlier_suppression import APPROACH_WEIGHT, suppression, weigh_outliers
-from stochdeconv.statistics import ClassStatistics
+from stochdeconv.parsing import read_list
+from stochdeconv.statistics.class_statistics import ClassStatistics
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Loss
-    from stochdeconv.models import ImageModel
-    from stochdeconv.optimize import OptimizationResult, Step
-    from stochdeconv.run_folder import RunResult
+    from stochdeconv.methods.runs import RunResult
+    from stochdeconv.networks.image_model import ImageModel
+    from stochdeconv.optimization.loop import OptimizationResult, Step
 
 # Weight of the cross-entropy against the score. It vanishes once the class is seen; a larger one has filled Adam's second moment by
 # then, and the score hardly moves any more.
@@ -102,19 +102,19 @@ def morph(
         On Ctrl-C, with the frames as far as they came.
     """
     from stochdeconv import losses
-    from stochdeconv.animations import as_frames, side_by_side
-    from stochdeconv.images import open_image
+    from stochdeconv.images.animations import as_frames, side_by_side
+    from stochdeconv.images.files import open_image
+    from stochdeconv.images.sheets import contact_sheet
     from stochdeconv.methods.recognition import recognise
-    from stochdeconv.optimize import (
+    from stochdeconv.methods.runs import Sampled, recorded_run, source_of
+    from stochdeconv.optimization.loop import (
         OptimizationInterrupted,
         OptimizationResult,
         in_stage,
         optimize,
         optimize_in_batches,
     )
-    from stochdeconv.parameterizations import fourier
-    from stochdeconv.run_folder import Sampled, recorded_run, source_of
-    from stochdeconv.sheets import contact_sheet
+    from stochdeconv.optimization.parameterizations import fourier
 
     n_frames, n_steps = plan_frames(n_frames, n_steps)
     how = Approach(strength, tv, jitter, scale, rotate)
@@ -257,7 +257,7 @@ def list_statistics(given: object) -> list[ClassStatistics | str | Path]:
 
 def is_photograph(start: str | int | Path | np.ndarray) -> bool:
     """Tell whether a morph starts from a photograph (there or not), or else from a class: folders are often named after one."""
-    from stochdeconv.image_folders import IMAGE_SUFFIXES
+    from stochdeconv.images.folders import IMAGE_SUFFIXES
 
     if not isinstance(start, str):
         return isinstance(start, np.ndarray | Path)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stochdeconv.errors import ClassNotFoundError, InputError, LayerNotFoundError, MissingInputError
-from stochdeconv.lists import read_list
+from stochdeconv.parsing import read_list
 
 if TYPE_CHECKING:
-    from stochdeconv.class_names import ClassName
     from stochdeconv.losses import Loss
-    from stochdeconv.models import ImageModel
+    from stochdeconv.networks.classes import ClassName
+    from stochdeconv.networks.image_model import ImageModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ def find_objective(
     unit: str | Sequence[str] | None,
     direction: str | tuple[str, Any] | None,
 ) -> Objective:
-    """Find what is to be raised; arguments as in `class_maximization.maximize`, exactly one of them not None.
+    """Find what is to be raised; arguments as in `maximize.maximize`, exactly one of them not None.
 
     Raises
     ------

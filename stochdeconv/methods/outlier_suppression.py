@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stochdeconv.errors import InputError
-from stochdeconv.generate import check_model
-from stochdeconv.statistics import INPUT
+from stochdeconv.methods.generate import check_model
+from stochdeconv.statistics.class_statistics import INPUT
 
 if TYPE_CHECKING:
-    from stochdeconv.class_names import ClassName
     from stochdeconv.losses import Loss
-    from stochdeconv.models import ImageModel
-    from stochdeconv.statistics import ClassStatistics
+    from stochdeconv.networks.classes import ClassName
+    from stochdeconv.networks.image_model import ImageModel
+    from stochdeconv.statistics.class_statistics import ClassStatistics
 
 #: Deviations of the class score that an outlier at twice the limit costs: in `maximize`, and in `refine` and `morph`
 #: (docs/outlier_suppression.md says how they were chosen).
@@ -103,7 +103,7 @@ def suppression(
     MissingInputError, FileFormatError
         Their file is not there, or is none.
     """
-    from stochdeconv.statistics_file import load_statistics
+    from stochdeconv.statistics.file import load_statistics
 
     found: dict[int, Loss] = {}
     hashes: dict[int, str] = {}
@@ -142,7 +142,7 @@ def outlier_loss(statistics: ClassStatistics, *, layers: Sequence[str] | None = 
         A term for each layer.
     """
     from stochdeconv import losses
-    from stochdeconv.gaussians import ShrunkGaussian
+    from stochdeconv.sampling.gaussians import ShrunkGaussian
 
     if layers is None:
         layers = [name for name, layer in statistics.items() if name != INPUT and layer.shape[0] * layer.shape[1] > 1]

@@ -13,7 +13,7 @@ from stochdeconv.errors import InputError
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Loss
-    from stochdeconv.models import ImageModel
+    from stochdeconv.networks.image_model import ImageModel
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Preset:
 
     def at(self, size: tuple[int, int]) -> Preset:
         """Return the preset for pictures of (height, width): of small ones with less jitter, see `transforms.jitter_within`."""
-        from stochdeconv.transforms import jitter_within
+        from stochdeconv.optimization.transforms import jitter_within
 
         return replace(self, jitter=jitter_within(self.jitter, size))
 
@@ -129,7 +129,7 @@ def with_decay(how: Preset, model: ImageModel, scores: Loss, size: tuple[int, in
 
 def constraints_of(how: Preset, origin: np.ndarray) -> list:
     """List the constraints on pixels between steps, in the order in which they act; `origin` (channel,) is the mean colour."""
-    from stochdeconv.parameterizations import Clip, ClipSmallContributions, GaussianBlur
+    from stochdeconv.optimization.parameterizations import Clip, ClipSmallContributions, GaussianBlur
 
     constraints = []
     if how.contribution:

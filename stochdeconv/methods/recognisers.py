@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from stochdeconv.errors import ClassNotFoundError, InputError
-from stochdeconv.faces import FACES, find_faces, require_detector
+from stochdeconv.images.faces import FACES, find_faces, require_detector
 
 if TYPE_CHECKING:
-    from stochdeconv.class_names import ClassName
-    from stochdeconv.models import ImageModel
+    from stochdeconv.networks.classes import ClassName
+    from stochdeconv.networks.image_model import ImageModel
 
 #: What a recogniser sees in a picture: names and scores, the surest first; nothing where it recognises nothing.
 Seen = Sequence[tuple[str, float]]
@@ -138,7 +138,7 @@ def gather_witnesses(
         The class they are asked for, if the network knows it.
     """
     from stochdeconv.methods.recognition import recognise, top_classes
-    from stochdeconv.models import ImageModel
+    from stochdeconv.networks.image_model import ImageModel
 
     asked = _known(model, class_word)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from stochdeconv.models import ImageModel
+    from stochdeconv.networks.image_model import ImageModel
 
 # Pictures at a time, at most.
 _BATCH = 32
@@ -33,8 +33,8 @@ def recognise(model: ImageModel, pictures: Iterable[np.ndarray]) -> np.ndarray:
     ModelError
         The network has no class scores.
     """
-    from stochdeconv.colors import with_channels
-    from stochdeconv.images import resize
+    from stochdeconv.images.colors import with_channels
+    from stochdeconv.images.files import resize
 
     resized = np.stack([with_channels(resize(picture, model.input_size), model.n_channels) for picture in pictures])
     return model.probabilities(resized, batch_size=min(len(resized), _BATCH))

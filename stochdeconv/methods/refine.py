@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stochdeconv.errors import InputError
-from stochdeconv.lists import read_list, whole_number
 from stochdeconv.methods.approach import Approach
 from stochdeconv.methods.outlier_suppression import APPROACH_WEIGHT, suppression, weigh_outliers
+from stochdeconv.parsing import read_list, whole_number
 
 if TYPE_CHECKING:
-    from stochdeconv.models import ImageModel
-    from stochdeconv.optimize import OptimizationResult, Step
-    from stochdeconv.run_folder import RunResult
-    from stochdeconv.statistics import ClassStatistics
+    from stochdeconv.methods.runs import RunResult
+    from stochdeconv.networks.image_model import ImageModel
+    from stochdeconv.optimization.loop import OptimizationResult, Step
+    from stochdeconv.statistics.class_statistics import ClassStatistics
 
 #: Steps after which the picture is kept; of another number of steps, the same parts.
 CHECKPOINTS = (100, 500, 1000, 5000)
@@ -93,12 +93,12 @@ def refine(
     RunInterrupted
         On Ctrl-C, with the pictures as far as they came.
     """
-    from stochdeconv.images import open_image
+    from stochdeconv.images.files import open_image
+    from stochdeconv.images.sheets import contact_sheet
     from stochdeconv.methods.recognition import recognise
-    from stochdeconv.optimize import OptimizationInterrupted, optimize, optimize_in_batches
-    from stochdeconv.parameterizations import fourier
-    from stochdeconv.run_folder import Sampled, recorded_run, source_of
-    from stochdeconv.sheets import contact_sheet
+    from stochdeconv.methods.runs import Sampled, recorded_run, source_of
+    from stochdeconv.optimization.loop import OptimizationInterrupted, optimize, optimize_in_batches
+    from stochdeconv.optimization.parameterizations import fourier
 
     checkpoints, n_steps = plan_steps(checkpoints, n_steps)
     how = Approach(strength, tv, jitter, scale, rotate)

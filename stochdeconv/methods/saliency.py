@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stochdeconv import map_pictures
 from stochdeconv.errors import InputError, ModelError, closest
-from stochdeconv.lists import read_list
+from stochdeconv.images import colormaps
 from stochdeconv.methods.objectives import parse_unit
 from stochdeconv.methods.presets import input_origin
+from stochdeconv.parsing import read_list
 
 if TYPE_CHECKING:
-    from stochdeconv.class_names import ClassName
     from stochdeconv.losses import Term
-    from stochdeconv.models import ImageModel
-    from stochdeconv.run_folder import RunResult
+    from stochdeconv.methods.runs import RunResult
+    from stochdeconv.networks.classes import ClassName
+    from stochdeconv.networks.image_model import ImageModel
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Rule:
 
 #: In the order they are shown.
 RULES = {
-    "gradient": Rule("Simonyan et al. 2014", map_pictures.color_gradient),
-    "deconvnet": Rule("Zeiler & Fergus 2014", map_pictures.color_gradient),
-    "guided": Rule("Springenberg et al. 2015", map_pictures.color_gradient),
-    "gradient_x_input": Rule("Shrikumar et al. 2016", map_pictures.signed_heat),
-    "smoothgrad": Rule("Smilkov et al. 2017", map_pictures.heat, is_sampled=True),
-    "integrated_gradients": Rule("Sundararajan et al. 2017", map_pictures.signed_heat, is_sampled=True),
-    "grad_cam": Rule("Selvaraju et al. 2017", map_pictures.overlay),
+    "gradient": Rule("Simonyan et al. 2014", colormaps.color_gradient),
+    "deconvnet": Rule("Zeiler & Fergus 2014", colormaps.color_gradient),
+    "guided": Rule("Springenberg et al. 2015", colormaps.color_gradient),
+    "gradient_x_input": Rule("Shrikumar et al. 2016", colormaps.signed_heat),
+    "smoothgrad": Rule("Smilkov et al. 2017", colormaps.heat, is_sampled=True),
+    "integrated_gradients": Rule("Sundararajan et al. 2017", colormaps.signed_heat, is_sampled=True),
+    "grad_cam": Rule("Selvaraju et al. 2017", colormaps.overlay),
 }
 _BACKWARD_RULES = ("deconvnet", "guided")
 
@@ -146,11 +146,11 @@ def saliency(
     2018): they do not show what a class depends on. See docs/saliency.md.
     """
     from stochdeconv import losses
-    from stochdeconv.colors import with_channels
-    from stochdeconv.images import open_image
-    from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult
-    from stochdeconv.run_folder import recorded_run, source_of
-    from stochdeconv.sheets import contact_sheet
+    from stochdeconv.images.colors import with_channels
+    from stochdeconv.images.files import open_image
+    from stochdeconv.images.sheets import contact_sheet
+    from stochdeconv.methods.runs import recorded_run, source_of
+    from stochdeconv.optimization.loop import OptimizationInterrupted, OptimizationResult
 
     rules = parse_rules(rule)
     if class_name is not None and unit is not None:
@@ -262,7 +262,7 @@ class _Explained:
             yield rule, self._map(rule, on_batch)
 
     def _map(self, rule: str, on_batch: Callable[[int], None]) -> np.ndarray:
-        from stochdeconv import attributions
+        from stochdeconv.methods import attributions
 
         if rule == "grad_cam":
             return attributions.grad_cam(self.model, self.term, self.image, self.layer)

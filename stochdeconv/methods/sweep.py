@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stochdeconv.errors import InputError
-from stochdeconv.lists import read_list, whole_number
-from stochdeconv.methods.deepdream import Octaves, dream_loss, parse_layers, warn_where_nothing_fired
+from stochdeconv.methods.dream import Octaves, dream_loss, parse_layers, warn_where_nothing_fired
 from stochdeconv.methods.recognisers import Recogniser, Witness, check_judge, gather_witnesses
+from stochdeconv.parsing import read_list, whole_number
 
 if TYPE_CHECKING:
-    from stochdeconv.models import ImageModel
-    from stochdeconv.optimize import OptimizationResult, Step
-    from stochdeconv.run_folder import RunResult
+    from stochdeconv.methods.runs import RunResult
+    from stochdeconv.networks.image_model import ImageModel
+    from stochdeconv.optimization.loop import OptimizationResult, Step
 
 
 def sweep(
@@ -45,15 +45,15 @@ def sweep(
     model : ImageModel
         Dreams, and is the first recogniser.
     photos : path, ndarray of shape (height, width, 3) in [0, 1], or sequence of paths
-        One photograph, or many: a folder, or a list as `image_folders.find_images` takes it. The shorter side is resized to the
+        One photograph, or many: a folder, or a list as `folders.find_images` takes it. The shorter side is resized to the
         network's, then the centre is cropped.
     layers : str, int or sequence of them
-        As `deepdream.dream` takes one, each alone; as a text, comma-separated.
+        As `dream.dream` takes one, each alone; as a text, comma-separated.
     judge : ImageModel, callable or "faces", optional
         A second recogniser. A callable gets a picture (height, width, 3) in [0, 1] and returns names with scores, the surest first.
         ``"faces"`` looks for faces instead, see `faces.find_faces`; the sheet shows where.
     octaves, octave_scale, jitter, step_size
-        See `deepdream.dream`.
+        See `dream.dream`.
     n_steps : int or sequence of int
         Steps at each octave, one column of the grid for each number.
     size : int, optional
@@ -82,9 +82,9 @@ def sweep(
     RunInterrupted
         On Ctrl-C, with the dreams that were finished.
     """
-    from stochdeconv.images import open_image
-    from stochdeconv.optimize import OptimizationInterrupted, OptimizationResult, optimize_in_batches
-    from stochdeconv.run_folder import recorded_run, source_of
+    from stochdeconv.images.files import open_image
+    from stochdeconv.methods.runs import recorded_run, source_of
+    from stochdeconv.optimization.loop import OptimizationInterrupted, OptimizationResult, optimize_in_batches
 
     check_judge(judge)
     n_steps = read_list(n_steps, "number of steps", whole_number)
@@ -203,7 +203,7 @@ def _folder_name(photos: object) -> str | None:
 
 def _photographs(photos: str | Path | np.ndarray | Sequence[str | Path]) -> tuple[list[str], list[Any]]:
     """Names and sources of the photographs."""
-    from stochdeconv.image_folders import find_images, image_keys
+    from stochdeconv.images.folders import find_images, image_keys
 
     if isinstance(photos, np.ndarray):
         return ["in memory"], [photos]
@@ -276,7 +276,7 @@ def _sheet(
     n_columns: int,
 ) -> np.ndarray:
     """Draw the grid of the first photograph: a row a layer, the photograph first, below each what is seen first."""
-    from stochdeconv.sheets import contact_sheet, outlined
+    from stochdeconv.images.sheets import contact_sheet, outlined
 
     def marked(picture: np.ndarray, seen: list) -> np.ndarray:
         return outlined(picture, [box for who, one in zip(witnesses, seen, strict=True) for box in who.boxes(one)])

@@ -34,7 +34,7 @@ class Colors:
     @staticmethod
     def to_keep_of(picture: np.ndarray) -> Colors:
         """Measure a picture (height, width, channel); where it has hardly any contrast, the covariance is that of natural images."""
-        from stochdeconv.colors import color_root
+        from stochdeconv.images.colors import color_root
 
         root = color_root(picture.shape[-1]).astype(np.float64)
         natural = root @ root.T
@@ -76,7 +76,7 @@ def moved(picture: np.ndarray, *, zoom: float, rotate: float) -> np.ndarray:
     """
     from keras import ops
 
-    from stochdeconv.transforms import view
+    from stochdeconv.optimization.transforms import view
 
     # The matrix leads from the view to the picture, rows down: a minus for each.
     angle, factor = -np.deg2rad(rotate), 1.0 - zoom

@@ -1,0 +1,1 @@
+"""What a file of statistics holds, as a page to look at."""

@@ -1,0 +1,246 @@
+"""What enters a comparison: run folders by contestant, photographs by class, and which belongs to which."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stochdeconv.errors import InputError, MissingInputError, closest
+from stochdeconv.evaluation import NOISE_FLOOR, REAL
+from stochdeconv.evaluation.classes import ClassKey, comparable
+from stochdeconv.images.folders import find_class_folders, find_images
+from stochdeconv.methods.runs import read_record
+
+if TYPE_CHECKING:
+    from stochdeconv.evaluation.measurements import Measurements
+    from stochdeconv.evaluation.photographs import MeasuredPhotographs
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run folder: its record, its images in order, its class."""
+
+    folder: Path
+    record: Mapping[str, Any]
+    images: tuple[Path, ...]
+    class_key: ClassKey | None
+
+
+@dataclass(frozen=True, eq=False)
+class Contestant:
+    """A name and its runs, one or more a class."""
+
+    name: str
+    runs: tuple[Run, ...]
+
+    @property
+    def role(self) -> str:
+        """``"ours"`` (made by generate), ``"baseline"`` (made by maximize, without statistics of the class) or ``"other"``."""
+        commands = {run.record.get("command") for run in self.runs}
+        if "maximize" in commands and any(run.record.get("statistics_hash") for run in self.runs):
+            return "other"
+        return {("generate",): "ours", ("maximize",): "baseline"}.get(tuple(map(str, commands)), "other")
+
+
+@dataclass(frozen=True, eq=False)
+class ClassEntry:
+    """One class of the comparison: every contestant's runs of it, and its photographs, as files or as what was measured of them."""
+
+    class_key: ClassKey
+    runs: Mapping[str, tuple[Run, ...]]
+    real: tuple[Path, ...]
+    train: tuple[Path, ...] = field(default=())
+    measured: Measurements | None = None
+
+    @property
+    def n_real(self) -> int:
+        """Number of real photographs."""
+        return len(self.real) if self.measured is None else len(self.measured)
+
+    def images(self, name: str) -> tuple[Path, ...]:
+        """List a contestant's images of this class, run after run."""
+        return tuple(path for run in self.runs[name] for path in run.images)
+
+
+def read_contestants(contestants: Mapping[str, Sequence[Path]]) -> tuple[Contestant, ...]:
+    """Read every run folder.
+
+    Parameters
+    ----------
+    contestants : mapping of str to sequence of path
+        Name to run folders.
+
+    Returns
+    -------
+    tuple of Contestant
+        In the order given.
+
+    Raises
+    ------
+    InputError, MissingInputError
+        Nothing to compare, a reserved name, a folder named twice, missing, without run.json or without images.
+    """
+    if not contestants:
+        raise InputError("there is nothing to compare; give at least one run folder, as DIR or NAME=DIR")
+    return tuple(_read_contestant(name, folders) for name, folders in contestants.items())
+
+
+def _read_contestant(name: str, folders: str | Path | Sequence[Path]) -> Contestant:
+    if not name or name in (REAL, NOISE_FLOOR):
+        raise InputError(f"a contestant cannot be called '{name}': that is the photographs' row; give another NAME=DIR")
+    folders = [folders] if isinstance(folders, str | Path) else list(folders)
+    if not folders:
+        raise InputError(f"contestant '{name}' has no run folder; give NAME=DIR")
+    seen: set[Path] = set()
+    runs = []
+    for folder in map(Path, folders):
+        if folder.resolve() in seen:
+            raise InputError(f"contestant '{name}' names the folder '{folder}' twice; each run counts once")
+        seen.add(folder.resolve())
+        runs.append(_read_run(folder))
+    return Contestant(name, tuple(runs))
+
+
+def _read_run(folder: Path) -> Run:
+    if not folder.is_dir():
+        raise MissingInputError(
+            f"no such run folder: '{folder}'; expected one made by stochdeconv generate or maximize"
+        )
+    record = read_record(folder)
+    settings = record.get("settings")
+    if isinstance(settings, Mapping) and settings.get("ablate_constraints"):
+        raise InputError(
+            f"'{folder}' holds images of several settings (maximize --ablate-constraints); a contestant is made in one way: "
+            "make a run of the setting that you want to compare"
+        )
+    images = tuple(sorted(folder.glob("image_[0-9]*.png")))
+    if not images:
+        raise InputError(f"'{folder}' holds a run.json but no image_000.png; make the run again")
+    named = record.get("class")
+    if named is None:
+        return Run(folder, record, images, None)
+    key = ClassKey(named.get("wnid"), named.get("label")) if isinstance(named, Mapping) else ClassKey(None, None)
+    if not (key.wnid or key.label):
+        raise InputError(f"'{folder / 'run.json'}': class is {named!r}; expected null or an object with wnid and label")
+    return Run(folder, record, images, key)
+
+
+def match_classes(
+    contestants: Sequence[Contestant], real: Path | MeasuredPhotographs, train: Path | None
+) -> tuple[ClassEntry, ...]:
+    """Bring runs and photographs together, class by class.
+
+    Parameters
+    ----------
+    contestants : sequence of Contestant
+    real, train : path
+        A folder of images (or text file of paths) of the one class there is, or a tree with a folder a class, named
+        by wnid or label. `real` may also be measured photographs.
+
+    Returns
+    -------
+    tuple of ClassEntry
+        In the order in which the first contestant names the classes.
+
+    Raises
+    ------
+    InputError, MissingInputError
+        Contestants of different classes, a class without photographs, or photographs of another class.
+    """
+    class_keys: list[ClassKey] = []
+    for contestant in contestants:
+        for run in contestant.runs:
+            if run.class_key is not None and not any(run.class_key.matches(known) for known in class_keys):
+                class_keys.append(run.class_key)
+    if not class_keys:
+        class_keys = [ClassKey(None, None)]
+    entries = []
+    for class_key in class_keys:
+        runs = {
+            contestant.name: tuple(run for run in contestant.runs if _is_of(run, class_key, class_keys))
+            for contestant in contestants
+        }
+        missing = [name for name, found in runs.items() if not found]
+        if missing:
+            raise InputError(
+                f"contestant '{missing[0]}' has no images of the class '{class_key.title}', which others have; "
+                f"give every contestant the same classes ({', '.join(key.title for key in class_keys)})"
+            )
+        training = () if train is None else _photographs(train, class_key, class_keys, option="train")
+        if isinstance(real, Path):
+            photographs = _photographs(real, class_key, class_keys, option="real")
+            entries.append(ClassEntry(class_key, runs, photographs, training))
+        else:
+            entries.append(ClassEntry(class_key, runs, (), training, measured=real.of(class_key)))
+    return tuple(entries)
+
+
+def _is_of(run: Run, class_key: ClassKey, class_keys: Sequence[ClassKey]) -> bool:
+    if run.class_key is not None:
+        return run.class_key.matches(class_key)
+    if len(class_keys) > 1:
+        raise InputError(
+            f"the run '{run.folder}' carries no class, and several classes are compared; compare it on its own"
+        )
+    return True
+
+
+def _photographs(root: Path, class_key: ClassKey, class_keys: Sequence[ClassKey], *, option: str) -> tuple[Path, ...]:
+    if not root.exists():
+        raise MissingInputError(f"no such folder of photographs: '{root}' (--{option})")
+    folders = find_class_folders(root)
+    if not folders:
+        if len(class_keys) > 1:
+            titles = ", ".join(key.title for key in class_keys)
+            raise InputError(
+                f"--{option} '{root}' is one folder of images, but several classes are compared ({titles}); expected a folder a class in it"
+            )
+        if re.fullmatch(r"n\d{8}", root.name) and class_key.wnid and root.name != class_key.wnid:
+            raise InputError(
+                f"--{option} '{root}' holds another class than the images, which are of '{class_key.title}' ({class_key.wnid})"
+            )
+        return tuple(find_images(root))
+    if class_key.key == "images":
+        raise InputError(
+            f"the runs carry no class, so --{option} must be one folder of images; '{root}' is a tree of {len(folders)} folders"
+        )
+    names = {comparable(folder.name): folder for folder in folders}
+    for word in (class_key.wnid, class_key.label):
+        if word and comparable(word) in names:
+            return tuple(find_images(names[comparable(word)]))
+    found = [folder.name for folder in folders]
+    near = closest(class_key.label or "", found) or closest(class_key.wnid or "", found)
+    raise InputError(
+        f"--{option} '{root}' has no folder for the class '{class_key.title}' ({class_key.wnid or 'no wnid'}); "
+        f"closest: {near or 'none'}; folders are named by wnid or label"
+    )
+
+
+def find_warnings(contestants: Sequence[Contestant], *, judge_hash: str | None) -> list[str]:
+    """List what a reader should know of the runs first: a judge of its own images, unfinished runs, unequal numbers.
+
+    A judge without a hash is no network; its figures do not grow with the number of images.
+    """
+    warnings = []
+    for contestant in contestants:
+        for run in contestant.runs:
+            model = run.record.get("model")
+            if judge_hash and isinstance(model, Mapping) and model.get("weights_hash") == judge_hash:
+                warnings.append(
+                    f"The judge made the images of '{contestant.name}' itself ({run.folder.name}): its figures flatter them."
+                )
+            n_promised = run.record.get("n_images")
+            if isinstance(n_promised, int) and n_promised != len(run.images):
+                warnings.append(f"'{run.folder}' holds {len(run.images)} images; its record says {n_promised}.")
+            elif run.record.get("complete") is False:
+                warnings.append(f"The run '{run.folder}' was not finished.")
+    numbers = {contestant.name: sum(len(run.images) for run in contestant.runs) for contestant in contestants}
+    if judge_hash and len(set(numbers.values())) > 1:
+        told = ", ".join(f"{name} {n}" for name, n in numbers.items())
+        warnings.append(
+            f"Contestants differ in their number of images ({told}): Vendi score and coverage grow with it."
+        )
+    return list(dict.fromkeys(warnings))

@@ -1,0 +1,160 @@
+"""The figures of a comparison: what each is called, and how all of them come from the measurements of one class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stochdeconv.evaluation import density_coverage, kernel_distance, objects, pixels, variety
+from stochdeconv.evaluation.intervals import UNDEFINED, Estimate, bootstrap, mean_of, median_of, subsample
+from stochdeconv.evaluation.judge import MIN_CLASSES_FOR_TOP5, in_top
+from stochdeconv.evaluation.measurements import Measurements, Standardizer
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure: its key in metrics.json, its name, what it says, and where good lies ("high", "low" or "real")."""
+
+    key: str
+    label: str
+    meaning: str
+    better: str
+
+
+FIGURES = (
+    Figure("judge_top1", "Judge top-1", "share of images that the judge names as the class", "high"),
+    Figure("judge_top5", "Judge top-5", "share of images with the class among the judge's first five names", "high"),
+    Figure("kid", "KID", "kernel distance to the real photographs; 0 is real", "low"),
+    Figure("density", "Density", "how densely photographs lie around the images; about 1 is real", "real"),
+    Figure("coverage", "Coverage", "share of the real photographs with an image in their neighbourhood", "real"),
+    Figure("pairwise_distance", "Pairwise distance", "mean feature distance of two images: variety", "real"),
+    Figure("vendi", "Vendi score", "effective number of different images", "real"),
+    Figure("nearest_train_distance", "Nearest training photo", "feature distance to it; small means copied", "real"),
+    Figure("cam_peaks", "Objects", "places where the judge sees the class in one image", "real"),
+    Figure("spectrum_slope", "Spectrum slope", "fall of the amplitude spectrum from coarse to fine", "real"),
+    Figure("gradient_kurtosis", "Edge kurtosis", "few strong edges on flat ground: high; even noise: 0", "real"),
+    Figure(
+        "color_distance", "Colour distance", "Jensen-Shannon distance of the colours to those of photographs", "low"
+    ),
+)
+FIGURE_KEYS = tuple(figure.key for figure in FIGURES)
+#: Of a judge that looks for faces. Beside them stand the figures of pixels, which ask no judge; all others need a network's features.
+FACE_FIGURES = (
+    Figure("with_face", "Images with a face", "share of images in which the detector finds a face", "real"),
+    Figure("mean_faces", "Faces", "faces that the detector finds in one image", "real"),
+    *(figure for figure in FIGURES if figure.key in ("spectrum_slope", "gradient_kurtosis", "color_distance")),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """The real photographs a set of images is measured against.
+
+    Attributes
+    ----------
+    measurements : Measurements
+        Of the full real set.
+    standardizer : Standardizer
+        Fitted on the full real set.
+    length_scale : float
+        Median distance of two of them.
+    peak_threshold : float
+        Half the median of their class activation maximum.
+    train : ndarray of shape (photograph, feature) or None
+        Standardised features of the training photographs.
+    class_index, n_classes : int or None, int
+        The class in the judge's own numbering, and how many classes the judge has.
+    """
+
+    measurements: Measurements
+    standardizer: Standardizer
+    length_scale: float
+    peak_threshold: float
+    train: np.ndarray | None
+    class_index: int | None
+    n_classes: int
+
+    @classmethod
+    def of(cls, real: Measurements, *, train: np.ndarray | None, class_index: int | None, n_classes: int) -> Reference:
+        """Prepare the reference from the full real set and the training photographs' features (not yet standardised)."""
+        standardizer = Standardizer.fit(real.features)
+        return cls(
+            measurements=real,
+            standardizer=standardizer,
+            length_scale=variety.median_distance(standardizer(real.features)),
+            peak_threshold=float("nan") if real.cams is None else objects.peak_threshold(real.cams),
+            train=None if train is None else standardizer(train),
+            class_index=class_index,
+            n_classes=n_classes,
+        )
+
+
+def measure_figures(
+    images: Measurements,
+    reference: Reference,
+    *,
+    seed: tuple[int, ...],
+    same: np.ndarray | None = None,
+    against: np.ndarray | None = None,
+) -> dict[str, Estimate]:
+    """Compute every figure of one class's images.
+
+    Parameters
+    ----------
+    images : Measurements
+    reference : Reference
+    seed : tuple of int
+        Seed of the resampling; sets of equal size get equal draws.
+    same : ndarray of int of shape (image,), optional
+        For real photographs as a contestant: each one's row in the reference, so that none is compared with itself.
+    against : ndarray of int, optional
+        Rows of the reference to measure against instead of all of them (for two disjoint halves). Units and
+        thresholds stay those of the full set.
+
+    Returns
+    -------
+    dict of str to Estimate
+        A key for each of `FIGURES`, of `FACE_FIGURES` where faces were looked for; undefined ones hold NaN.
+    """
+    n_images = len(images)
+    if same is None:
+        same = np.full(n_images, -1)
+    real = reference.measurements if against is None else reference.measurements[against]
+    features, real_features = reference.standardizer(images.features), reference.standardizer(real.features)
+    keys = FIGURE_KEYS if images.faces is None else tuple(figure.key for figure in FACE_FIGURES)
+    estimates = dict.fromkeys(keys, UNDEFINED)
+
+    def seed_of(key: str) -> list[int]:
+        return [*seed, keys.index(key)]
+
+    def by_bootstrap(key, figure):
+        estimates[key] = bootstrap(figure, n_images, seed=seed_of(key))
+
+    def by_subsample(key, figure, highest):
+        estimates[key] = subsample(figure, n_images, seed=seed_of(key), highest=highest)
+
+    if reference.class_index is not None:
+        by_bootstrap("judge_top1", mean_of(in_top(images.logits, reference.class_index, k=1)))
+        if reference.n_classes >= MIN_CLASSES_FOR_TOP5:
+            by_bootstrap("judge_top5", mean_of(in_top(images.logits, reference.class_index, k=5)))
+    if features.shape[1]:
+        by_bootstrap("kid", kernel_distance.kernel_distance(features, real_features, same=same))
+        if len(real_features) > density_coverage.N_NEIGHBOURS:
+            within = density_coverage.inside_radii(features, real_features, same=same)
+            by_bootstrap("density", density_coverage.density(within))
+            by_subsample("coverage", density_coverage.coverage(within), 1.0)
+        by_bootstrap("pairwise_distance", variety.pairwise_distance(features))
+        by_subsample("vendi", variety.vendi(features, length_scale=reference.length_scale), n_images)
+        if reference.train is not None and len(reference.train):
+            by_bootstrap("nearest_train_distance", mean_of(variety.nearest_photographs(features, reference.train)[0]))
+    if images.cams is not None:
+        by_bootstrap("cam_peaks", mean_of(objects.count_peaks(images.cams, threshold=reference.peak_threshold)))
+    if images.faces is not None:
+        counts = np.array([len(boxes) for boxes in images.faces])
+        by_bootstrap("with_face", mean_of(counts > 0))
+        by_bootstrap("mean_faces", mean_of(counts))
+    by_bootstrap("spectrum_slope", mean_of(pixels.spectrum_slopes(images.spectra)))
+    by_bootstrap("gradient_kurtosis", median_of(images.kurtoses))
+    by_subsample("color_distance", pixels.color_distance(images.colors, real.colors, same=same), 1.0)
+    return estimates

@@ -1,0 +1,1 @@
+"""Photographs in, pictures out: files, folders, sheets, animations, colours, and HTML of them."""

@@ -1,0 +1,129 @@
+"""What is asked of a generated image: the weights of the objective and how it is optimised."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+from stochdeconv.errors import InputError, ModelError, closest
+from stochdeconv.parsing import read_list
+
+if TYPE_CHECKING:
+    from stochdeconv.networks.image_model import ImageModel
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is asked of a generated image, and how strongly; a weight of 0 leaves a term out.
+
+    Attributes
+    ----------
+    layout : float
+        Whitened distance to the sampled layout scores, each of the `n_layout_layers` deepest layers: where things are.
+    n_layout_layers : int
+    shallow_layout : float
+        The same, each of the other layers.
+    color_layout : float
+        The same for the image itself: where its colours are.
+    moments : float
+        Channel means, spreads and correlations of every layer but the deepest: the texture.
+    facets : float
+        Means of the shallower layers over each kind of place, to the sampled ones: which texture is where.
+    class_term : float
+        Cross-entropy of the class.
+    class_score : float
+        The raw class score, as activation maximization has it. Most networks answer with its tiling; one that was trained to withstand
+        small changes answers with the object.
+    total_variation : float
+        Smoothness.
+    color : float
+        Colour mean and covariance of the image, to the sampled ones.
+    sharpness : float
+        Mean and standard deviation of the log gradient magnitude, to the sampled ones: edges as sharp as a photograph's.
+    spectrum : float
+        Amplitude spectrum, to the class's.
+    order : {"together", "deepest-first"}
+        All layers from the first step on, or the deepest first and the shallower ones joining one by one over the first half.
+    parameterization : {"fourier", "pixels"}
+    learning_rate : float
+        In units of the parameterization's variables.
+    decay : bool
+        Let the learning rate fall to zero.
+    jitter : int
+        Largest random shift of the view, pixels.
+    scale, rotate : float
+        Largest random change of the view's size (fraction) and rotation (degrees).
+    """
+
+    layout: float = 2.0
+    n_layout_layers: int = 3
+    shallow_layout: float = 1.0
+    color_layout: float = 4.0
+    moments: float = 1.0
+    facets: float = 4.0
+    class_term: float = 0.2
+    class_score: float = 0.0
+    total_variation: float = 100.0
+    color: float = 0.0
+    sharpness: float = 0.0
+    spectrum: float = 0.0
+    order: str = "together"
+    parameterization: str = "fourier"
+    learning_rate: float = 0.05
+    decay: bool = False
+    jitter: int = 3
+    scale: float = 0.05
+    rotate: float = 3.0
+
+    def __post_init__(self):
+        for name, values in (("order", ("together", "deepest-first")), ("parameterization", ("fourier", "pixels"))):
+            if getattr(self, name) not in values:
+                raise InputError(f"recipe: {name} must be one of {', '.join(values)}; got '{getattr(self, name)}'")
+        for name, value in asdict(self).items():
+            if isinstance(value, int | float) and value < 0:
+                raise InputError(f"recipe: {name} must be at least 0; got {value}")
+
+
+def parse_recipe(text: str, base: Recipe | None = None) -> Recipe:
+    """Read ``NAME=VALUE,NAME=VALUE``; what is not named stays as in `base`, by default `Recipe`'s own values.
+
+    Raises
+    ------
+    InputError
+        An unknown name, or a value of the wrong kind.
+    """
+    base = base or Recipe()
+    defaults = asdict(base)
+    changes: dict[str, object] = {}
+    for part in read_list(text, "NAME=VALUE") if text.strip() else ():
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or name not in defaults:
+            near = closest(name, defaults)
+            raise InputError(
+                f"recipe: '{part}' is not NAME=VALUE of a part of the recipe{f'; closest: {near}' if near else ''}; "
+                f"there are {', '.join(defaults)}"
+            )
+        if name in changes:
+            raise InputError(f"recipe: '{text}' sets {name} twice; expected each part once")
+        kind = type(defaults[name])
+        readings = {"true": True, "false": False} if kind is bool else None
+        try:
+            changes[name] = readings[value.lower()] if readings else kind(value)
+        except (KeyError, ValueError):
+            wanted = "true or false" if kind is bool else f"a value like {defaults[name]}"
+            raise InputError(f"recipe: {name} is {wanted}; got '{value}'") from None
+    return replace(base, **changes)
+
+
+def own_recipe(model: ImageModel) -> Recipe:
+    """Read the recipe of a network: the default, with what its sidecar says.
+
+    Raises
+    ------
+    ModelError
+        The sidecar's recipe is none.
+    """
+    try:
+        return parse_recipe(model.recipe)
+    except InputError as error:
+        raise ModelError(f"the sidecar of '{model.name}' has a bad recipe: {error}") from error

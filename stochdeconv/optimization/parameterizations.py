@@ -1,0 +1,329 @@
+"""What is optimised: the variables behind an image, their random start and the image they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from keras import ops
+from scipy.ndimage import gaussian_filter1d
+
+from stochdeconv.errors import InputError
+from stochdeconv.images.colors import COLOR_ROOT, color_root
+
+Tensor = Any
+
+
+def _decorrelated(channels: int) -> np.ndarray:
+    # Divided by its largest column norm as in Lucid: decorrelated variables times this are natural colours.
+    return (color_root(channels) / np.linalg.norm(COLOR_ROOT, axis=0).max()).T
+
+
+class Parameterization(Protocol):
+    """The variables of n images: how they start, what image they stand for, what is done to them after a step.
+
+    Attributes
+    ----------
+    n_images, seed, first_index : int
+        The start of image ``first_index + i`` depends on ``seed`` and that number alone.
+    learning_rate : float
+        Step size that suits the variables.
+    """
+
+    n_images: int
+    seed: int
+    first_index: int
+    learning_rate: float
+
+    def start(self) -> np.ndarray:
+        """Return the starting variables, (image, ...), float32."""
+
+    @property
+    def images(self) -> Callable[[Tensor], Tensor]:
+        """The function from variables to images (image, height, width, channel); traceable, and free of this run's numbers."""
+
+    def constrained(self, variable: Tensor, step: int, gradient: Tensor) -> Tensor:
+        """Return the variables after the constraints that hold between steps, from the number of steps done and the last gradient."""
+
+    def key(self) -> tuple:
+        """Identify the traced program: two parameterizations of equal key differ in their numbers only."""
+
+
+@dataclass(frozen=True)
+class GaussianBlur:
+    """Constraint: blur the image every few steps, which damps high frequencies (Yosinski et al. 2015).
+
+    Attributes
+    ----------
+    sigma : float
+        Standard deviation of the kernel, in pixels.
+    every : int
+        Steps between two blurs.
+    """
+
+    sigma: float
+    every: int = 4
+
+    def apply(self, images: Tensor, gradient: Tensor) -> Tensor:
+        """Blur images (image, height, width, channel); the border is reflected, not darkened."""
+        _, height, width, channels = images.shape
+        rows, columns = (
+            gaussian_filter1d(np.eye(n, dtype=np.float32), self.sigma, axis=0, mode="mirror") for n in (height, width)
+        )
+        blurred = ops.matmul(rows, ops.reshape(images, (-1, height, width * channels)))
+        return ops.reshape(ops.matmul(columns, ops.reshape(blurred, (-1, width, channels))), ops.shape(images))
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Constraint: clip the values of the input to a range, in its own units.
+
+    Attributes
+    ----------
+    low, high : float
+    every : int
+        Steps between two clippings.
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+    every: int = 1
+
+    def apply(self, images: Tensor, gradient: Tensor) -> Tensor:
+        """Clip images of any shape."""
+        return ops.clip(images, self.low, self.high)
+
+
+@dataclass(frozen=True, eq=False)
+class ClipSmallContributions:
+    """Constraint: reset pixels that matter little, so that only the main object stays (Yosinski et al. 2015).
+
+    A pixel's contribution is estimated to first order, as the change of the loss were it reset: ``|sum over channels of
+    (x - origin) * dL/dx|``.
+
+    Attributes
+    ----------
+    percentile : float
+        Pixels whose contribution is below this percentile of the image's are reset, 0 to 100.
+    origin : ndarray, broadcastable to an image
+        What they are reset to: the training mean.
+    every : int
+        Steps between two clippings.
+    """
+
+    percentile: float
+    origin: np.ndarray
+    every: int = 1
+
+    def apply(self, images: Tensor, gradient: Tensor) -> Tensor:
+        """Reset pixels of images (image, ..., channel)."""
+        contribution = ops.abs(ops.sum((images - self.origin) * gradient, axis=-1, keepdims=True))
+        ordered = ops.sort(ops.reshape(contribution, (images.shape[0], -1)), axis=-1)
+        threshold = ordered[:, min(int(self.percentile / 100 * ordered.shape[1]), ordered.shape[1] - 1)]
+        threshold = ops.reshape(threshold, (-1, *([1] * (len(images.shape) - 1))))
+        return ops.where(contribution < threshold, ops.broadcast_to(self.origin, ops.shape(images)), images)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The pixels themselves, unbounded: what `images` gives is the variable. See `pixels`."""
+
+    mean: np.ndarray
+    noise: float
+    n_images: int
+    seed: int
+    first_index: int
+    learning_rate: float
+    constraints: tuple = ()
+
+    def start(self) -> np.ndarray:
+        """Return the mean image plus seeded Gaussian noise, (image, ...), float32."""
+        noise = [
+            np.random.default_rng([self.seed, self.first_index + i, 0]).standard_normal(self.mean.shape[1:])
+            for i in range(self.n_images)
+        ]
+        return (self.mean + self.noise * np.stack(noise)).astype(np.float32)
+
+    @property
+    def images(self) -> Callable[[Tensor], Tensor]:
+        """The identity: pixels are the image."""
+        return lambda variable: variable
+
+    def constrained(self, variable: Tensor, step: int, gradient: Tensor) -> Tensor:
+        """Apply the constraints that are due after `step` steps."""
+        for constraint in self.constraints:
+            if step % constraint.every == 0:
+                variable = constraint.apply(variable, gradient)
+        return variable
+
+    def key(self) -> tuple:
+        """Identify the traced program."""
+        return ("pixels", self.mean.shape[1:])
+
+
+def pixels(
+    start: np.ndarray,
+    *,
+    input_shape: Sequence[int] | None = None,
+    noise: float = 0.01,
+    constraints: Sequence = (),
+    n_images: int = 1,
+    seed: int = 0,
+    first_index: int = 0,
+    learning_rate: float = 0.01,
+) -> Pixels:
+    """Optimise the values of the input directly; any shape, so voxels do as well as images.
+
+    Parameters
+    ----------
+    start : ndarray of shape (height, width, channel), (image, height, width, channel) or of any other input
+        What the noise is added to: one input for all, or one each; images in [0, 1].
+    input_shape : sequence of int, optional
+        Shape of one input (``model.input_shape``): whether the first axis of `start` counts inputs is then certain. Left
+        out, it does from four axes on, if it is 1 or `n_images` long: a voxel grid as deep as there are inputs needs it.
+    noise : float
+        Standard deviation of the starting noise, in the same units.
+    constraints : sequence
+        `GaussianBlur`, `Clip`, `ClipSmallContributions` or any object with ``every`` and ``apply(images, gradient)``, applied in this
+        order after each ``every`` steps; the gradient is that of the loss in the step just done.
+    n_images, seed, first_index : int
+    learning_rate : float
+
+    Returns
+    -------
+    Pixels
+    """
+    _check_numbers(n_images, seed, first_index)
+    start = np.asarray(start, np.float32)
+    if input_shape is None:
+        if start.ndim < 2:
+            raise InputError(f"the start of a pixel parameterization needs at least two axes; got shape {start.shape}")
+        is_batch = start.ndim >= 4 and len(start) in (1, n_images)
+    else:
+        one = tuple(input_shape)
+        is_batch = start.shape in {(1, *one), (n_images, *one)}
+        if not is_batch and start.shape != one:
+            raise InputError(
+                f"the start has shape {start.shape}; expected one input of shape {one}, or {n_images} (n_images) of them"
+            )
+    mean = start if is_batch else start[None]
+    return Pixels(mean, noise, n_images, seed, first_index, learning_rate, tuple(constraints))
+
+
+@dataclass(frozen=True)
+class Fourier:
+    """Half-plane Fourier coefficients of decorrelated colours behind a sigmoid. See `fourier`."""
+
+    size: tuple[int, int]
+    n_channels: int
+    deviation: float
+    n_images: int
+    seed: int
+    first_index: int
+    learning_rate: float
+    initial_images: np.ndarray | None = None
+
+    @property
+    def _scale(self) -> np.ndarray:
+        """Spectrum scale sqrt(H W) / (4 max(f, 1 / size)), (row, column): equal steps in the variables fall off as 1/f."""
+        height, width = self.size
+        frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+        return (np.sqrt(height * width) / (4 * np.maximum(frequency, 1 / max(height, width)))).astype(np.float32)
+
+    def start(self) -> np.ndarray:
+        """Return the starting coefficients (image, 2, channel, row, column // 2 + 1), float32: real, imaginary."""
+        height, width = self.size
+        shape = (2, self.n_channels, height, width // 2 + 1)
+        noise = np.stack(
+            [
+                np.random.default_rng([self.seed, self.first_index + i, 0]).standard_normal(shape)
+                for i in range(self.n_images)
+            ]
+        )
+        start = (self.deviation * noise).astype(np.float32)
+        return start if self.initial_images is None else start + self._variable_of(self.initial_images)
+
+    def _variable_of(self, images: np.ndarray) -> np.ndarray:
+        # A sigmoid never reaches 0 or 1: the margin keeps pure black and white at finite variables.
+        values = np.clip(np.asarray(images, np.float64), 0.02, 0.98)
+        colors = np.log(values / (1 - values)) @ np.linalg.inv(_decorrelated(self.n_channels))
+        spectrum = np.fft.rfft2(colors.transpose(0, 3, 1, 2)) / self._scale
+        return np.stack([spectrum.real, spectrum.imag], axis=1).astype(np.float32)
+
+    @property
+    def images(self) -> Callable[[Tensor], Tensor]:
+        """The function from coefficients (image, 2, channel, row, column // 2 + 1) to images (image, height, width, channel) in (0, 1)."""
+        (height, width), scale, colors = self.size, self._scale, _decorrelated(self.n_channels)
+
+        def decoded(variable: Tensor) -> Tensor:
+            spectrum = ops.multiply(variable, scale)
+            # Inverse transform over rows, by the conjugate of the forward one, then the real one over columns.
+            real, imaginary = ops.swapaxes(spectrum[:, 0], -1, -2), ops.swapaxes(spectrum[:, 1], -1, -2)
+            real, imaginary = ops.fft((real, -imaginary))
+            rows = (ops.swapaxes(real, -1, -2) / height, ops.swapaxes(-imaginary, -1, -2) / height)
+            values = ops.irfft(rows, fft_length=width)
+            return ops.sigmoid(ops.matmul(ops.transpose(values, (0, 2, 3, 1)), colors))
+
+        return decoded
+
+    def constrained(self, variable: Tensor, step: int, gradient: Tensor) -> Tensor:
+        """Return the variable: the sigmoid is constraint enough."""
+        return variable
+
+    def key(self) -> tuple:
+        """Identify the traced program."""
+        return ("fourier", self.size, self.n_channels)
+
+
+def fourier(
+    size: tuple[int, int],
+    *,
+    n_channels: int = 3,
+    deviation: float = 0.01,
+    initial_images: np.ndarray | None = None,
+    n_images: int = 1,
+    seed: int = 0,
+    first_index: int = 0,
+    learning_rate: float = 0.05,
+) -> Fourier:
+    """Optimise an image by its Fourier coefficients in decorrelated colours, scaled by 1/f, behind a sigmoid.
+
+    The recipe of Olah, Mordvintsev & Schubert 2017, "Feature Visualization" (Lucid).
+
+    Parameters
+    ----------
+    size : tuple of int
+        (height, width) in pixels.
+    n_channels : {3, 1}
+        3 for RGB, 1 for grey: then luminance alone.
+    deviation : float
+        Standard deviation of the starting coefficients, before the 1/f scale.
+    initial_images : ndarray of shape (image, height, width, channel) in [0, 1], optional
+        Images to start from; the noise is added to their coefficients. Values are drawn in to [0.02, 0.98].
+    n_images, seed, first_index : int
+    learning_rate : float
+
+    Returns
+    -------
+    Fourier
+    """
+    _check_numbers(n_images, seed, first_index)
+    height, width = size
+    if height < 2 or width < 2:
+        raise InputError(f"a Fourier image needs at least 2x2 pixels; got {height}x{width}")
+    if n_channels not in (1, 3):
+        raise InputError(f"a Fourier image has 3 channels, or 1 for grey; got {n_channels}")
+    if initial_images is not None and np.shape(initial_images)[1:] != (height, width, n_channels):
+        raise InputError(
+            f"initial_images must have shape (image, {height}, {width}, {n_channels}); got {np.shape(initial_images)}"
+        )
+    return Fourier((height, width), n_channels, deviation, n_images, seed, first_index, learning_rate, initial_images)
+
+
+def _check_numbers(n_images: int, seed: int, first_index: int) -> None:
+    if n_images < 1 or seed < 0 or first_index < 0:
+        raise InputError(
+            f"n_images is at least 1, seed and first_index at least 0; got {n_images}, {seed} and {first_index}"
+        )

@@ -1,0 +1,203 @@
+"""The compiled parts of a step: a loss with its gradient, and the move that follows from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from stochdeconv import backend
+from stochdeconv.errors import InputError
+from stochdeconv.losses import Loss, Term
+from stochdeconv.networks.network import Network
+from stochdeconv.optimization.descent import Descent, Evaluation, tiles
+from stochdeconv.optimization.gradient import loss_gradient
+from stochdeconv.optimization.parameterizations import Parameterization, Pixels
+from stochdeconv.optimization.transforms import view
+
+Tensor = Any
+
+# Keeps the stream that places tiles apart from others that are seeded with the same number.
+_TILE_STREAM = 0x711E
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """What one kind of run computes at each step; compiled once for every shape.
+
+    Attributes
+    ----------
+    gradient : callable
+        variables, arrays of each term, (views, weights, guided share) -> loss of each term and image, gradient, cosine, whether finite.
+    moved : callable
+        variables, optimizer state, gradient, learning rate -> variables, optimizer state.
+    decode : callable
+        variables -> images.
+    names : tuple of str
+        Of the terms.
+    tile_size, tile_batch_size
+        See `descent.Descent`.
+    logs_cosine : bool
+    """
+
+    gradient: Callable[..., tuple]
+    moved: Callable[..., tuple]
+    decode: Callable[[Tensor], Tensor]
+    names: tuple[str, ...]
+    tile_size: int | None
+    tile_batch_size: int
+    logs_cosine: bool
+
+    def images(self, variable: Tensor) -> np.ndarray:
+        """Return the images the variables stand for, as NumPy."""
+        return np.asarray(ops.convert_to_numpy(self.decode(variable)), np.float32)
+
+    def evaluate(
+        self,
+        variable: Tensor,
+        arrays: Sequence[dict[str, Tensor]],
+        numbers: Sequence[Tensor],
+        *,
+        grid: tuple[int, int, int],
+    ) -> Evaluation:
+        """Evaluate the loss and its gradient, whole or tile by tile.
+
+        Parameters
+        ----------
+        variable : tensor of shape (image, ...)
+        arrays : sequence of dict of tensors
+            What each term reads.
+        numbers : (views, weights, guided share)
+            Of this step.
+        grid : (seed, first index, step)
+            Where tiles lie depends on these.
+        """
+        if self.tile_size is None or max(variable.shape[1:3]) <= self.tile_size:
+            per_term, gradient, cosine, finite = self.gradient(variable, arrays, *numbers)
+            return self._evaluation([per_term], gradient, [cosine], [finite], numbers[1])
+        whole = ops.convert_to_numpy(variable)
+        total = np.zeros_like(whole)
+        n_seen = np.zeros((*whole.shape[1:3], 1), np.float32)
+        per_terms, cosines, finites = [], [], []
+        views, weights, share = numbers
+        offset = np.random.default_rng([*grid, _TILE_STREAM]).integers(self.tile_size, size=2)
+        places = list(tiles(whole.shape[1:3], self.tile_size, tuple(offset.tolist())))
+        for batch in self._batches_of(places, n_images=len(whole)):
+            cut = ops.convert_to_tensor(np.concatenate([whole[:, rows, columns] for rows, columns in batch]))
+            seen_from = ops.tile(views, (len(batch), 1, 1))
+            per_term, gradient, cosine, finite = self.gradient(cut, arrays, seen_from, weights, share)
+            for (rows, columns), part in zip(batch, np.split(ops.convert_to_numpy(gradient), len(batch)), strict=True):
+                total[:, rows, columns] += part
+                n_seen[rows, columns] += 1
+            per_terms += np.split(ops.convert_to_numpy(per_term), len(batch), axis=1)
+            cosines += np.split(ops.convert_to_numpy(cosine), len(batch))
+            finites.append(finite)
+        return self._evaluation(per_terms, ops.convert_to_tensor(total / n_seen), cosines, finites, weights)
+
+    def _batches_of(self, places: list, *, n_images: int) -> Iterator[list]:
+        # What does not fill a batch goes one by one: a batch of every length would have to be compiled.
+        size = self.tile_batch_size if n_images == 1 else 1
+        n_full = len(places) // size * size
+        yield from (places[first : first + size] for first in range(0, n_full, size))
+        yield from ([place] for place in places[n_full:])
+
+    def _evaluation(self, per_terms: Sequence, gradient: Tensor, cosines: Sequence, finites: Sequence, weights: Tensor):
+        per_term = np.mean([ops.convert_to_numpy(part) for part in per_terms], axis=0, dtype=np.float64)
+        losses = dict(zip(self.names, per_term.mean(axis=1).tolist(), strict=True))
+        is_finite = all(map(math.isfinite, losses.values())) and all(
+            bool(ops.convert_to_numpy(part)) for part in finites
+        )
+        if self.logs_cosine:
+            losses["cosine"] = float(np.mean([ops.convert_to_numpy(part) for part in cosines]))
+        value = float(per_term.sum(axis=1) @ ops.convert_to_numpy(weights))
+        return Evaluation(value, losses, gradient, is_finite)
+
+
+def program_of(
+    model: Network, loss: Loss, parameterization: Parameterization, *, views: str, descent: Descent, dtype: str
+) -> Program:
+    """Return the program of a run; one that the network has run before is not compiled again.
+
+    Parameters
+    ----------
+    model : Network
+    loss : Loss
+    parameterization : Parameterization
+    views : {"none", "shift", "affine"}
+        How far the views differ from the image.
+    descent : Descent
+    dtype : {"float32", "bfloat16"}
+        Of the network.
+
+    Raises
+    ------
+    InputError
+        Tiles are asked of a parameterization that has none.
+    """
+    if descent.tile_size is not None and not isinstance(parameterization, Pixels):
+        raise InputError("tiles are parts of pixels: a tile_size goes with parameterizations.pixels alone")
+    terms = [weighted.term for weighted in loss.terms]
+    # Arrays are handed in at every step: a program that kept those it was compiled with would keep whole statistics alive.
+    terms = [replace(term, arrays={}) if term.is_described_by_fields else term for term in terms]
+    identities = tuple(term if term.is_described_by_fields else id(term) for term in terms)
+    how = (descent.optimizer, descent.gradient_rule, descent.tile_size, descent.tile_batch_size)
+    key = (identities, parameterization.key(), parameterization.n_images, views, *how, dtype)
+    program = model.program(key, lambda: _compiled(model, terms, loss, parameterization, views, descent, dtype))
+    # The same program may have served terms of other names: units of a layer differ in what is handed in.
+    return replace(program, names=loss.names)
+
+
+def _compiled(
+    model: Network,
+    terms: Sequence[Term],
+    loss: Loss,
+    parameterization: Parameterization,
+    views: str,
+    descent: Descent,
+    dtype: str,
+) -> Program:
+    rule = descent.gradient_rule
+    rules = ("true",) if rule == "true" else ("true", "guided" if rule == "mix" else rule)
+    how = {"dtype": dtype, "as_computed": True}
+    forwards = {name: model.forward(loss.layers, gradient_rule=name, **how) for name in rules}
+    to_images = parameterization.images
+
+    def gradient(variable, arrays, matrices, weights, guided_share):
+        def seen_by(forward):
+            def activations(x):
+                images = to_images(x)
+                seen = images if views == "none" else view(images, matrices, shifts_only=views == "shift")
+                return {**forward(seen), "input": images}
+
+            return activations
+
+        def total(activations):
+            exact = {layer: ops.cast(values, "float32") for layer, values in activations.items()}
+            rows = [
+                term.evaluate(activations if term.reads_network_dtype else exact, array)
+                for term, array in zip(terms, arrays, strict=True)
+            ]
+            per_term = ops.stack(rows)
+            return ops.sum(per_term * weights[:, None]), per_term
+
+        activations = {name: seen_by(forward) for name, forward in forwards.items()}
+        per_term, found, cosine = loss_gradient(variable, activations, total, rule, guided_share)
+        return per_term, found, cosine, ops.all(ops.isfinite(found))
+
+    def moved(variable, state, gradient, rate):
+        direction, state = descent.direction(gradient, state)
+        return variable - rate * direction, state
+
+    return Program(
+        backend.compile(gradient),
+        backend.compile(moved),
+        to_images,
+        loss.names,
+        descent.tile_size,
+        descent.tile_batch_size,
+        rule != "true",
+    )

@@ -1,0 +1,1 @@
+"""Photographs of a class through a network, to the joint statistics of its activations, to a file."""

@@ -1,0 +1,285 @@
+"""Class images -> ClassStatistics: one streaming pass that can be interrupted, resumed and split over machines."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stochdeconv.errors import ClassNotFoundError, InputError, StochDeconvError
+from stochdeconv.images.folders import find_images, image_keys
+from stochdeconv.parsing import read_list
+from stochdeconv.statistics.class_statistics import ClassStatistics
+from stochdeconv.statistics.file import ShardFile
+from stochdeconv.statistics.finalisation import finalise
+from stochdeconv.statistics.measurement import Progress, measure, measured_layers, open_spool
+from stochdeconv.statistics.spool import FORMAT, FORMAT_VERSION, Spool, differing
+
+if TYPE_CHECKING:
+    from stochdeconv.networks.image_model import ImageModel
+
+Source = str | os.PathLike | Iterable[str | os.PathLike]
+# Rows copied at once when shards are joined.
+_BLOCK_ROWS = 64
+
+
+def collect(
+    model: ImageModel,
+    images: Source,
+    *,
+    layers: str | Sequence[str | int] | None = None,
+    n_components: int = 64,
+    layout_size: int = 14,
+    class_name: str | None = None,
+    batch_size: int = 32,
+    spool: str | os.PathLike | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    shard: tuple[int, int] | None = None,
+    progress: Progress | None = None,
+) -> ClassStatistics | Spool:
+    """Measure what the images of a class have in common, and how they vary, in the eyes of a network.
+
+    The images are read once. What was measured goes to the `spool` folder, in rows; memory does not grow with the number of
+    images. The same images, network and settings give the same bytes, interrupted or not, in one pass or in shards.
+
+    Parameters
+    ----------
+    model : ImageModel
+        The network; run in float32.
+    images : path-like or iterable of path-like
+        A folder, a text file of paths, or the paths (see ``folders.find_images``).
+    layers : str or sequence of str or int, optional
+        Layers to measure, by name or number (`Network.find_layer`), as a text comma-separated; the network's default layers otherwise.
+        The image itself, ``"input"``, always comes first.
+    n_components : int
+        Layout components kept per layer (of the image itself at least 192, which are small).
+    layout_size : int
+        Maps are averaged into at most this many rows and columns for the layout.
+    class_name : str, optional
+        Name, wnid or index of the class; by default the folder's name, where the network knows it. A network without class
+        scores knows none.
+    batch_size : int
+        Images the network sees at once; the last batch is filled up, so that every image is computed alike.
+    spool : path-like, optional
+        Working folder; it stays, so that the statistics can be saved before ``spool.remove_spool`` removes it. By default a
+        temporary one, which an interrupted run loses.
+    resume, overwrite : bool
+        What to do with measurements already in `spool`: go on with them, or begin anew.
+    shard : (i, n), optional
+        Measure images i, i + n, i + 2 n, … only (1 <= i <= n).
+    progress : callable, optional
+        ``progress(done, total, message)`` after every batch and before every layer's components.
+
+    Returns
+    -------
+    ClassStatistics, or Spool with `shard`
+        The spool of a shard is written by ``save_statistics`` like statistics, and read by `merge`.
+
+    Raises
+    ------
+    MissingInputError, InputError
+        No folder, no image, none readable; the spool belongs to something else; the disk is full.
+    ExistingOutputError
+        The spool holds measurements, and neither `resume` nor `overwrite` is given.
+    LayerNotFoundError, ClassNotFoundError
+        The network has no such layer or class.
+    ModelError
+        An activation is NaN or infinite.
+    """
+    _check_settings(n_components, layout_size, batch_size, shard)
+    layers = None if layers is None else read_list(layers, "layer", model.find_layer)
+    # Read once: an iterator of paths would be empty the second time.
+    images = images if isinstance(images, str | os.PathLike) else list(images)
+    paths = find_images(images)
+    keys = image_keys(images, paths)
+    listed = [[key, _file_size(path)] for key, path in zip(keys, paths, strict=True)]
+    number, n_shards = shard or (1, 1)
+    own = slice(number - 1, None, n_shards)
+    if not paths[own]:
+        raise InputError(f"shard {number}/{n_shards} of {len(paths)} images is empty; at most {len(paths)} shards")
+    measured = measured_layers(model, layers, layout_size)
+    if layers is None and not model.default_layers:
+        warnings.warn(
+            f"'{model.name}' has no layer with positions, a convolution's: only the images themselves are measured, which is not enough "
+            "for generate",
+            stacklevel=2,
+        )
+    manifest = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "model_name": model.name,
+        "model_source": model.source,
+        "weights_hash": model.weights_hash,
+        "preprocessing": dict(model.preprocessing),
+        "input_size": list(model.input_size),
+        "class": class_of(model, images, class_name),
+        "layers": [[layer.name, list(layer.shape), list(layer.layout_shape)] for layer in measured],
+        "settings": {
+            "layers": layers,
+            "n_components": n_components,
+            "layout_size": layout_size,
+            "batch_size": batch_size,
+        },
+        "versions": _versions(),
+        "shard": [number, n_shards],
+        "n_listed": len(listed),
+        "images_digest": hashlib.sha256(json.dumps(listed).encode()).hexdigest(),
+        "images": listed[own],
+    }
+    kept = open_spool(manifest, spool, resume=resume, overwrite=overwrite)
+    try:
+        measure(model, paths[own], kept, measured, progress)
+        if shard is not None:
+            return kept
+        found = finalise(kept, progress)
+    except BaseException as error:
+        # Without a row there is nothing that `resume` could go on with.
+        kept.close(remove=isinstance(error, StochDeconvError) and not kept.kept)
+        raise
+    kept.close()
+    return found
+
+
+def _check_settings(n_components: int, layout_size: int, batch_size: int, shard: tuple[int, int] | None) -> None:
+    for name, value in (("n_components", n_components), ("layout_size", layout_size), ("batch_size", batch_size)):
+        if value < 1:
+            raise InputError(f"{name} is at least 1; got {value}")
+    if shard is not None and not 1 <= shard[0] <= shard[1]:
+        raise InputError(f"a shard is i/n with 1 <= i <= n; got {shard[0]}/{shard[1]}")
+
+
+def _file_size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1  # a broken link: listed, then named among the skipped
+
+
+def class_of(model: ImageModel, images: object, class_name: str | None) -> dict | None:
+    """Tell the class of a collection as its manifest holds it: the one named, else the folder's where the network knows it."""
+    if class_name is not None:
+        found = model.find_class(class_name)
+    elif not model.class_names:
+        return None
+    elif isinstance(images, str | os.PathLike) and Path(images).is_dir():
+        try:
+            found = model.find_class(Path(os.path.abspath(images)).name)
+        except ClassNotFoundError as error:
+            # An unknown name is a folder's good right; an ambiguous one must be decided by somebody.
+            if "ambiguous" in str(error):
+                raise ClassNotFoundError(f"{error} with --class") from None
+            return None
+    else:
+        return None
+    return {"index": int(found.index), "wnid": found.wnid, "label": found.label}
+
+
+def _versions() -> dict[str, str]:
+    from stochdeconv import backend
+
+    return backend.versions()
+
+
+# ---- shards ----------------------------------------------------------------------------------------------------------
+
+
+def merge(
+    paths: Iterable[str | os.PathLike], *, spool: str | os.PathLike | None = None, progress: Progress | None = None
+) -> ClassStatistics:
+    """Join the shards of a collection: the same statistics, to the byte, as one pass over all images.
+
+    Parameters
+    ----------
+    paths : iterable of path-like
+        The files of all shards, in any order.
+    spool : path-like, optional
+        Working folder for all rows together (as large as the shards), begun anew and removed afterwards; by default one in
+        the system's folder for temporary files.
+    progress : callable, optional
+        ``progress(done, total, message)``.
+
+    Returns
+    -------
+    ClassStatistics
+
+    Raises
+    ------
+    MissingInputError, FileFormatError
+        A file is missing, damaged, or holds no shard.
+    InputError
+        A shard is missing or there twice, or the shards are of different images, settings or networks.
+    """
+    with contextlib.ExitStack() as stack:
+        shards = [stack.enter_context(ShardFile(path)) for path in paths]
+        manifest = _joined_manifest(shards)
+        shards.sort(key=lambda shard: shard.manifest["shard"][0])
+        joined = open_spool(manifest, spool, overwrite=True, resumable=False)
+        stack.callback(joined.close, remove=True)
+        _join(shards, joined, progress)
+        if not joined.kept:
+            raise InputError("none of the shards holds a readable image")
+        return finalise(joined, progress)
+
+
+def _joined_manifest(shards: Sequence[ShardFile]) -> dict:
+    if not shards:
+        raise InputError("nothing to merge: give the files of all shards")
+    first = shards[0]
+    n_shards = first.manifest["shard"][1]
+    where: dict[int, Path] = {}
+    for shard in shards:
+        number, of = shard.manifest["shard"]
+        own = {**shard.manifest, "shard": [of], "images": []}
+        difference = differing({**first.manifest, "shard": [n_shards], "images": []}, own)
+        if difference:
+            raise InputError(
+                f"'{shard.path}' and '{first.path}' are not shards of one collection: they differ in {difference}"
+            )
+        if number in where:
+            raise InputError(f"shard {number}/{of} is there twice: '{where[number]}' and '{shard.path}'")
+        where[number] = shard.path
+    missing = [f"{number}/{n_shards}" for number in range(1, n_shards + 1) if number not in where]
+    if missing:
+        raise InputError(f"shards {', '.join(missing)} are missing; collect them with --shard and merge all {n_shards}")
+    images: list = [None] * first.manifest["n_listed"]
+    for shard in shards:
+        images[shard.manifest["shard"][0] - 1 :: n_shards] = shard.manifest["images"]
+    return {**first.manifest, "shard": [1, 1], "images": images}
+
+
+def _join(shards: Sequence[ShardFile], joined: Spool, progress: Progress | None) -> None:
+    """Copy the rows of all shards, in the order of the images, and add up their sums."""
+    n_shards = len(shards)
+    numbers = np.concatenate([shard.kept * n_shards + place for place, shard in enumerate(shards)])
+    owner = np.repeat(np.arange(n_shards), [len(shard.kept) for shard in shards])
+    row = np.concatenate([np.arange(len(shard.kept)) for shard in shards])
+    order = np.argsort(numbers)
+    for start in range(0, len(order), _BLOCK_ROWS):
+        block = order[start : start + _BLOCK_ROWS]
+        rows = {}
+        for name, (kind, width) in joined.columns.items():
+            rows[name] = np.empty((len(block), width), kind)
+            for place in np.unique(owner[block]):
+                # Rows of one shard follow each other within a block, because both are sorted by image.
+                mine = np.flatnonzero(owner[block] == place)
+                first, last = row[block[mine[0]]], row[block[mine[-1]]]
+                rows[name][mine] = shards[place].read(name, int(first), int(last) + 1)
+        joined.append(rows, numbers[block])
+        if progress is not None:
+            progress(start + len(block), len(order), "joining shards")
+    for place, shard in enumerate(shards):
+        joined.skipped.extend((number * n_shards + place, reason) for number, reason in shard.skipped)
+        for name, total in joined.sums.items():
+            total.merge(*shard.sums[name])
+        for name, count in joined.counts.items():
+            count += shard.counts[name]
+    joined.skipped.sort()
+    joined.n_done = joined.manifest["n_listed"]

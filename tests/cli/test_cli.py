@@ -1,0 +1,108 @@
+"""What all commands have in common, as a user meets it: help, versions, progress, warnings."""
+
+import io
+import os
+import subprocess
+import sys
+import time
+import warnings
+
+import pytest
+from commands import refuse, succeed
+
+from stochdeconv.cli import COMMANDS, terminal
+
+
+def test_help_names_every_command_and_is_quick():
+    """Processor seconds: those of the wall depend on what else the machine does."""
+    program = "from stochdeconv.cli import main; main()"
+    command = [sys.executable, "-c", program, "--help"]
+    subprocess.run(command, check=True, capture_output=True)
+    before = os.times()
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    after = os.times()
+    for name in COMMANDS:
+        assert f" {name} " in done.stdout
+    seconds = (after.children_user - before.children_user) + (after.children_system - before.children_system)
+    assert seconds < 0.5
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_needs_no_keras(command):
+    program = f"""
+import sys
+from stochdeconv.cli import main
+sys.argv = ["stochdeconv", "{command}", "--help"]
+try:
+    main()
+finally:
+    heavy = {{"keras", "tensorflow", "sklearn", "matplotlib"}} & set(sys.modules)
+    print("heavy:", sorted(heavy), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, capture_output=True, text=True)
+    assert "heavy: []" in done.stderr
+    assert COMMANDS[command][1].split()[0] in done.stdout
+
+
+def test_defaults_are_those_of_the_library():
+    from stochdeconv.methods.generate import generate
+
+    shown = " ".join(succeed("generate", "--help").stdout.split())
+    for name in ("sampler", "n_steps", "gradient_rule", "init", "batch_size"):
+        assert f"default: {terminal.default(generate, name)}" in shown
+
+
+def test_version():
+    import stochdeconv
+
+    assert succeed("--version").stdout.strip() == stochdeconv.__version__
+
+
+@pytest.mark.parametrize("words", [["colect"], ["collect"], ["generate", "a.h5"], ["layers", "a", "b"], ["--no-such"]])
+def test_wrong_usage_is_exit_2(words):
+    refuse(*words, code=2)
+
+
+def test_keras_comes_without_the_pages_of_tensorflow(made):
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    program = "from stochdeconv.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "layers", made / "tiny.keras"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def shown_progress(monkeypatch, *, terminal_is_there=True, quiet=False):
+    from stochdeconv.optimization.loop import Step
+
+    stream = Terminal() if terminal_is_there else io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    with terminal.ProgressBar("church", quiet=quiet) as bar:
+        bar.on_step(Step(3, 10, {"scores:conv2": 0.25, "total_variation": 1.5}, lambda: None))
+        time.sleep(0.2)
+    return stream.getvalue()
+
+
+def test_progress_shows_steps_time_and_each_loss(monkeypatch):
+    shown = shown_progress(monkeypatch)
+    for part in ("church", "3/10", "scores:conv2 0.25", "total_variation 1.5", ":"):
+        assert part in shown
+
+
+def test_progress_is_quiet_without_terminal_or_on_demand(monkeypatch):
+    assert shown_progress(monkeypatch, terminal_is_there=False) == ""
+    assert shown_progress(monkeypatch, quiet=True) == ""
+
+
+def test_warnings_of_other_libraries_are_not_shown(capsys):
+    with terminal.plain_warnings():
+        for module in ("tensorflow.python", "stochdeconv.cli.collecting", "stochdeconvolution"):
+            warnings.warn_explicit(f"said by {module}", UserWarning, "file.py", 1, module=module)
+    assert capsys.readouterr().err == "warning: said by stochdeconv.cli.collecting\n"

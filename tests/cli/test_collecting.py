@@ -1,0 +1,217 @@
+"""Commands about statistics, as a user meets them: layers, collect, inspect, merge."""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import keras
+import pytest
+from commands import CLASS_NAMES, N_PHOTOS, SMALL, call, files_in, refuse, succeed
+
+from stochdeconv.cli import terminal
+from stochdeconv.statistics.file import load_statistics, save_statistics
+
+
+def test_layers_lists_names_shapes_and_defaults(made):
+    lines = [line.split() for line in succeed("layers", made / "tiny.keras").stdout.splitlines()]
+    assert lines[:2] == [["0", "input", "32×32×3"], ["1", "conv1", "32×32×6", "*"]]
+    assert ["2", "pool1", "16×16×6"] in lines
+    assert [line[0] for line in lines] == [str(number) for number in range(len(lines))]
+    assert lines[-1][1:] == ["predictions", "4"]
+
+
+def test_collect_takes_layers_by_number(made, here):
+    words = ("collect", made / "photos/church", "-m", made / "tiny.keras", *SMALL)
+    succeed(*words, "-o", "numbers.h5", "--layers", "4,1")
+    succeed(*words, "-o", "names.h5", "--layers", "pool2,conv1")
+    numbers, names = load_statistics("numbers.h5"), load_statistics("names.h5")
+    assert list(numbers) == ["input", "conv1", "pool2"] and numbers.settings["layers"] == ["pool2", "conv1"]
+    assert numbers.hash() == names.hash()
+    assert "got 7" in refuse(*words, "-o", "none.h5", "--layers", "1,7")
+
+
+def test_collect_without_output_goes_to_the_cache_under_the_class(made, here):
+    done = succeed("collect", made / "photos/church", "-m", made / "tiny.keras", *SMALL)
+    assert done.stdout == "stats_cache/tiny/church.h5\n"
+    assert done.stderr == ""
+    assert files_in(here) == ["stats_cache/tiny/church.h5"]
+
+
+def test_collect_a_tree_gives_one_file_a_class(made, here):
+    done = succeed("collect", made / "photos", "-m", made / "tiny.keras", "-o", "out", *SMALL)
+    assert sorted(done.stdout.split()) == ["out/barn.h5", "out/church.h5"]
+    facts = json.loads(succeed("inspect", "out/barn.h5", "--json").stdout)
+    assert facts["class"] == {"index": 1, "wnid": None, "label": "barn"}
+
+
+def test_collect_a_text_file_of_paths(made, here):
+    Path("list.txt").write_text("\n".join(str(path) for path in sorted((made / "held").iterdir())))
+    succeed("collect", "list.txt", "-m", made / "tiny.keras", "--class", "1", "-o", "b.h5", *SMALL)
+    facts = json.loads(succeed("inspect", "b.h5", "--json").stdout)
+    assert facts["class"]["label"] == "barn"
+    assert facts["n_images"] == N_PHOTOS
+
+
+def test_a_folder_the_network_does_not_know_gives_statistics_without_class(made, here):
+    succeed("collect", made / "held", "-m", made / "tiny.keras", *SMALL)
+    assert files_in(here) == ["stats_cache/tiny/held.h5"]
+    assert "class     none" in succeed("inspect", "stats_cache/tiny/held.h5").stdout
+
+
+def test_inspect_shows_the_layers_and_what_they_explain(made):
+    shown = succeed("inspect", made / "church.h5").stdout
+    assert "church" in shown
+    assert f"{N_PHOTOS}, {N_PHOTOS} with a row" in shown
+    facts = json.loads(succeed("inspect", made / "church.h5", "--json").stdout)
+    assert [layer["name"] for layer in facts["layers"]] == ["input", "conv1", "conv2"]
+    for layer in facts["layers"]:
+        # The image keeps up to 192 components, whatever is asked for the layers.
+        assert layer["n_components"] == (N_PHOTOS - 1 if layer["name"] == "input" else 4)
+        assert 0.2 < layer["explained"] <= 1
+        assert f"{layer['explained']:.1%}" in shown
+
+
+def test_unreadable_images_are_skipped_and_named(made, here):
+    shutil.copytree(made / "held", "church")
+    Path("church/05.png").write_bytes(b"no picture")
+    done = succeed("collect", "church", "-m", made / "tiny.keras", "-o", "c.h5", *SMALL)
+    assert done.stdout == "c.h5\n"
+    assert "05.png" in done.stderr
+    facts = json.loads(succeed("inspect", "c.h5", "--json").stdout)
+    assert facts["n_images"] == N_PHOTOS - 1
+    assert list(facts["skipped"]) == ["05.png"]
+    done = succeed("collect", "church", "-m", made / "tiny.keras", "-o", "1.h5", "--shard", "1/2", *SMALL)
+    assert "05.png" not in done.stderr
+    done = succeed("collect", "church", "-m", made / "tiny.keras", "-o", "2.h5", "--shard", "2/2", *SMALL)
+    assert "05.png" in done.stderr
+
+
+def test_fewer_images_than_components_is_a_warning_of_one_line(made, here):
+    done = succeed("collect", made / "held", "-m", made / "tiny.keras", "-o", "c.h5", "--n-components", 64)
+    kept, classless = done.stderr.splitlines()
+    assert kept.startswith("warning: ") and "19 kept" in kept
+    assert classless.startswith("warning: 'held' is no class of 'tiny'") and "--class" in classless
+
+
+def test_a_place_that_cannot_be_written_to_is_told_before_the_work(made, here, monkeypatch):
+    written = tempfile.TemporaryFile
+
+    def refused(*words, dir=None, **options):
+        if dir is not None and Path(dir) == here:
+            raise PermissionError(f"not in {here}")
+        return written(*words, dir=dir, **options)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
+    for words in (("generate", made / "church.h5"), ("maximize", "church", "-m", made / "tiny.keras"), ("demo",)):
+        assert f"cannot write to '{here}'" in refuse(*words, "-o", here / "new")
+    assert not list(here.iterdir())
+
+
+def test_shards_merge_to_the_same_statistics(made, here):
+    options = ("-m", made / "tiny.keras", *SMALL)
+    shards = []
+    for number in (1, 2, 3):
+        shards += succeed("collect", made / "photos/church", "--shard", f"{number}/3", *options).stdout.split()
+    assert len(set(shards)) == 3
+    assert succeed("merge", *reversed(shards), "-o", "whole.h5").stdout == "whole.h5\n"
+    whole, once = (json.loads(succeed("inspect", path, "--json").stdout) for path in ("whole.h5", made / "church.h5"))
+    assert whole["hash"] == once["hash"]
+    assert "whole.h5" in refuse("merge", *shards, "-o", "whole.h5")
+    assert "3/3" in refuse("merge", *shards[:2], "-o", "other.h5")
+    assert not Path("other.h5").exists()
+
+
+def test_merge_works_beside_its_output_and_leaves_only_that(made, here, monkeypatch):
+    options = ("-m", made / "tiny.keras", *SMALL)
+    for number in (1, 2):
+        succeed("collect", made / "photos/church", "--shard", f"{number}/2", "-o", f"{number}.h5", *options)
+    (here / "whole.h5.partial").mkdir()  # of an interrupted collection: none of merge's business
+    seen = []
+
+    def look(self, done, total, message):
+        seen.append((message, [path.parent.name for path in here.glob("*/manifest.json")]))
+
+    monkeypatch.setattr(terminal.ProgressBar, "on_progress", look)
+    assert succeed("merge", "1.h5", "2.h5", "-o", "whole.h5", "--quiet").stdout == "whole.h5\n"
+    assert seen[0] == ("joining shards", ["whole.h5.merging"])
+    assert sorted(os.listdir(here)) == ["1.h5", "2.h5", "whole.h5", "whole.h5.partial"]
+
+
+def test_a_second_collection_does_not_disturb_the_first(made, here):
+    pytest.importorskip("fcntl")
+    import fcntl
+
+    (here / "c.h5.partial").mkdir()
+    words = ("collect", made / "photos/church", "-m", made / "tiny.keras", "-o", "c.h5", *SMALL)
+    with open("c.h5.partial/lock", "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for option in ([], ["--resume"], ["--overwrite"]):
+            assert "another process" in refuse(*words, *option)
+        assert files_in(here) == ["c.h5.partial/lock"]
+
+
+def test_a_network_without_class_scores_is_collected_without_class(made, here):
+    network = keras.models.load_model(made / "tiny.keras")
+    keras.Model(network.inputs, network.get_layer("pool2").output).save("headless.keras")
+    Path("headless.json").write_text('{"preprocessing": "tf"}')
+    words = ("collect", made / "photos/church", "-m", "headless.keras", *SMALL)
+    assert succeed(*words).stdout == "stats_cache/headless/church.h5\n"
+    assert "class     none" in succeed("inspect", "stats_cache/headless/church.h5").stdout
+    assert succeed(*words, "--resume").stdout == "stats_cache/headless/church.h5\n"
+    assert "no class scores" in refuse(*words, "--class", "church", "-o", "c.h5")
+
+
+def test_interrupted_collection_resumes_to_the_same_statistics(made, here, monkeypatch):
+    words = ("collect", made / "photos/church", "-m", made / "tiny.keras", "-o", "c.h5", *SMALL)
+
+    def interrupt(self, done, total, message):
+        if done > 8:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(terminal.ProgressBar, "on_progress", interrupt)
+        stopped = call(*words)
+    assert stopped.exit_code == 130
+    assert "--resume" in stopped.stderr
+    assert not Path("c.h5").exists()
+    assert "--resume" in refuse(*words)
+    succeed(*words, "--resume")
+    assert files_in(here) == ["c.h5"]
+    resumed, whole = (json.loads(succeed("inspect", path, "--json").stdout) for path in ("c.h5", made / "church.h5"))
+    assert resumed["hash"] == whole["hash"]
+
+
+def test_resume_begins_where_nothing_is_and_ends_where_all_is(made, here):
+    words = ("collect", made / "photos/church", "-m", made / "tiny.keras", "-o", "c.h5", *SMALL, "--resume")
+    succeed(*words)
+    written = Path("c.h5").stat().st_mtime_ns
+    assert succeed(*words).stdout == "c.h5\n"
+    assert succeed(*words, "--layers", "1,3").stdout == "c.h5\n"  # conv1 and conv2, as by default
+    assert Path("c.h5").stat().st_mtime_ns == written
+    assert "the network's weights" in refuse(*words[:3], made / "other.keras", *words[4:])
+    for changed, told in (
+        (("--layers", "conv1"), "the layers"),
+        (("--n-components", 5), "n_components 4 then, 5 now"),
+        (("--layout-size", 4), "layout_size 8 then, 4 now"),
+        (("--class", "barn"), "the class"),
+    ):
+        message = refuse(*words, *changed)
+        assert told in message and "--overwrite" in message
+    shutil.copy(made / "tiny.keras", "tiny.keras")
+    Path("tiny.json").write_text(json.dumps({"preprocessing": "torch", "class_names": CLASS_NAMES}))
+    assert "the network's preprocessing" in refuse(*words[:3], "tiny.keras", *words[4:])
+    assert Path("c.h5").stat().st_mtime_ns == written
+    # A file made smaller afterwards is not what a collection leaves.
+    save_statistics(load_statistics("c.h5").compacted(3), "c.h5", overwrite=True)
+    assert "n_rows 3 then" in refuse(*words)
+
+
+def test_resume_of_a_finished_shard_looks_into_it(made, here):
+    words = ("collect", made / "photos/church", "-m", made / "tiny.keras", "-o", "1.h5", *SMALL, "--resume")
+    succeed(*words, "--shard", "1/2")
+    assert succeed(*words, "--shard", "1/2").stdout == "1.h5\n"
+    assert "the shard" in refuse(*words, "--shard", "2/2")
+    assert "n_components" in refuse(*words, "--shard", "1/2", "--n-components", 5)
+    assert "shard 1/2" in refuse(*words)

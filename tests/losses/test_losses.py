@@ -1,0 +1,166 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from stochdeconv import backend, losses, regularizers
+from stochdeconv.errors import InputError
+from stochdeconv.networks.network import LOG_PROBABILITIES
+
+
+@pytest.fixture
+def maps():
+    return np.random.default_rng(0).normal(size=(3, 4, 5, 6)).astype(np.float32)
+
+
+def value(loss, **activations):
+    return ops.convert_to_numpy(
+        loss({name.replace("__", "-"): ops.convert_to_tensor(a) for name, a in activations.items()})
+    )
+
+
+def test_a_sum_equals_its_parts_and_leaves_them_as_they_were(maps):
+    a, b = losses.unit("x", 1), losses.unit("x", 2, (0, 3))
+    first = a + 0.1 * b
+    second = 2 * first + a
+    np.testing.assert_allclose(value(first, x=maps), value(a, x=maps) + 0.1 * value(b, x=maps), rtol=1e-6)
+    np.testing.assert_allclose(value(second, x=maps), 3 * value(a, x=maps) + 0.2 * value(b, x=maps), rtol=1e-5)
+    assert [weighted.weight for weighted in first.terms] == [1.0, 0.1]
+    assert [weighted.weight for weighted in second.terms] == [2.0, 0.2, 1.0]
+    assert second.names == ("unit:x:1", "unit:x:2:0:3", "unit:x:1#2")
+    assert second.layers == ("x",)
+
+
+def test_weights_follow_the_steps_at_which_terms_join():
+    loss = losses.unit("x", 0) + (3.0 * losses.unit("y", 0)).joining_at(0.5)
+    np.testing.assert_array_equal(loss.weights(4), [[1, 0], [1, 0], [1, 3], [1, 3]])
+
+
+@pytest.mark.parametrize("weight", ["2", np.nan, np.inf, None])
+def test_a_weight_that_is_no_number_is_refused(weight):
+    with pytest.raises(InputError, match="finite number"):
+        weight * losses.Loss.of(losses.unit("x", 0))
+
+
+def test_a_sum_with_something_else_is_refused():
+    with pytest.raises(InputError, match="made of losses"):
+        losses.unit("x", 0) + (lambda activations: 0)
+
+
+def test_terms_of_equal_settings_are_one_program_whatever_their_arrays(maps):
+    a, b = losses.match({"x": maps}).terms[0].term, losses.match({"x": maps + 1}).terms[0].term
+    assert a == b and hash(a) == hash(b)
+    assert losses.unit("x", 0) == losses.unit("x", 1) != losses.unit("x", 1, (0, 0))
+    assert regularizers.total_variation() != regularizers.total_variation(1.5)
+
+
+def test_channel_moments_against_numpy(maps):
+    rng = np.random.default_rng(1)
+    root = rng.normal(size=(6, 6))
+    covariance, mean, std = root @ root.T, rng.normal(size=(3, 6)), rng.uniform(0.5, 2, size=(3, 6))
+    correlation = covariance / np.sqrt(np.outer(np.diag(covariance), np.diag(covariance)))
+    expected = []
+    for i in range(3):
+        flat = maps[i].reshape(-1, 6)
+        own = np.cov(flat, rowvar=False, ddof=0)
+        wanted = correlation * np.outer(std[i], std[i])
+        of_mean = np.sum((flat.mean(0) - mean[i]) ** 2) / np.trace(covariance)
+        expected.append(of_mean + np.sum((own - wanted) ** 2) / np.sum(wanted**2))
+    term = losses.channel_moments("x", mean=mean, std=std, covariance=covariance)
+    np.testing.assert_allclose(value(term, x=maps), expected, rtol=1e-4)
+
+
+def test_channel_moments_are_met_by_an_image_that_has_them(maps):
+    one = maps[:1].reshape(-1, 6).astype(np.float64)
+    covariance = np.cov(one, rowvar=False, ddof=0)
+    term = losses.channel_moments("x", mean=one.mean(0)[None], std=one.std(0)[None], covariance=covariance)
+    assert value(term, x=maps[:1])[0] < 1e-10 < value(term, x=maps[1:2])[0]
+
+
+def random_moments(n_images=3):
+    rng = np.random.default_rng(1)
+    root = rng.normal(size=(6, 6))
+    return {
+        "mean": rng.normal(size=(n_images, 6)),
+        "std": rng.uniform(0.5, 2, size=(n_images, 6)),
+        "covariance": root @ root.T,
+    }
+
+
+def gradient(term, values):
+    def total(x):
+        return ops.sum(term({"x": x})), ()
+
+    return ops.convert_to_numpy(backend.value_and_gradient(total)(ops.convert_to_tensor(values))[1])
+
+
+def test_the_gradient_of_channel_moments_is_that_of_the_loss(maps):
+    term = losses.channel_moments("x", **random_moments())
+    direction = np.random.default_rng(3).normal(size=maps.shape).astype(np.float32)
+    step = 1e-2
+    ahead, behind = (value(term, x=maps + sign * step * direction).sum(dtype=np.float64) for sign in (1, -1))
+    assert np.sum(gradient(term, maps) * direction) == pytest.approx((ahead - behind) / (2 * step), rel=1e-3)
+
+
+@pytest.mark.parametrize("far", [0.0, 10.0])
+def test_targets_are_pursued_in_bfloat16_nearly_as_in_float32(maps, far):
+    # Half of the positions are silent, as after a ReLU; a channel may lie far from zero and vary little.
+    maps = np.maximum(maps, 0) + far * (np.arange(6) == 2)
+    rng = np.random.default_rng(4)
+    moments = {**random_moments(), "mean": maps.mean(axis=(1, 2)) * rng.uniform(0.9, 1.1, size=(3, 6))}
+    layout = {
+        "scores": rng.normal(size=(3, 3)),
+        "components": np.linalg.qr(rng.normal(size=(24, 3)))[0].T,
+        "explained_variance": np.array([3.0, 2.0, 0.5]),
+        "layout_mean": maps.mean(axis=(0, 1, 2)) * np.ones((2, 2, 1)),
+    }
+    for term in (losses.channel_moments("x", **moments), losses.layout_scores("x", **layout)):
+        assert term.reads_network_dtype
+        rough = ops.cast(ops.convert_to_tensor(maps), "bfloat16")
+        found = term({"x": rough})
+        assert keras.backend.standardize_dtype(found.dtype) == "float32"
+        np.testing.assert_allclose(ops.convert_to_numpy(found), value(term, x=maps), rtol=0.05)
+        exact, coarse = gradient(term, maps).ravel(), gradient(term, rough).astype(np.float32).ravel()
+        assert exact @ coarse / np.linalg.norm(exact) / np.linalg.norm(coarse) > 0.995
+
+
+def test_layout_scores_against_numpy(maps):
+    rng = np.random.default_rng(2)
+    components = np.linalg.qr(rng.normal(size=(24, 3)))[0].T
+    mean, variance, scores = rng.normal(size=(2, 2, 6)), np.array([3.0, 2.0, 0.5]), rng.normal(size=(3, 3))
+    even = maps[:, :, :4]  # 4 x 4 positions pool to 2 x 2 by plain block means
+    pooled = even.reshape(3, 2, 2, 2, 2, 6).mean(axis=(2, 4))
+    own = (pooled.reshape(3, -1) - mean.ravel()) @ components.T
+    term = losses.layout_scores(
+        "x", scores=scores, components=components, explained_variance=variance, layout_mean=mean
+    )
+    np.testing.assert_allclose(value(term, x=even), np.mean((own - scores) ** 2 / variance, axis=1), rtol=1e-4)
+
+
+def test_components_that_hardly_vary_do_not_decide(maps):
+    rng = np.random.default_rng(2)
+    layout = {"scores": np.zeros((3, 3)), "components": np.linalg.qr(rng.normal(size=(24, 3)))[0].T}
+    layout["layout_mean"] = rng.normal(size=(2, 2, 6))
+    found, expected = (
+        value(losses.layout_scores("x", explained_variance=np.array([3.0, 2.0, least]), **layout), x=maps)
+        for least in (1e-9, 0.03)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_match_is_relative(maps):
+    np.testing.assert_allclose(value(losses.match({"x": maps}), x=3 * maps), 4.0, rtol=1e-5)
+    with pytest.raises(InputError, match="empty"):
+        losses.match({})
+
+
+def test_cross_entropy_and_unit(maps):
+    logits = np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]], np.float32)
+    np.testing.assert_allclose(
+        losses.cross_entropy(2)({LOG_PROBABILITIES: logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))}),
+        [-np.log(np.exp(3) / np.exp([1, 2, 3]).sum()), np.log(3)],
+        rtol=1e-5,
+    )
+    np.testing.assert_allclose(value(losses.unit("logits", 1), logits=logits), [-2, 0])
+    np.testing.assert_allclose(value(losses.unit("x", 5), x=maps), -maps[..., 5].mean(axis=(1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(value(losses.unit("x", 5, (1, 4)), x=maps), -maps[:, 1, 4, 5])

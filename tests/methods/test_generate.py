@@ -1,0 +1,394 @@
+import dataclasses
+import inspect
+import json
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from stochdeconv.errors import InputError, LayerNotFoundError, MissingInputError, ModelError
+from stochdeconv.images.files import load_image, save_png
+from stochdeconv.images.sheets import contact_sheet
+from stochdeconv.methods.generate import generate, target_loss
+from stochdeconv.methods.recipe import Recipe, parse_recipe
+from stochdeconv.methods.runs import RunInterrupted
+from stochdeconv.networks.image_model import load_model
+from stochdeconv.sampling.samplers import sample_targets
+from stochdeconv.sampling.traversals import component_deviations
+from stochdeconv.statistics.collection import collect
+from stochdeconv.statistics.pooling import pooled_map
+
+SIZE = 48
+
+
+def network(seed):
+    keras.utils.set_random_seed(seed)
+    layers = [
+        keras.Input((SIZE, SIZE, 3)),
+        keras.layers.Conv2D(8, 5, activation="relu", name="low"),
+        keras.layers.Conv2D(12, 3, strides=2, activation="relu", name="middle"),
+        keras.layers.Conv2D(16, 3, strides=2, activation="relu", name="fine"),
+        keras.layers.Conv2D(16, 3, strides=2, activation="relu", name="deep"),
+        keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Dense(3, activation="softmax", name="predictions"),
+    ]
+    return load_model(
+        keras.Sequential(layers), preprocessing="tf", class_names=["sunset", "dog", "eel"], dtype="float32"
+    )
+
+
+@pytest.fixture(scope="module")
+def model():
+    return network(0)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Sixty landscapes: blue above, green below, a disc of light somewhere."""
+    folder = tmp_path_factory.mktemp("images") / "sunset"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:SIZE, :SIZE] / SIZE
+    for i in range(60):
+        horizon, cx, cy = rng.uniform(0.4, 0.7), rng.uniform(0.2, 0.8), rng.uniform(0.1, 0.4)
+        image = np.where((y < horizon)[..., None], [0.3, 0.5, 0.9], [0.2, 0.6, 0.2]) + 0.05 * rng.normal(
+            size=(SIZE, SIZE, 3)
+        )
+        image[(x - cx) ** 2 + (y - cy) ** 2 < 0.01] = [1.0, 0.9, 0.3]
+        save_png(folder / f"{i:02d}.png", np.clip(image, 0, 1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def statistics(model, photographs):
+    return collect(model, photographs, n_components=16)
+
+
+def test_generated_images_have_what_was_sampled(model, statistics):
+    run = {"n_steps": 120, "sampler": "bootstrap", "recipe": Recipe(jitter=1)}
+    result = generate(model, statistics, n_images=3, seed=1, **run)
+    layer = statistics["input"]
+    pooled = np.asarray(pooled_map(result.images, layer.layout_shape[:2])).reshape(3, -1)
+    own = (pooled - layer.layout_mean.ravel()) @ layer.components.T / np.sqrt(layer.explained_variance)
+    sampled = result.arrays["input/scores"] / np.sqrt(layer.explained_variance)
+    agreement = np.corrcoef(own, sampled)[:3, 3:]
+    assert np.all(np.diag(agreement) > 0.8)  # the arrangement of an image's colours is the sampled one,
+    assert np.all(agreement.argmax(axis=1) == np.arange(3))  # and no other image's
+    start, end = result.history[0], result.history[-1]
+    assert end["layout_scores:deep"] < 0.5 * start["layout_scores:deep"]
+    assert end["layout_scores:input"] < 0.3 * start["layout_scores:input"]
+    assert end["facet_moments:low"] < 0.5 * start["facet_moments:low"]
+    assert result.record["class"]["label"] == "sunset" and result.record["statistics_hash"] == statistics.hash()
+    assert result.arrays["deep/scores"].shape == (3, 16)
+
+
+def test_a_new_sample_is_a_new_image_and_the_same_seed_the_same(model, statistics):
+    run = {"n_steps": 40, "sampler": "joint"}
+    four = generate(model, statistics, n_images=4, **run).images
+    np.testing.assert_array_equal(generate(model, statistics, n_images=4, **run).images, four)
+    assert np.abs(four[0] - four[1]).mean() > 0.02
+    np.testing.assert_allclose(generate(model, statistics, n_images=4, batch_size=2, **run).images, four, atol=0.02)
+    assert np.abs(generate(model, statistics, n_images=1, seed=5, **run).images - four[:1]).mean() > 0.02
+
+
+@pytest.mark.parametrize("sampler", ["chain", "joint", "bootstrap", "independent"])
+@pytest.mark.parametrize("rule", ["true", "mix"])
+def test_every_sampler_and_rule_lowers_the_loss(model, statistics, sampler, rule):
+    result = generate(model, statistics, n_images=2, n_steps=30, sampler=sampler, gradient_rule=rule)
+    assert result.history[-1]["layout_scores:input"] < result.history[0]["layout_scores:input"]
+    assert ("cosine" in result.history[0]) == (rule != "true")
+
+
+def test_every_term_of_the_recipe_does_what_it_says(model, statistics):
+    targets = sample_targets(statistics, n_images=2)
+    everything = Recipe(shallow_layout=1.0, color=1.0, sharpness=1.0, spectrum=1.0)
+    names = target_loss(statistics, targets, everything).names
+    assert {name.split(":")[0] for name in names} == {
+        "layout_scores", "channel_moments", "facet_moments", "cross_entropy", "total_variation", "edge_sharpness",
+        "amplitude_spectrum",
+    }  # fmt: skip
+    nothing = dict.fromkeys(("layout", "color_layout", "moments", "facets", "class_term", "shallow_layout"), 0.0)
+    assert target_loss(statistics, targets, Recipe(**nothing)).names == ("total_variation:input",)
+    for name in ("color", "sharpness", "spectrum"):
+        alone = Recipe(**nothing, **{name: 1.0}, total_variation=0.0)
+        history = generate(model, statistics, n_images=2, n_steps=60, recipe=alone).history
+        (term,) = set(history[-1]) - {"batch", "step"}
+        assert history[-1][term] < 0.3 * history[0][term], term
+
+
+def test_the_class_score_is_maximised_where_it_is_asked_for(model, statistics):
+    run = {"n_images": 2, "n_steps": 60}
+    asked = generate(model, statistics, recipe="class_score=1000,class_term=0", **run)
+    (name,) = [name for name in asked.history[-1] if name.startswith("unit:")]
+    plain = generate(model, statistics, recipe="class_term=0", **run)
+    scores = [model.logits(result.images)[:, statistics.class_index].mean() for result in (asked, plain)]
+    assert scores[0] > scores[1] + 0.05
+    assert -asked.history[-1][name] > -asked.history[0][name] + 0.05
+
+
+def test_a_network_may_have_a_recipe_of_its_own(model, statistics, tmp_path):
+    model.keras_model.save(tmp_path / "own.keras")
+    sidecar = {"preprocessing": "tf", "class_names": ["sunset", "dog", "eel"], "recipe": "facets=0.5,jitter=1"}
+    (tmp_path / "own.json").write_text(json.dumps(sidecar))
+    own = load_model(tmp_path / "own.keras", dtype="float32")
+
+    def recipe_of(**how):
+        record = generate(own, statistics, n_images=1, n_steps=1, **how).record
+        return Recipe(**record["settings"]["recipe"])
+
+    assert recipe_of() == Recipe(facets=0.5, jitter=1)
+    assert recipe_of(recipe="jitter=0,layout=1") == Recipe(facets=0.5, jitter=0, layout=1.0)
+    assert recipe_of(recipe=Recipe(jitter=2)) == Recipe(jitter=2)
+    assert recipe_of(recipe=None) == recipe_of()
+    (tmp_path / "own.json").write_text(json.dumps(sidecar | {"recipe": "facetz=1"}))
+    with pytest.raises(ModelError, match=r"sidecar of 'own' has a bad recipe.*facetz"):
+        generate(load_model(tmp_path / "own.keras"), statistics, n_images=1, n_steps=1)
+    (tmp_path / "own.json").write_text(json.dumps(sidecar | {"recipe": {"facets": 0.5}}))
+    with pytest.raises(ModelError, match=r"own\.json: recipe is .*expected a text as --recipe takes it"):
+        load_model(tmp_path / "own.keras")
+
+
+def test_deepest_first_lets_the_shallower_layers_join_one_by_one(statistics):
+    targets = sample_targets(statistics, n_images=1)
+    loss = target_loss(statistics, targets, Recipe(order="deepest-first"))
+    joins = {weighted.term.name: weighted.joins_at for weighted in loss.terms}
+    assert joins["layout_scores:deep"] == 0 < joins["channel_moments:middle"] < joins["channel_moments:low"]
+    assert joins["channel_moments:low"] == joins["facet_moments:low"] < joins["layout_scores:input"] < 0.5
+    assert joins["facet_moments:input"] == joins["layout_scores:input"]
+
+
+def test_pixels_and_photographs_to_start_from(model, statistics, tmp_path):
+    photo = tmp_path / "photo.png"
+    save_png(photo, np.random.default_rng(3).uniform(0.2, 0.8, size=(SIZE, SIZE, 3)))
+    for parameterization in ("fourier", "pixels"):
+        recipe = Recipe(parameterization=parameterization, learning_rate=1e-4, jitter=0)
+        result = generate(model, statistics, n_images=1, n_steps=2, init=photo, recipe=recipe)
+        assert np.abs(result.images[0] - load_image(photo, None)).mean() < 0.02
+    recipe = Recipe(parameterization="pixels", learning_rate=0.02)
+    result = generate(model, statistics, n_images=1, n_steps=40, recipe=recipe)
+    assert result.history[-1]["layout_scores:input"] < 0.5 * result.history[0]["layout_scores:input"]
+
+
+def test_images_along_a_component_go_along_it(model, statistics):
+    for component in ("input:0", "deep:1"):
+        result = generate(model, statistics, component=component, n_steps=80, recipe="class_term=0")
+        name, index = component.split(":")
+        layer = statistics[name]
+        maps = model.activations(result.images, [name])[name] if name != "input" else result.images
+        pooled = np.asarray(pooled_map(maps, layer.layout_shape[:2])).reshape(5, -1)
+        scores = (pooled - layer.layout_mean.ravel()) @ layer.components[int(index)]
+        own = (scores - layer.scores[:, int(index)].mean()) / layer.scores[:, int(index)].std(ddof=1)
+        assert np.all(np.diff(own) > 0.05), component
+        assert [row["asked"] for row in result.tables["deviations"]] == [-2.0, -1.0, 0.0, 1.0, 2.0]
+        np.testing.assert_allclose([row["reached"] for row in result.tables["deviations"]], own, atol=1e-3)
+        assert result.arrays[f"{name}/scores"].shape == (5, layer.n_components)
+        assert result.sheet.shape[0] > contact_sheet(result.images).shape[0]  # what is written below takes room
+        assert result.record["settings"]["component"] == component and result.frames is None
+
+
+def test_images_of_another_network_do_not_go_along_a_component(model, statistics, photographs):
+    other = network(7)
+    theirs = generate(other, collect(other, photographs, n_components=16), component="deep:1", n_steps=80)
+    ours = generate(model, statistics, component="deep:1", n_steps=80)
+    spans = [np.ptp(component_deviations(model, statistics, "deep:1", series.images)) for series in (ours, theirs)]
+    assert spans[0] > 2 * spans[1]
+
+
+def test_a_photograph_is_as_far_along_a_component_as_its_row(model, statistics, photographs):
+    photos = np.stack([load_image(photographs / f"{i:02d}.png", None) for i in range(60)])
+    rows = [statistics.image_names.index(name) for name in sorted(statistics.image_names)]
+    for component in ("input:0", "deep:3"):
+        name, index = component.split(":")
+        scores = statistics[name].scores[rows, int(index)]
+        found = component_deviations(model, statistics, component, photos)
+        np.testing.assert_allclose(found, (scores - scores.mean()) / scores.std(ddof=1), atol=0.02)
+
+
+@pytest.mark.parametrize("series", [{"component": "deep:0", "n_images": 3}, {"walk": 3}])
+def test_images_of_a_series_differ_by_their_targets_alone(model, statistics, series):
+    run = {"n_steps": 8, "temperature": 0.0}
+    images = generate(model, statistics, **series, **run).images
+    np.testing.assert_array_equal(images, images[[0, 0, 0]])  # start and views are the same
+    samples = generate(model, statistics, n_images=2, **run).images
+    assert np.abs(samples[0] - samples[1]).mean() > 0.01
+    assert np.abs(generate(model, statistics, seed=1, **series, **run).images[0] - images[0]).mean() > 0.01
+
+
+def test_a_walk_leads_from_one_sample_to_another(model, statistics, tmp_path):
+    result = generate(model, statistics, walk=5, n_steps=60, recipe=Recipe(jitter=1))
+    samples = sample_targets(statistics, n_images=2).to_arrays()
+    for name, values in samples.items():
+        np.testing.assert_array_equal(result.arrays[name][[0, -1]], values, err_msg=name)
+    neighbours = np.abs(np.diff(result.images, axis=0)).mean(axis=(1, 2, 3))
+    assert neighbours.max() < 0.7 * np.abs(result.images[0] - result.images[-1]).mean()
+    np.testing.assert_allclose(result.frames / 255.0, result.images, atol=0.002)
+    assert result.record["settings"]["walk"] == 5
+    result.save(tmp_path / "walk")
+    with Image.open(tmp_path / "walk/animation.gif") as gif:
+        assert gif.n_frames == 5
+    assert (tmp_path / "walk/animation.mp4").stat().st_size > 0 and (tmp_path / "walk/image_004.png").exists()
+
+
+def test_a_walk_of_another_network_leads_elsewhere(model, statistics, photographs):
+    other = network(7)
+    theirs = generate(other, collect(other, photographs, n_components=16), walk=3, n_steps=60)
+    ours = generate(model, statistics, walk=3, n_steps=60)
+    ends = sample_targets(statistics, n_images=2).layers["deep"].mean
+    seen = [model.activations(walk.images[[0, -1]], ["deep"])["deep"].mean(axis=(1, 2)) for walk in (ours, theirs)]
+    away = [np.linalg.norm(means - ends, axis=1) for means in seen]
+    assert np.all(away[0] < 0.7 * away[1])
+
+
+def test_a_walk_starts_from_its_middle_half_made(model, statistics):
+    def first_losses(**how):
+        history = generate(model, statistics, **how).history
+        return [row["layout_scores:input"] for row in history if row["step"] == 1]
+
+    (from_noise,) = first_losses(n_images=1, n_steps=1)
+    assert max(first_losses(walk=3, n_steps=40)[:2]) < 0.6 * from_noise
+    assert first_losses(walk=2, n_steps=1)[0] < from_noise  # half of one step is one step
+
+
+def test_an_animation_shows_the_images_coming_about(model, statistics):
+    result = generate(model, statistics, n_images=3, batch_size=2, n_steps=20, gif=True)
+    first, last = result.frames[0], result.frames[-1]
+    np.testing.assert_allclose(last / 255.0, contact_sheet(result.images), atol=0.003)
+    inner = (slice(8, 48), slice(8, 48))  # of the first picture
+    assert last[inner].std() > 2 * first[inner].std()  # it starts as grey noise
+    assert 12 < len(result.frames) <= 64
+    along = generate(model, statistics, component="input:0", n_images=2, n_steps=20, gif=True)
+    np.testing.assert_allclose(along.frames[-1] / 255.0, contact_sheet(along.images), atol=0.003)
+    assert generate(model, statistics, n_images=1, n_steps=1).frames is None
+
+
+def test_a_series_may_start_from_a_photograph(model, statistics, photographs):
+    photo = photographs / "00.png"
+    recipe = Recipe(learning_rate=1e-4, jitter=0)
+    result = generate(model, statistics, walk=2, n_steps=2, init=photo, recipe=recipe)
+    assert np.abs(result.images - load_image(photo, None)).mean() < 0.02
+
+
+def test_ctrl_c_on_the_way_keeps_the_images_so_far(model, statistics):
+    def callback(step):
+        if step.step == 7:
+            raise KeyboardInterrupt
+
+    run = {"n_steps": 3, "callback": callback}
+    with pytest.raises(RunInterrupted) as caught:
+        generate(model, statistics, component="deep:0", gif=True, **run)
+    result = caught.value.result
+    assert len(result.images) == 3 == len(result.tables["deviations"])
+    np.testing.assert_allclose(result.frames[-1] / 255.0, contact_sheet(result.images), atol=0.003)
+    with pytest.raises(RunInterrupted) as caught:
+        generate(model, statistics, walk=4, **run)
+    # Two steps for the opening, three a frame.
+    assert len(caught.value.result.frames) == 2
+    seen = []
+
+    def at_once(step):
+        seen.append((step.step, step.n_steps))
+        raise KeyboardInterrupt
+
+    # What there is before the first frame belongs to none.
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        generate(model, statistics, walk=4, n_steps=3, callback=at_once)
+    assert not isinstance(stopped.value, RunInterrupted) and seen == [(1, 14)]
+
+
+def test_a_series_that_contradicts_itself_is_refused(model, statistics):
+    for how, message in [
+        ({"component": "deep:0", "walk": 4}, "one of the two"),
+        ({"walk": 4, "n_images": 4}, "leave n_images out"),
+        ({"walk": 4, "gif": True}, "leave gif out"),
+        ({"walk": 1}, "at least 2 frames"),
+        ({"component": "deep:0", "n_images": 1}, "at least 2 images"),
+        ({"component": "deep:16"}, "16 components, 0 to 15; got 16"),
+        ({"component": "deep"}, "not LAYER:J"),
+        ({"component": "deep:0", "temperature": float("nan")}, "temperature"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            generate(model, statistics, **how)
+    with pytest.raises(LayerNotFoundError, match="closest: 'deep'"):
+        generate(model, statistics, component="dep:0")
+    with pytest.raises(ModelError, match="collected with"):
+        generate(network(1), statistics, component="deep:0")
+
+
+def test_ctrl_c_keeps_what_is_done(model, statistics):
+    def callback(step):
+        if step.step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(RunInterrupted) as caught:
+        generate(model, statistics, n_images=4, batch_size=2, n_steps=4, callback=callback)
+    result = caught.value.result
+    assert len(result.images) == 4 and len(result.history) == 5 and not result.record["complete"]
+    assert result.arrays["deep/scores"].shape[0] == 4
+
+
+def test_senseless_calls_are_refused(model, statistics, tmp_path):
+    with pytest.raises(ModelError, match="collected with"):
+        generate(network(1), statistics)
+    with pytest.raises(InputError, match="n_images"):
+        generate(model, statistics, n_images=0)
+    with pytest.raises(InputError, match="together, deepest-first"):
+        Recipe(order="deepest")
+    with pytest.raises(InputError, match="layout must be at least 0"):
+        Recipe(layout=-1)
+    with pytest.raises(MissingInputError):
+        generate(model, statistics, init=tmp_path / "no.png")
+    with pytest.raises(InputError, match="48x48"):
+        generate(model, statistics, size=64, recipe=Recipe(spectrum=1.0))
+    with pytest.raises(InputError, match="at least 1"):
+        generate(model, statistics, size=0)
+    with pytest.raises(ModelError, match="input convention"):
+        generate(model, dataclasses.replace(statistics, preprocessing={"preprocessing": "none"}))
+    image_only = dataclasses.replace(statistics, layers={"input": statistics["input"]}, facets=None)
+    with pytest.raises(InputError, match="no layer with positions"):
+        generate(model, image_only)
+
+
+def test_a_recipe_is_read_from_the_command_line():
+    assert parse_recipe("") == Recipe()
+    assert parse_recipe("facets=0, order=deepest-first,decay=true") == Recipe(
+        facets=0.0, order="deepest-first", decay=True
+    )
+    for text, message in [
+        ("facet=1", "closest: 'facets'"),
+        ("facets", "NAME=VALUE"),
+        ("facets=much", r"a value like \d"),
+        ("decay=maybe", "true or false"),
+        ("jitter=1.5", "a value like"),
+        ("order=shallow", "deepest-first"),
+        ("jitter=1,,decay=true", "nothing between"),
+        ("jitter=1,jitter=2", "sets jitter twice"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            parse_recipe(text)
+
+
+def test_a_layer_that_is_the_same_in_every_image_is_left_out(model, statistics):
+    flat = dataclasses.replace(
+        statistics["deep"],
+        components=np.zeros((0, statistics["deep"].layout_mean.size), np.float32),
+        explained_variance=np.zeros(0),
+        scores=np.zeros((statistics.n_rows, 0), np.float32),
+    )
+    layers = {**statistics.layers, "deep": flat}
+    result = generate(model, dataclasses.replace(statistics, layers=layers), n_images=1, n_steps=3)
+    assert "layout_scores:deep" not in result.history[0] and "layout_scores:fine" in result.history[0]
+
+
+def test_two_classes_share_a_compiled_step(model, statistics):
+    generate(model, statistics, n_images=2, n_steps=2)
+    known = len(model._programs)
+    other = dataclasses.replace(statistics, class_index=2, class_name="eel", layers=dict(statistics.layers))
+    result = generate(model, other, n_images=2, n_steps=2)
+    assert len(model._programs) == known and result.record["class"]["label"] == "eel"
+
+
+def test_a_default_of_the_sampler_is_the_same_wherever_it_is_called_from():
+    ours, theirs = inspect.signature(generate).parameters, inspect.signature(sample_targets).parameters
+    for name in ("sampler", "temperature", "row_weight", "seed"):
+        assert ours[name].default == theirs[name].default, name

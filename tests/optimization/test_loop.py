@@ -1,0 +1,299 @@
+import gc
+import weakref
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from stochdeconv import backend, losses, parameterizations, regularizers, transforms
+from stochdeconv.errors import DivergenceError, InputError
+from stochdeconv.networks.image_model import load_model
+from stochdeconv.optimization.descent import Descent
+from stochdeconv.optimization.loop import OptimizationInterrupted, optimize, optimize_in_batches
+
+SIZE = (16, 16)
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    network = keras.Sequential(
+        [
+            keras.Input((*SIZE, 3)),
+            keras.layers.Conv2D(8, 3, activation="relu", name="conv"),
+            keras.layers.Conv2D(8, 3, activation="relu", name="deep"),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(4, activation="softmax", name="predictions"),
+        ]
+    )
+    return load_model(network, preprocessing="tf", dtype="float32")
+
+
+def fourier(**how):
+    return parameterizations.fourier(SIZE, **{"n_images": 2, **how})
+
+
+def test_it_reaches_a_target_that_can_be_reached(model):
+    photo = np.random.default_rng(0).uniform(0.2, 0.8, size=(2, *SIZE, 3)).astype(np.float32)
+    target = model.activations(photo, ["conv"])
+    result = optimize(model, losses.match(target), parameterization=fourier(), n_steps=300)
+    loss = [row["match:conv"] for row in result.history]
+    assert loss[-1] < 0.02 < 0.2 < loss[0]
+    assert len(loss) == 300 and result.images.shape == (2, *SIZE, 3)
+
+
+def test_images_do_not_influence_each_other_and_depend_on_seed_and_index(model):
+    loss = losses.cross_entropy(1) + regularizers.total_variation()
+    views = [transforms.Transform(jitter=2, scale=0.1, rotate=10)]
+    run = {"n_steps": 12, "transforms": views}
+    four = optimize(model, loss, parameterization=fourier(n_images=4, seed=5), **run).images
+    two = optimize(model, loss, parameterization=fourier(seed=5, first_index=2), **run).images
+    np.testing.assert_allclose(two, four[2:], atol=2e-4)
+    assert np.abs(four[0] - four[1]).max() > 0.01
+
+
+def test_the_same_run_gives_the_same_bytes(model):
+    runs = [
+        optimize(
+            model, losses.cross_entropy(1), parameterization=fourier(), n_steps=8, transforms=[transforms.jitter(2)]
+        )
+        for _ in range(2)
+    ]
+    np.testing.assert_array_equal(runs[0].images, runs[1].images)
+
+
+def test_adam_and_normalized_take_the_steps_their_formulas_say(model):
+    start = np.full((*SIZE, 3), 0.5, np.float32)
+    # d / dx of mean |2x - 1|^2 has the sign of x - 1/2: Adam's first step is the learning rate against it.
+    variables = parameterizations.pixels(start + 0.25, noise=0.0, learning_rate=0.125)
+    result = optimize(model, regularizers.alpha_norm(2.0), parameterization=variables, n_steps=1)
+    np.testing.assert_allclose(result.images, 0.625, rtol=1e-4)
+    ramp = start + np.linspace(0.1, 0.3, 3, dtype=np.float32)
+    variables = parameterizations.pixels(ramp, noise=0.0, learning_rate=0.01)
+    step = ramp - 0.5
+    for optimizer, size in (("normalized", np.sqrt(np.mean(step**2))), ("mean_normalized", np.mean(np.abs(step)))):
+        descent = Descent(optimizer)
+        result = optimize(model, regularizers.alpha_norm(2.0), parameterization=variables, n_steps=1, descent=descent)
+        np.testing.assert_allclose(result.images[0], ramp - 0.01 * step / size, rtol=1e-4)
+
+
+def test_adam_is_that_of_keras(model):
+    target = np.random.default_rng(3).uniform(size=(1, *SIZE, 3)).astype(np.float32)
+    variables = parameterizations.pixels(np.full((*SIZE, 3), 0.5), noise=0.0, learning_rate=0.05)
+    result = optimize(model, 100.0 * losses.match({"input": target}), parameterization=variables, n_steps=20)
+    values = keras.Variable(np.full((1, *SIZE, 3), 0.5, np.float32))
+    adam = keras.optimizers.Adam(0.05, epsilon=1e-8)
+    for _ in range(20):
+        adam.apply([200 * (values.value - ops.convert_to_tensor(target)) / np.sum(target**2)], [values])
+    np.testing.assert_allclose(result.images, values.numpy(), atol=1e-4)
+
+
+def test_a_term_that_joins_late_has_no_say_before(model):
+    late = (5.0 * losses.cross_entropy(2)).joining_at(0.5)
+    plain = losses.cross_entropy(1)
+    short = optimize(model, plain, parameterization=fourier(), n_steps=5).images
+    seen = {}
+
+    def callback(step):
+        seen[step.step] = step.images()
+
+    optimize(model, plain + late, parameterization=fourier(), n_steps=10, callback=callback)
+    np.testing.assert_allclose(seen[5], short, atol=1e-5)
+    longer = optimize(model, plain, parameterization=fourier(), n_steps=10).images
+    assert np.abs(seen[10] - longer).max() > 1e-3
+
+
+@pytest.mark.parametrize("rule", ["guided", "deconvnet", "mix"])
+def test_other_rules_are_logged_with_their_cosine(model, rule):
+    descent = Descent(gradient_rule=rule)
+    result = optimize(model, losses.unit("deep", 3), parameterization=fourier(), n_steps=8, descent=descent)
+    true = optimize(model, losses.unit("deep", 3), parameterization=fourier(), n_steps=8)
+    assert 0 < result.history[0]["cosine"] < 1 and "cosine" not in true.history[0]
+    assert result.history[-1]["unit:deep:3"] < result.history[0]["unit:deep:3"]
+    assert np.abs(result.images - true.images).max() > 1e-4
+
+
+def test_a_diverging_run_names_the_step_and_the_term(model):
+    class Fragile(losses.Term):
+        def of_values(self, values, arrays):
+            return ops.log(0.5005 - ops.mean(values, axis=(1, 2, 3)))
+
+    variables = parameterizations.pixels(np.full((*SIZE, 3), 0.5), noise=0.0, learning_rate=0.0002)
+    with pytest.raises(DivergenceError, match=r"'fragile:input' became nan at step [2-9] of 20"):
+        optimize(model, Fragile("input"), parameterization=variables, n_steps=20)
+
+
+def test_a_gradient_that_is_not_finite_is_laid_to_its_term(model):
+    class Kinked(losses.Term):
+        def of_values(self, values, arrays):
+            return ops.sum(ops.sqrt(ops.abs(values - 0.5)), axis=(1, 2, 3))  # infinitely steep at its minimum
+
+    variables = parameterizations.pixels(np.full((*SIZE, 3), 0.5), noise=0.0)
+    # JAX keeps what is not a number even where its weight is 0.
+    blamed = "'kinked:input'" if backend.name() == "tensorflow" else "'cross_entropy:logits' or 'kinked:input'"
+    with pytest.raises(DivergenceError, match=f"gradient of the loss {blamed} became NaN or infinite at step 1"):
+        optimize(model, losses.cross_entropy(0) + Kinked("input"), parameterization=variables, n_steps=3)
+
+
+def test_rules_follow_a_bfloat16_network_as_they_do_in_float32(model):
+    asked = losses.unit("deep", 3) + regularizers.total_variation()
+    found = [
+        optimize(network, asked, parameterization=fourier(), n_steps=8, descent=Descent(gradient_rule="guided"))
+        for network in (model, load_model(model.keras_model, preprocessing="tf", dtype="bfloat16"))
+    ]
+    exact, rough = (result.history[-1] for result in found)
+    assert rough["unit:deep:3"] == pytest.approx(exact["unit:deep:3"], rel=0.1)
+    assert found[0].history[0]["unit:deep:3"] > 1.02 * exact["unit:deep:3"]
+    assert rough["cosine"] == pytest.approx(exact["cosine"], abs=0.1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_activations_come_in_the_networks_dtype_to_terms_that_read_it(model, dtype):
+    read = {}
+
+    class Reader(losses.Term):
+        def of_values(self, values, arrays):
+            read[type(self).__name__] = keras.backend.standardize_dtype(values.dtype)
+            return ops.mean(ops.cast(values, "float32"), axis=(1, 2, 3))
+
+    class ReaderAsComputed(Reader):
+        reads_network_dtype = True
+
+    asked = losses.Loss() + Reader("deep") + ReaderAsComputed("deep")
+    of_dtype = load_model(model.keras_model, preprocessing="none", dtype=dtype)
+    optimize(of_dtype, asked, parameterization=fourier(), n_steps=1)
+    assert read == {"Reader": "float32", "ReaderAsComputed": dtype}
+
+
+def test_terms_of_ones_own_keep_their_own_constants(model):
+    class Level(losses.Term):
+        def __init__(self, level):
+            super().__init__("input")
+            object.__setattr__(self, "level", level)
+
+        def of_values(self, values, arrays):
+            return ops.mean((values - self.level) ** 2, axis=(1, 2, 3))
+
+    for level in (0.1, 0.9):
+        variables = parameterizations.pixels(np.full((*SIZE, 3), 0.5), noise=0.0, learning_rate=0.05)
+        result = optimize(model, Level(level), parameterization=variables, n_steps=60)
+        np.testing.assert_allclose(result.images, level, atol=0.1)
+
+
+def test_programs_die_with_their_network_and_hold_no_targets():
+    network = keras.Sequential([keras.Input((*SIZE, 3)), keras.layers.Conv2D(4, 3, activation="relu", name="conv")])
+    model = load_model(network, preprocessing="tf", dtype="float32")
+    target = np.ones((2, 14, 14, 4), np.float32)
+    loss = losses.match({"conv": target})
+    watched = weakref.ref(loss.terms[0].term)
+    optimize(model, loss, parameterization=fourier(), n_steps=1)
+    photo = parameterizations.pixels(np.zeros((2, *SIZE, 3), np.float32), n_images=2)
+    of_photo = weakref.ref(photo)
+    optimize(model, loss, parameterization=photo, n_steps=1)
+    del loss, photo
+    gc.collect()
+    assert watched() is None and of_photo() is None
+    watched = weakref.ref(model)
+    del model
+    gc.collect()
+    assert watched() is None
+
+
+def test_out_of_memory_says_what_to_do(model, monkeypatch):
+    class ResourceExhaustedError(Exception):
+        pass
+
+    def callback(step):
+        raise ResourceExhaustedError
+
+    with pytest.raises(InputError, match=r"fewer at a time \(--batch-size\)"):
+        optimize(model, losses.cross_entropy(0), parameterization=fourier(), n_steps=2, callback=callback)
+
+
+def test_ctrl_c_between_batches_keeps_the_finished_ones(model):
+    def run(first, n, on_step):
+        if first:
+            raise KeyboardInterrupt
+        return optimize(model, losses.cross_entropy(0), parameterization=fourier(), n_steps=2)
+
+    with pytest.raises(OptimizationInterrupted) as caught:
+        optimize_in_batches(run, 4, batch_size=2)
+    assert caught.value.result.images.shape[0] == 2
+
+
+def test_ctrl_c_hands_over_what_was_done(model):
+    def callback(step):
+        if step.step == 15:
+            raise KeyboardInterrupt
+
+    def run(first, n, on_step):
+        variables = fourier(n_images=n, first_index=first)
+        return optimize(model, losses.cross_entropy(0), parameterization=variables, n_steps=10, callback=on_step)
+
+    with pytest.raises(OptimizationInterrupted) as caught:
+        optimize_in_batches(run, 6, batch_size=2, callback=callback)
+    result = caught.value.result
+    assert result.images.shape[0] == 4
+    assert [(row["batch"], row["step"]) for row in result.history] == [(0, s) for s in range(1, 11)] + [
+        (1, s) for s in range(1, 6)
+    ]
+
+
+def test_batches_change_nothing_but_the_rounding(model):
+    def run(first, n, on_step):
+        variables = fourier(n_images=n, first_index=first)
+        return optimize(model, losses.cross_entropy(0), parameterization=variables, n_steps=6, callback=on_step)
+
+    steps = []
+    whole = optimize_in_batches(run, 5, batch_size=8).images
+    parts = optimize_in_batches(
+        run, 5, batch_size=2, callback=lambda step: steps.append((step.step, step.n_steps))
+    ).images
+    np.testing.assert_allclose(whole, parts, atol=2e-4)
+    assert steps[-1] == (18, 18) and len(steps) == 18
+
+
+def test_new_targets_do_not_compile_anew(model):
+    known = lambda: len(model._programs)  # noqa: E731
+    activations = model.activations(np.random.default_rng(0).uniform(size=(2, *SIZE, 3)), ["conv"])
+    optimize(model, losses.match(activations), parameterization=fourier(), n_steps=2)
+    before = known()
+    again = {"conv": activations["conv"] * 2}
+    optimize(model, losses.match(again), parameterization=fourier(seed=9), n_steps=3)
+    assert known() == before
+
+
+def test_senseless_calls_are_refused(model):
+    with pytest.raises(InputError, match="n_steps"):
+        optimize(model, losses.cross_entropy(0), n_steps=0)
+    with pytest.raises(InputError, match="no terms"):
+        optimize(model, losses.Loss())
+    with pytest.raises(InputError, match="guided, deconvnet"):
+        Descent(gradient_rule="giuded")
+    with pytest.raises(InputError, match="adam"):
+        Descent("sgd")
+    with pytest.raises(InputError, match="at least 1"):
+        optimize_in_batches(None, 0, batch_size=1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (losses.cross_entropy(-1), "class_index is -1; the network's classes are 0 to 3"),
+        (losses.cross_entropy(4), "class_index is 4; the network's classes are 0 to 3"),
+        (losses.unit("logits", -1), "channel is -1; channels of 'logits' are 0 to 3"),
+        (losses.unit("conv", 8), "channel is 8; channels of 'conv' are 0 to 7"),
+        (losses.activation_norm("conv", 8), "channel is 8; channels of 'conv' are 0 to 7"),
+        (losses.direction("conv", np.ones(7)), "direction has 7 numbers; 'conv' has 8 channels"),
+        (losses.unit("conv", 0, (99, 0)), r"position is \(99, 0\); a layer with \(14, 14\) of them"),
+        (losses.unit("conv", 0, (-1, -1)), r"position is \(-1, -1\)"),
+        (losses.direction("conv", np.ones(8), (0, 14)), r"position is \(0, 14\)"),
+        (losses.guide("conv", np.ones((2, 2, 5))), "guide has 5 numbers; 'conv' has 8 channels"),
+        (losses.unit("conv", 0) + 0.1 * losses.unit("deep", 99), "channel is 99; channels of 'deep' are 0 to 7"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else "",
+)
+def test_what_the_network_does_not_have_is_refused(model, loss, message):
+    with pytest.raises(InputError, match=message):
+        optimize(model, loss, parameterization=fourier(), n_steps=1)

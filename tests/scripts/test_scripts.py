@@ -1,0 +1,226 @@
+"""The scripts run as they are, on a small network and few pictures."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import stochdeconv as sd
+from stochdeconv.images.files import load_image
+from stochdeconv.methods.recognition import recognise
+from stochdeconv.methods.saliency import RULES
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scripts")
+    inputs = x = keras.Input((32, 32, 3))
+    for number in (1, 2):
+        x = keras.layers.Conv2D(6, 3, strides=number, activation="relu", name=f"conv{number}")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(x)).save(folder / "tiny.keras")
+    sidecar = {"preprocessing": "tf", "class_names": ["church", "barn"]}
+    (folder / "tiny.json").write_text(json.dumps(sidecar))
+    rng = np.random.default_rng(0)
+    for name in ("church", "barn"):
+        (folder / "photos" / name).mkdir(parents=True)
+        for number in range(70):
+            pixels = (rng.random((4, 4, 3)) * 255).astype(np.uint8)
+            Image.fromarray(pixels).resize((32, 32)).save(folder / "photos" / name / f"{number:02d}.png")
+    return folder
+
+
+def run(monkeypatch, capsys, script, *words):
+    monkeypatch.setattr(sys, "argv", [script, *map(str, words)])
+    runpy.run_path(str(SCRIPTS / script), run_name="__main__")
+    return capsys.readouterr().out.splitlines()
+
+
+def test_collect_then_sample(made, tmp_path, monkeypatch, capsys):
+    words = (made / "photos", "-m", made / "tiny.keras", "-o", tmp_path, "--n-components", 4)
+    printed = run(monkeypatch, capsys, "collect_class_statistics.py", *words)
+    assert printed == [str(tmp_path / "barn.h5"), str(tmp_path / "church.h5")]
+    held_out = (tmp_path / "church_held_out.txt").read_text().splitlines()
+    assert [Path(path).name for path in held_out] == [f"{number}.png" for number in range(56, 70)]
+
+    words = (tmp_path / "church.h5", "-o", tmp_path / "out", "-n", 1, "--n-steps", 2, "--samplers", "chain", "joint")
+    printed = run(monkeypatch, capsys, "sample_class_images.py", *words)
+    assert printed == [str(tmp_path / "out" / sampler / "contact_sheet.png") for sampler in ("chain", "joint")]
+    for sheet in printed:
+        assert Path(sheet).is_file()
+
+
+def test_collect_finds_what_the_command_finds(made, tmp_path, monkeypatch, capsys):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "church").symlink_to(made / "photos" / "church")
+    (tmp_path / "photos" / "barn").mkdir()
+    (tmp_path / "photos" / "barn" / "linked").symlink_to(made / "photos" / "barn")
+    Image.fromarray(np.full((32, 32, 3), 99, np.uint8)).save(tmp_path / "photos" / "barn" / "a.bmp")
+    (tmp_path / "photos" / "notes").mkdir()
+    words = (tmp_path / "photos", "-m", made / "tiny.keras", "-o", tmp_path / "out", "--n-components", 4)
+    printed = run(monkeypatch, capsys, "collect_class_statistics.py", *words)
+    assert printed == [str(tmp_path / "out" / name) for name in ("barn.h5", "church.h5")]
+    assert sd.load_statistics(tmp_path / "out" / "barn.h5").image_names[:2] == ("a.bmp", "linked/00.png")
+
+
+def test_small_files_have_few_rows(made, tmp_path, monkeypatch, capsys):
+    words = (made / "photos", "-m", made / "tiny.keras", "-o", tmp_path, "--classes", "church", "--n-components", 4)
+    words += ("--layout-size", 3, "--n-rows", 10)
+    run(monkeypatch, capsys, "collect_class_statistics.py", *words)
+    statistics = sd.load_statistics(tmp_path / "church.h5")
+    assert (statistics.n_images, statistics.n_rows) == (56, 10)
+    assert statistics["conv2"].layout_shape[:2] == (3, 3)
+
+
+def test_measured_photographs_stand_in_for_a_folder(made, tmp_path, monkeypatch, capsys):
+    words = (made / "photos", "--judge", made / "tiny.keras", "--size", 32, "-o", tmp_path / "real.npz")
+    printed = run(monkeypatch, capsys, "measure_photographs.py", *words)
+    assert printed == ["barn: 14 photographs", "church: 14 photographs", str(tmp_path / "real.npz")]
+    model = sd.load_model(made / "tiny.keras")
+    sd.maximize(model, "church", n_images=2, n_steps=2).save(tmp_path / "run")
+    metrics = sd.compare(
+        {"fourier": [tmp_path / "run"]}, real=tmp_path / "real.npz", judge=model, output=tmp_path / "out"
+    )
+    assert metrics["classes"]["church"]["n_real"] == 14
+
+
+def test_distance_of_samples(made, tmp_path, monkeypatch, capsys):
+    words = (made / "photos", "-m", made / "tiny.keras", "-o", tmp_path, "--n-components", 4)
+    run(monkeypatch, capsys, "collect_class_statistics.py", *words)
+    printed = run(monkeypatch, capsys, "distance_of_samples.py", tmp_path / "church.h5", "-n", 4)
+    found = {name: float(value) for name, value in (line.split() for line in printed)}
+    assert list(found) == ["chain", "joint", "bootstrap", "independent"]
+    assert 0 < found["bootstrap"] < found["joint"]
+
+
+def test_outlier_suppression(made, tmp_path, monkeypatch, capsys):
+    words = (made / "photos", "-m", made / "tiny.keras", "-o", tmp_path, "--n-components", 4)
+    run(monkeypatch, capsys, "collect_class_statistics.py", *words)
+    words = (tmp_path / "church.h5", tmp_path / "barn.h5", "--real", made / "photos", "--judge", made / "tiny.keras")
+    words += ("-o", tmp_path / "out", "-n", 1, "--n-steps", 2, "--presets", "fourier")
+    printed = run(monkeypatch, capsys, "outlier_suppression.py", *words)
+    assert len([line for line in printed if line.endswith("contact_sheet.png")]) == 4
+    names = ["fourier", "fourier_without_outliers_10"]
+    rows = [line.split() for line in printed[-7:]]
+    assert rows[0][:2] == ["cam_peaks", "own_peaks"]
+    assert [row[0] for row in rows] == ["cam_peaks", *names, "real", "cam_peaks,", "church", "barn"]
+    metrics = json.loads((tmp_path / "out/report/metrics.json").read_text())
+    own = [of["contestants"][names[0]]["own_peaks"]["value"] for of in metrics["classes"].values()]
+    assert metrics["contestants"][names[0]]["own_peaks"]["value"] == np.mean(own)
+    # A map that is positive anywhere has a place as strong as its strongest.
+    assert max(own) >= 1
+    record = json.loads((tmp_path / "out" / names[1] / "church" / "run.json").read_text())
+    assert record["statistics_hash"] == sd.load_statistics(tmp_path / "church.h5").hash()
+    # What is finished is not made again; what another weight made is.
+    again = run(monkeypatch, capsys, "outlier_suppression.py", *words)
+    assert not [line for line in again if line.endswith("contact_sheet.png")]
+    run(monkeypatch, capsys, "outlier_suppression.py", *words, "--weights", 5)
+    assert (tmp_path / "out" / "fourier_without_outliers_5" / "barn" / "run.json").is_file()
+    # Fewer layers, fewer terms.
+    run(monkeypatch, capsys, "outlier_suppression.py", *words, "--n-layers", 1)
+    histories = [tmp_path / "out" / name / "barn/history.csv" for name in (names[1], names[1] + "_of_1")]
+    n_terms = [path.read_text().splitlines()[0].count("outliers:") for path in histories]
+    assert n_terms[1] == 1 < n_terms[0]
+
+
+def test_compare_morphs(made, tmp_path, monkeypatch, capsys):
+    words = (made / "photos", "-m", made / "tiny.keras", "-o", tmp_path, "--n-components", 4)
+    run(monkeypatch, capsys, "collect_class_statistics.py", *words)
+    words = (made / "photos/barn/00.png", "barn", "--into", tmp_path / "church.h5", "--judge", made / "tiny.keras")
+    words += ("--statistics-of-starts", tmp_path / "barn.h5", "-o", tmp_path / "out", "-n", 2, "--n-steps", 2)
+    printed = run(monkeypatch, capsys, "compare_morphs.py", *words, "--weights", 0, 3)
+    assert printed[-3].split() == ["weight", "strength", "00", "barn", "all"]
+    folders = {name: tmp_path / "out" / f"weight_{name}_strength_4" / "barn_church" for name in (0, 3)}
+    records = {name: json.loads((folder / "run.json").read_text()) for name, folder in folders.items()}
+    church, barn = (sd.load_statistics(tmp_path / f"{name}.h5").hash() for name in ("church", "barn"))
+    assert [records[name]["statistics_hash"] for name in (0, 3)] == [None, f"{barn},{church}"]
+    found = json.loads((tmp_path / "out/morphs.json").read_text())["morphs"]
+    pictures = [load_image(path) for path in sorted(folders[3].glob("image_*.png"))]
+    sure = recognise(sd.load_model(made / "tiny.keras"), pictures)[:, 0]
+    assert found[-1]["probability"] == pytest.approx(sure.mean()) and found[-1]["weight"] == 3
+    # What is finished is not made again, unless by other settings.
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("run.json")}
+    assert len(before) == 4
+    run(monkeypatch, capsys, "compare_morphs.py", *words, "--weights", 0, 3)
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    # Other statistics make other morphs, but for those that read none.
+    again = (made / "photos", "-m", made / "tiny.keras", "-o", tmp_path / "other", "--n-components", 3)
+    run(monkeypatch, capsys, "collect_class_statistics.py", *again)
+    others = [tmp_path / "other/church.h5" if word == tmp_path / "church.h5" else word for word in words]
+    run(monkeypatch, capsys, "compare_morphs.py", *others, "--weights", 0, 3)
+    now = {path: path.stat().st_mtime_ns for path in before}
+    assert [now[path] > time for path, time in before.items()] == ["weight_3" in str(path) for path in before]
+    before = now
+    run(monkeypatch, capsys, "compare_morphs.py", *words, "--weights", 0, "--seed", 1)
+    assert [path.stat().st_mtime_ns > time for path, time in before.items()] == [
+        "weight_0" in str(path) for path in before
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:56 images cannot give 64 layout components")
+def test_compare_with_simonyan(made, tmp_path, monkeypatch, capsys):
+    network = made / "tiny.keras"
+    words = (made / "photos/church", "-m", network, "--judge", network, "-o", tmp_path / "out", "-n", 2, "--n-steps", 2)
+    printed = run(monkeypatch, capsys, "compare_with_simonyan.py", *words)
+    names = [line.split()[0] for line in printed if " " in line]
+    assert names == ["simonyan", "regularised", "fourier", "chain", "joint", "bootstrap"]
+    assert Path(printed[-1]).is_file()
+    metrics = json.loads((tmp_path / "out/report/metrics.json").read_text())
+    assert metrics["settings"]["train"].endswith("train")
+    # One image of the one class beside each other, three rows, at half their size.
+    assert load_image(tmp_path / "out" / "overview.png").shape == (3 * (16 + 4) + 4, 1 * (16 + 4) + 4, 3)
+    # What is finished is not made again.
+    again = run(monkeypatch, capsys, "compare_with_simonyan.py", *words)
+    assert not [line for line in again if line.endswith("contact_sheet.png")]
+    # What another program's recipe made is.
+    record = tmp_path / "out/joint/church/run.json"
+    record.write_text(record.read_text().replace('"class_term": 0.2', '"class_term": 0.3'))
+    again = run(monkeypatch, capsys, "compare_with_simonyan.py", *words)
+    assert [Path(line).parts[-3] for line in again if line.endswith("contact_sheet.png")] == ["joint"]
+
+
+def test_the_sheet_of_what_ships(tmp_path, monkeypatch, capsys):
+    words = ("-o", tmp_path, "-n", 1, "--n-steps", 2)
+    printed = run(monkeypatch, capsys, "draw_sheet.py", *words)
+    assert printed[:3] == ["tench", "English_springer", "cassette_player"]
+    assert printed[-1] == str(tmp_path / "mini-vgg16.png")
+    height, width = load_image(printed[-1]).shape[:2]
+    assert height > 4 * width  # ten classes below each other, two pictures of each
+
+
+def test_optimize_voxels(tmp_path, monkeypatch, capsys):
+    words = ("-o", tmp_path / "voxels.npz", "--n-molecules", 50, "--n-epochs", 1, "--n-steps", 2)
+    printed = run(monkeypatch, capsys, "optimize_voxels.py", *words)
+    assert printed[0].endswith("of 500 new molecules") and printed[-1] == str(tmp_path / "voxels.npz")
+    rows = ["start", "all constraints", "without non-negativity", "without sparsity", "without crowding"]
+    rows += ["without strain", "no constraint"]
+    assert [line[:24].strip() for line in printed[3:10]] == rows
+    grids = np.load(tmp_path / "voxels.npz")
+    assert len(grids.files) == 12 and grids["noise: all constraints"].shape == (16, 16, 16, 2)
+
+
+def test_check_saliency(made, monkeypatch, capsys):
+    photo = made / "photos" / "church" / "00.png"
+    header, _, *rows = run(monkeypatch, capsys, "check_saliency.py", photo, "--n-draws", 1, "--n-samples", 1)
+    assert header == "| rule | predictions | fc1 | block5_conv1 | block4_conv1 |"
+    assert [row.split("`")[1] for row in rows] == list(RULES)
+    for row in rows:
+        assert all(-1 <= float(cell) <= 1 or cell.strip() == "nan" for cell in row.split("|")[2:-1])
+
+
+def test_dreams_are_compared_with_those_of_2015(made, tmp_path, monkeypatch, capsys):
+    photo = made / "photos/church/00.png"
+    words = (photo, "-m", made / "tiny.keras", "--layers", "conv1,2", "-o", tmp_path, "--octaves", 1, "--n-steps", 2)
+    printed = run(monkeypatch, capsys, "compare_dreams.py", *words, "--jitter", 0)
+    assert [line.split()[0] for line in printed] == ["conv1", "conv2"]
+    for line in printed:
+        rises = [float(word) for word in line.split() if "." in word]
+        assert rises[0] == pytest.approx(rises[1], abs=0.02) and rises[0] > 1
+    assert load_image(tmp_path / "conv2.png").shape[1] > 3 * 32
