@@ -21,6 +21,7 @@ from stochdeconv.evaluation.figures import FIGURE_KEYS
 from stochdeconv.evaluation.judge import Judge
 from stochdeconv.evaluation.measure import measure
 from stochdeconv.evaluation.photographs import MeasuredPhotographs, load_photographs
+from stochdeconv.files import write_atomically
 from stochdeconv.images import files as image_files
 from stochdeconv.images.folders import find_images
 from stochdeconv.images.sheets import contact_sheet
@@ -355,14 +356,13 @@ def test_existing_output_is_refused_and_kept(judge, data, tmp_path):
 def test_figures_never_lie_beside_the_report_of_others(judge, data, tmp_path, monkeypatch):
     arguments = {"real": data / "real", "judge": judge, "output": tmp_path / "out", "overwrite": True}
     compare(runs(data, "good", classes=["cat"]), **arguments)
-    write = image_files.write_atomically
 
     def full(path, content):
         if path.name == "metrics.json":
             raise InputError("the disk is full")
-        write(path, content)
+        write_atomically(path, content)
 
-    monkeypatch.setattr(image_files, "write_atomically", full)
+    monkeypatch.setattr("stochdeconv.evaluation.compare.write_atomically", full)
     with pytest.raises(InputError, match="disk is full"):
         compare(runs(data, "noise", classes=["cat"]), **arguments)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.html"]

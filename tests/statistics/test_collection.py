@@ -341,7 +341,7 @@ def test_a_killed_process_goes_on_to_the_same_bytes(model, folder, tmp_path):
     sidecar = {"preprocessing": "caffe", "mean": [104.0, 117.0, 123.0], "class_names": CLASSES}
     (tmp_path / "net.json").write_text(json.dumps(sidecar))
     script = f"""
-        import stochdeconv.measurement as measurement
+        import stochdeconv.statistics.measurement as measurement
         from stochdeconv.statistics.collection import collect
         from stochdeconv.networks.image_model import load_model
 
