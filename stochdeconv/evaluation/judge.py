@@ -11,6 +11,7 @@ from stochdeconv.errors import ClassNotFoundError, ModelError
 from stochdeconv.images.colors import with_channels
 from stochdeconv.images.faces import FACES, describe_detector, find_faces
 from stochdeconv.images.files import resize
+from stochdeconv.networks.operations import PASSES_ON
 
 if TYPE_CHECKING:
     from stochdeconv.evaluation.measurements import Measurements
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
 MIN_CLASSES_FOR_TOP5 = 100
 # Pictures the judge looks at together: small, because one contestant has few.
 BATCH = 16
-# Layers that pass a map's values on unchanged when the network is used, named by their Keras class.
-_PASSING_LAYERS = frozenset(
-    {"Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "AlphaDropout", "Identity"}
-)
 
 
 @dataclass(frozen=True)
@@ -136,7 +133,7 @@ def find_feature_source(model: ImageModel) -> FeatureSource:
 def _passes_on(step: Any) -> bool:
     if step.type_name in {"Flatten", "Reshape"}:
         return tuple(step.inputs[0].shape[1:-1]) == (1, 1)
-    return step.type_name in _PASSING_LAYERS
+    return step.type_name in PASSES_ON
 
 
 class Judge:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,58 +12,12 @@ import numpy as np
 from keras import ops
 
 from stochdeconv.errors import ModelError, first_reason
+from stochdeconv.networks.activations import activation_of, relu_bound
+from stochdeconv.networks.axes import has_channels_first, order_of_axes
+from stochdeconv.networks.operations import type_name
 
-#: Numbers of channels that an input may have to be an image: grey, colour, colour and opacity.
-IMAGE_CHANNELS = (1, 3, 4)
-#: Keras's activation functions of one value or, the first three, of all channels.
-ACTIVATIONS = {
-    name: getattr(keras.activations, name)
-    for name in (
-        *("softmax", "log_softmax", "sparsemax"),
-        *("sigmoid", "log_sigmoid", "hard_sigmoid", "sparse_sigmoid"),
-        *("tanh", "hard_tanh", "softsign", "softplus", "relu", "relu6"),
-        *("elu", "selu", "celu", "leaky_relu", "squareplus", "silu", "hard_silu", "gelu", "mish", "exponential"),
-    )
-}
 #: What goes in has these names, which no layer can have: its own is `name#2` then.
 RESERVED_NAMES = ("input", "network_input")
-# Activations that are bare operations too, with no setting of their own but an axis, by Keras's names for those.
-_BARE = {
-    "".join(word.capitalize() for word in name.split("_")): name
-    for name in itertools.takewhile(lambda name: name != "elu", ACTIVATIONS)
-} | {"Exp": "exponential"}
-# Values by which an activation of another name is recognised: both signs, small and large.
-# Three axes tell a softmax over the last of them from one over another.
-_PROBE = np.random.default_rng(0).normal(size=(4, 3, 5)) * np.array([0.1, 3.0, 300.0, 1e6])[:, None, None]
-
-# Layers that end in ``self.activation(...)``, so that replacing it by the identity gives what stands before it.
-LAYERS_WITH_FUSED_ACTIVATION = (
-    keras.layers.Conv1D,
-    keras.layers.Conv2D,
-    keras.layers.Conv3D,
-    keras.layers.Conv1DTranspose,
-    keras.layers.Conv2DTranspose,
-    keras.layers.Conv3DTranspose,
-    keras.layers.DepthwiseConv1D,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.SeparableConv1D,
-    keras.layers.SeparableConv2D,
-    keras.layers.Dense,
-    keras.layers.EinsumDense,
-)
-# What leaves values without a negative one that way, however many it takes in.
-_KEEPS_NONNEGATIVE = {
-    "Add",
-    "AveragePooling2D",
-    "Concatenate",
-    "Dropout",
-    "Identity",
-    "MaxPooling2D",
-    "SpatialDropout2D",
-    "ZeroPadding2D",
-}
-_JOINS = {"Add", "Concatenate"}
-_NONLINEAR = {"ELU", "Gelu", "HardSilu", "LeakyReLU", "LeakyRelu", "PReLU", "ReLU", "Relu", "Relu6", "Silu"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +58,12 @@ class Step:
         """Values the step needs, once per use."""
         return [leaf for leaf in keras.tree.flatten((self.args, dict(self.kwargs))) if is_symbol(leaf)]
 
+    def arguments(self, replacement: Callable[[Any], Any]) -> tuple[tuple, dict[str, Any]]:
+        """Return the arguments of the call, positional and by name, with something else in the place of each symbol."""
+        return keras.tree.map_structure(
+            lambda leaf: replacement(leaf) if is_symbol(leaf) else leaf, (self.args, dict(self.kwargs))
+        )
+
     @property
     def type_name(self) -> str:
         """Class of the operation, see `type_name`."""
@@ -132,6 +90,9 @@ class NetworkGraph:
     Attributes
     ----------
     steps : list of Step
+        In an order in which they can be computed, those added later at the end.
+    model_steps : tuple of Step
+        Those of the model itself.
     symbols : dict of str to keras.KerasTensor
         Layer name to its value.
     linear_symbols : dict of str to keras.KerasTensor
@@ -164,7 +125,7 @@ class NetworkGraph:
         ]
         self.output = keras.tree.flatten(self._trace(model, inputs, prefix=""))[output_number]
         self._producers = {id(symbol): step for step in self.steps for symbol in step.outputs}
-        self._n_graph_steps = len(self.steps)
+        self.model_steps = tuple(self.steps)
         self._add_linear_symbols()
 
     # Reading the model
@@ -211,7 +172,7 @@ class NetworkGraph:
             before = keras.KerasTensor(outputs[0].shape, dtype=outputs[0].dtype)
             self._add(Step(name, "linear", operation, args, kwargs, (before,)))
             args, kwargs = (before,), {}
-        max_value = _relu_bound(operation)
+        max_value = relu_bound(operation)
         if max_value is not None:
             step = Step(
                 name, "relu", operation, args, kwargs, outputs, activation, max_value if max_value < math.inf else None
@@ -249,7 +210,7 @@ class NetworkGraph:
 
     def _is_channels_first(self, step: Step) -> bool:
         """Tell whether a step's maps have their channels before the rows."""
-        order = _order_of_axes(step.operation, len(step.inputs[0].shape)) if step.inputs else None
+        order = order_of_axes(step.operation, len(step.inputs[0].shape)) if step.inputs else None
         if order is not None and len(order) == 4:
             return order.index(1 if self._takes_channels_first(step) else 3) == 1
         stated = getattr(step.operation, "data_format", None)
@@ -265,7 +226,7 @@ class NetworkGraph:
 
     def _add_linear_symbols(self) -> None:
         before_relu = {}
-        for step in self.steps[: self._n_graph_steps]:
+        for step in self.model_steps:
             if step.activation is not None and step.inputs:
                 self.linear_symbols[step.name] = step.inputs[0]
             if step.kind == "relu":
@@ -284,7 +245,7 @@ class NetworkGraph:
     def rename(self, name: str, other: str) -> None:
         """Call a layer otherwise, in its place."""
         for symbols in (self.symbols, self.linear_symbols):
-            renamed = {other if known == name else known: symbol for known, symbol in symbols.items()}
+            renamed = {other if layer == name else layer: symbol for layer, symbol in symbols.items()}
             symbols.clear()
             symbols.update(renamed)
 
@@ -302,9 +263,7 @@ class NetworkGraph:
         -------
         keras.KerasTensor
         """
-        args, kwargs = keras.tree.map_structure(
-            lambda leaf: replaced[id(leaf)] if is_symbol(leaf) else leaf, (step.args, dict(step.kwargs))
-        )
+        args, kwargs = step.arguments(lambda symbol: replaced[id(symbol)])
         symbol = keras.KerasTensor(step.outputs[0].shape, dtype=step.outputs[0].dtype)
         self._add(Step(step.name, step.kind, step.operation, args, kwargs, (symbol,)))
         return symbol
@@ -352,103 +311,13 @@ class NetworkGraph:
 
     def needed_steps(self, symbols: Iterable[Any]) -> list[Step]:
         """Select the steps these values depend on, in order of computation."""
-        needed, wanted = [], {id(symbol) for symbol in symbols}
+        needed, values = [], {id(symbol) for symbol in symbols}
         # The steps added for linear values come last but depend on graph steps alone: backwards is a valid order.
         for step in reversed(self.steps):
-            if any(id(symbol) in wanted for symbol in step.outputs):
+            if any(id(symbol) in values for symbol in step.outputs):
                 needed.append(step)
-                wanted.update(id(symbol) for symbol in step.inputs)
+                values.update(id(symbol) for symbol in step.inputs)
         return needed[::-1]
-
-    def default_layers(self, *, has_classes: bool) -> tuple[str, ...]:
-        """Choose the layers whose statistics describe an image at every scale.
-
-        Parameters
-        ----------
-        has_classes : bool
-            Whether the output are scores of classes.
-
-        Returns
-        -------
-        tuple of str
-            These are maps that every path from the input to the output passes, after their ReLU (a concatenation or sum of
-            rectified maps included), no bottleneck (fewer channels than the map before), with weights still to come (the maps
-            of class scores are none of them; a network without class scores has no such maps). Of every run of equal shape it
-            is the last. A network without such maps gives those after other activations and sums, failing that all maps that
-            every path passes.
-        """
-        chokes = [name for name in self.symbols if self._is_choke(name, has_classes)]
-        for fitting in (self._rectified(), self._activated()):
-            chosen = self._last_of_runs([name for name in chokes if id(self.symbols[name]) in fitting])
-            if chosen:
-                return chosen
-        return self._last_of_runs(chokes)
-
-    def _is_choke(self, name: str, has_classes: bool) -> bool:
-        symbol = self.symbols[name]
-        if len(symbol.shape) != 4:
-            return False
-        to, onward, total = self._path_counts()
-        passes_all = to[id(symbol)] * onward[id(symbol)] == total
-        return passes_all and (not has_classes or id(symbol) in self._before_weights())
-
-    def _path_counts(self) -> tuple[Counter, Counter, int]:
-        to, onward = Counter({id(self.input): 1}), Counter({id(self.output): 1})
-        steps = self.steps[: self._n_graph_steps]
-        for step in steps:
-            for output in step.outputs:
-                to[id(output)] = sum(to[id(symbol)] for symbol in step.inputs)
-        for step in reversed(steps):
-            n_onward = sum(onward[id(output)] for output in step.outputs)
-            for symbol in step.inputs:
-                onward[id(symbol)] += n_onward
-        return to, onward, to[id(self.output)]
-
-    def _before_weights(self) -> set[int]:
-        """Values that layers with weights still follow."""
-        before: set[int] = set()
-        for step in reversed(self.steps[: self._n_graph_steps]):
-            has_weights = step.kind in {"layer", "linear"} and bool(getattr(step.operation, "weights", ()))
-            if has_weights or any(id(output) in before for output in step.outputs):
-                before.update(id(symbol) for symbol in step.inputs)
-        return before
-
-    def _rectified(self) -> set[int]:
-        """Collect the outputs of ReLUs, and of joins of values that come from ReLUs alone."""
-        nonnegative, rectified = set(), set()
-        for step in self.steps[: self._n_graph_steps]:
-            keeps = step.type_name in _KEEPS_NONNEGATIVE and all(id(symbol) in nonnegative for symbol in step.inputs)
-            if step.kind == "relu" or keeps:
-                nonnegative.update(id(output) for output in step.outputs)
-                if step.kind == "relu" or step.type_name in _JOINS:
-                    rectified.update(id(output) for output in step.outputs)
-        return rectified
-
-    def _activated(self) -> set[int]:
-        """Collect the outputs of activation functions of any kind, and of joins."""
-        activated = set()
-        for step in self.steps[: self._n_graph_steps]:
-            function = getattr(step.operation, "activation", keras.activations.linear)
-            if step.type_name in _JOINS | _NONLINEAR or step.activation or function is not keras.activations.linear:
-                activated.update(id(output) for output in step.outputs)
-        return activated
-
-    def _last_of_runs(self, names: list[str]) -> tuple[str, ...]:
-        chosen: dict[tuple, str] = {}
-        runs: list[str] = []
-        before = None
-        for name in names:
-            shape = self.channels_last(self.symbols[name]).shape[1:]
-            is_bottleneck = before is not None and shape[-1] < before
-            before = shape[-1]
-            if is_bottleneck:
-                continue
-            if runs and chosen[runs[-1]] == shape:
-                runs[-1] = name
-            else:
-                runs.append(name)
-            chosen[name] = shape
-        return tuple(runs)
 
 
 def has_graph(model: keras.Model) -> bool:
@@ -467,61 +336,6 @@ def is_symbol(leaf: Any) -> bool:
     return isinstance(leaf, keras.KerasTensor)
 
 
-def has_channels_first(shape: tuple[int | None, ...]) -> bool:
-    """Tell an image (channel, height, width) from one (height, width, channel)."""
-    return shape[-1] not in IMAGE_CHANNELS and shape[0] in IMAGE_CHANNELS
-
-
-def activation_of(operation: Any) -> tuple[Callable | None, bool]:
-    """Find Keras's activation function that an operation ends in, and whether it is fused into a layer.
-
-    A function of another name or make counts as the one that it agrees with.
-
-    Returns
-    -------
-    activation : callable or None
-        None where there is none, or one that is not known.
-    is_fused : bool
-    """
-    if _calls_as(operation, keras.layers.Softmax):
-        return keras.activations.softmax, False
-    if _calls_as(operation, keras.layers.ReLU):
-        is_plain = not (operation.negative_slope or operation.threshold)
-        return (keras.activations.relu if is_plain else None), False
-    if _calls_as(operation, keras.layers.Lambda) and not operation.arguments:
-        return recognised_activation(operation.function), False
-    if isinstance(operation, keras.layers.Layer):
-        is_fused = _calls_as(operation, *LAYERS_WITH_FUSED_ACTIVATION)
-        if not is_fused and not _calls_as(operation, keras.layers.Activation):
-            return None, False
-        activation = recognised_activation(operation.activation)
-        return activation, is_fused and activation is not None
-    # ops.relu(x) and its like in a functional model are bare operations.
-    return ACTIVATIONS.get(_BARE.get(type_name(operation))), False
-
-
-def recognised_activation(function: Callable) -> Callable | None:
-    """Find the one of Keras's activation functions that a function is, by what it is or by what it gives; None for others and linear.
-
-    `keras.ops.softmax`, a backend's own softmax or a lambda of it are Keras's softmax then.
-    """
-    for known in (keras.activations.linear, *ACTIVATIONS.values()):
-        if function is known:
-            return None if known is keras.activations.linear else known
-    if isinstance(function, keras.layers.Layer):  # it may not be called: that would give it weights
-        return activation_of(function)[0]
-    probe = ops.convert_to_tensor(_PROBE, dtype="float32")
-    try:
-        given = np.asarray(ops.convert_to_numpy(function(probe)))
-    except Exception:  # a function of somebody's own may want anything
-        return None
-    for known in ACTIVATIONS.values():
-        expected = ops.convert_to_numpy(known(probe))
-        if given.shape == expected.shape and np.allclose(given, expected, rtol=1e-4, atol=1e-6):
-            return known
-    return None
-
-
 def _for_any_number(operation: Any, args: tuple, n_built_for: int) -> Any:
     """Make of a bare reshape to so many inputs, ``ops.reshape(x, (1, -1))``, one to as many as there are; else the operation itself."""
     if isinstance(operation, keras.layers.Layer) or type_name(operation) != "Reshape":
@@ -537,51 +351,7 @@ def _for_any_number(operation: Any, args: tuple, n_built_for: int) -> Any:
 
 def _inputs_of_nested(model: keras.Model, args: tuple, kwargs: Mapping[str, Any]) -> list[Any]:
     """Bring what a nested model is called with into the order of its inputs, as Keras does: those of a dict go by name."""
-    given = args[0] if args else kwargs["inputs"]
-    if isinstance(given, Mapping) and not isinstance(getattr(model, "_inputs_struct", None), Mapping):
-        return [given[symbol.name] for symbol in model.inputs]
-    return keras.tree.flatten(given)
-
-
-def is_keras_own(operation: Any) -> bool:
-    """Tell whether a layer or operation is of one of Keras's own kinds."""
-    return type(operation).__module__.startswith("keras.")
-
-
-def type_name(operation: Any) -> str:
-    """Name the class of an operation; Keras's layers and bare operations (``x + y``) of the same name do the same.
-
-    A class of somebody else's has its module before its name: a ``Conv`` of their own may do anything.
-    """
-    kind = type(operation)
-    return kind.__name__ if is_keras_own(operation) else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _calls_as(operation: Any, *kinds: type) -> bool:
-    """Tell whether an operation is of one of these kinds of layer, and does the same: a subclass may have a call of its own."""
-    return any(isinstance(operation, kind) and type(operation).call is kind.call for kind in kinds)
-
-
-def _order_of_axes(operation: Any, n_axes: int) -> tuple[int, ...] | None:
-    """Return which axis of a value comes where, the batch axis included; None of operations that leave them in order."""
-    name = type_name(operation)
-    if name == "Permute":
-        return (0, *operation.dims)
-    if name == "Transpose":
-        return tuple(range(n_axes))[::-1] if operation.axes is None else tuple(operation.axes)
-    axes = np.empty(range(n_axes))  # of lengths that tell the axes apart
-    if name == "Moveaxis":
-        return np.moveaxis(axes, operation.source, operation.destination).shape
-    if name == "Swapaxes":
-        return np.swapaxes(axes, operation.axis1, operation.axis2).shape
-    return None
-
-
-def _relu_bound(operation: Any) -> float | None:
-    """Return the upper bound of a ReLU, infinite where it has none; None of other operations."""
-    activation, _ = activation_of(operation)
-    if _calls_as(operation, keras.layers.ReLU):
-        return None if activation is None else math.inf if operation.max_value is None else float(operation.max_value)
-    # What was only found to agree with a ReLU is run as it is.
-    is_itself = not isinstance(operation, keras.layers.Layer) or getattr(operation, "activation", None) is activation
-    return {keras.activations.relu: math.inf, keras.activations.relu6: 6.0}.get(activation) if is_itself else None
+    inputs = args[0] if args else kwargs["inputs"]
+    if isinstance(inputs, Mapping) and not isinstance(getattr(model, "_inputs_struct", None), Mapping):
+        return [inputs[symbol.name] for symbol in model.inputs]
+    return keras.tree.flatten(inputs)

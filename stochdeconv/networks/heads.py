@@ -9,7 +9,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from stochdeconv.networks.graph import ACTIVATIONS, NetworkGraph, Step
+from stochdeconv.networks.activations import ACTIVATIONS
+from stochdeconv.networks.graph import NetworkGraph, Step
+from stochdeconv.networks.operations import AVERAGES, KEEPS_VALUES, LINEAR, QUOTIENTS, WEIGHS
 
 Tensor = Any
 
@@ -18,29 +20,6 @@ _SHARED = {ACTIVATIONS[name] for name in ("softmax", "log_softmax", "sparsemax")
 _SINGLE = {ACTIVATIONS[name] for name in ("sigmoid", "log_sigmoid", "hard_sigmoid", "sparse_sigmoid")}
 _LOGARITHMS = {ACTIVATIONS["log_softmax"], ACTIVATIONS["log_sigmoid"]}
 _RECTIFIES = {ACTIVATIONS["relu"], ACTIVATIONS["relu6"]}
-
-# What may stand after the last non-linearity without changing a value: Keras's names of layers and operations.
-_KEEPS_VALUES = {
-    *("Reshape", "Flatten", "Squeeze", "ExpandDims", "Cast", "Identity", "ActivityRegularization"),
-    *("Dropout", "SpatialDropout1D", "SpatialDropout2D", "AlphaDropout", "GaussianDropout", "GaussianNoise"),
-}
-# What averages values: of probabilities it makes probabilities, and of scores scores.
-_AVERAGES = {
-    *("GlobalAveragePooling1D", "GlobalAveragePooling2D", "AveragePooling2D", "UpSampling2D", "Resizing", "Resize"),
-    *("Cropping2D", "Average", "Mean"),
-}
-# What weighs the values of all channels: scores come out of it, whatever goes in.
-_WEIGHS = {
-    *("Dense", "EinsumDense", "Conv1D", "Conv2D", "Conv3D", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"),
-    *("SeparableConv1D", "SeparableConv2D"),
-}
-# What is linear but weighs no channel against another: scores come out where scores go in.
-_LINEAR = {
-    *("DepthwiseConv1D", "DepthwiseConv2D", "BatchNormalization", "Rescaling", "Add", "Subtract", "Concatenate"),
-    *("ZeroPadding2D", "Permute", "Transpose", "Moveaxis", "Swapaxes", "Sum", "Negative", "MaxPooling2D"),
-    *("GlobalMaxPooling2D", "GlobalAveragePooling3D", "GlobalMaxPooling3D", "Matmul", "Einsum", "Conv"),
-}
-_QUOTIENTS = {"Divide", "TrueDivide"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +178,7 @@ def _keeps_values(step: Step) -> bool:
         return step.operation.activation is keras.activations.linear
     if step.type_name == "Cast" and not keras.backend.is_float_dtype(step.outputs[0].dtype):
         return False
-    return step.kind == "layer" and step.type_name in _KEEPS_VALUES
+    return step.kind == "layer" and step.type_name in KEEPS_VALUES
 
 
 def _keeps_classes(step: Step, activation: Callable) -> bool:
@@ -213,7 +192,7 @@ def _keeps_classes(step: Step, activation: Callable) -> bool:
 def _averages(step: Step) -> bool:
     """Tell whether a step averages over positions or over values of the same class."""
     if step.type_name != "Mean":
-        return step.type_name in _AVERAGES
+        return step.type_name in AVERAGES
     n_axes, axes = len(step.inputs[0].shape), step.operation.axis
     axes = axes if isinstance(axes, list | tuple) else [axes]
     return all(axis is not None and 0 < axis % n_axes < n_axes - 1 for axis in axes)
@@ -227,14 +206,14 @@ def _what_is_not_understood(graph: NetworkGraph, symbol: Any) -> str:
     if step.activation is not None:
         # Sums of rectified values are scores; what is squeezed between bounds is none.
         return "" if step.activation in _RECTIFIES else f"{step.activation.__name__} of '{step.name}'"
-    if step.type_name in _WEIGHS:
+    if step.type_name in WEIGHS:
         own = getattr(step.operation, "activation", keras.activations.linear)
         return "" if own is keras.activations.linear or step.kind == "linear" else f"the activation of '{step.name}'"
     # Products are linear where one side is a constant, quotients where that is the divisor.
     is_scaled = len(step.inputs) == 1 and (
-        step.type_name == "Multiply" or (step.type_name in _QUOTIENTS and step.inputs[0] is step.args[0])
+        step.type_name == "Multiply" or (step.type_name in QUOTIENTS and step.inputs[0] is step.args[0])
     )
-    if not (_keeps_values(step) or _averages(step) or is_scaled or step.type_name in _LINEAR):
+    if not (_keeps_values(step) or _averages(step) or is_scaled or step.type_name in LINEAR):
         return f"{step.type_name} '{step.name}'"
     return next(filter(None, (_what_is_not_understood(graph, value) for value in step.inputs)), "")
 

@@ -13,11 +13,12 @@ from keras import ops
 
 from stochdeconv.assets import NETWORKS
 from stochdeconv.errors import InputError, ModelError
+from stochdeconv.networks.axes import IMAGE_CHANNELS, has_channels_first, is_image_shape
 from stochdeconv.networks.classes import ClassName, find_class, load_class_names
-from stochdeconv.networks.graph import IMAGE_CHANNELS, has_channels_first
+from stochdeconv.networks.default_layers import default_layers
 from stochdeconv.networks.heads import Head, find_head
 from stochdeconv.networks.network import Network
-from stochdeconv.networks.ports import WHERE_TO_SAY, choose_input, is_image_shape, output_names
+from stochdeconv.networks.ports import WHERE_TO_SAY, choose_input, output_names
 from stochdeconv.networks.pretrained import (
     Pretrained,
     input_convention,
@@ -154,7 +155,7 @@ class ImageModel(Network):
     class_names : tuple of ClassName
         Empty where the network has no class scores; ``class 0``, ``class 1`` where it has, but no names.
     default_layers : tuple of str
-        Layers worth collecting, see `graph.NetworkGraph.default_layers`.
+        Layers worth collecting, see `default_layers.default_layers`.
     """
 
     takes_images = True
@@ -180,7 +181,7 @@ class ImageModel(Network):
         self.name = pretrained.name
         self.source = pretrained.source
         self.recipe = pretrained.recipe
-        self.default_layers = self.graph.default_layers(has_classes=self.head is not None)
+        self.default_layers = default_layers(self.graph, has_classes=self.head is not None)
         self.class_names = self._checked_class_names(pretrained.class_names)
         if self.head is not None and (self.head.is_pair or self.head.is_named):
             # What a class's index means hangs on it: statistics remember it.

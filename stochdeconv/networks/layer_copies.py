@@ -13,8 +13,10 @@ from keras import ops
 
 from stochdeconv import backend
 from stochdeconv.errors import ModelError, StochDeconvError, first_reason
+from stochdeconv.networks.activations import LAYERS_WITH_FUSED_ACTIVATION
 from stochdeconv.networks.backward_rules import rectify
-from stochdeconv.networks.graph import LAYERS_WITH_FUSED_ACTIVATION, Step, is_keras_own, is_symbol, type_name
+from stochdeconv.networks.graph import Step
+from stochdeconv.networks.operations import is_keras_own, type_name
 
 Tensor = Any
 
@@ -57,9 +59,7 @@ class LayerCopies:
         for step in steps:
             if all(id(symbol) in values for symbol in step.outputs):
                 continue
-            args, kwargs = keras.tree.map_structure(
-                lambda leaf: values[id(leaf)] if is_symbol(leaf) else leaf, (step.args, dict(step.kwargs))
-            )
+            args, kwargs = step.arguments(lambda symbol: values[id(symbol)])
             try:
                 result = self._result_of(step, args, kwargs, n_inputs, gradient_rule)
             except StochDeconvError:
@@ -125,10 +125,8 @@ def _copy_layer(step: Step, dtype: str, name: str) -> Any:
         copy = type(layer).from_config(config)
         if changes_dtype and "dtype" not in config:
             copy.dtype_policy = keras.DTypePolicy(dtype)
-        copy(
-            *keras.tree.map_structure(_placeholder, step.args),
-            **keras.tree.map_structure(_placeholder, dict(step.kwargs)),
-        )
+        args, kwargs = step.arguments(_placeholder)
+        copy(*args, **kwargs)
         copy.set_weights(layer.get_weights())
         if hasattr(copy, "finalize_state"):
             copy.finalize_state()
@@ -177,13 +175,11 @@ def _computes_the_same(layer: Any, copy: Any, step: Step) -> bool:
     rng = np.random.default_rng(0)
 
     def drawn(symbol: Any) -> Any:
-        if not is_symbol(symbol):
-            return symbol
         values = rng.normal(size=[2 if side is None else side for side in symbol.shape])
         is_float = keras.backend.is_float_dtype(symbol.dtype)
         return ops.convert_to_tensor(values if is_float else values > 0, dtype=symbol.dtype)
 
-    args, kwargs = keras.tree.map_structure(drawn, (step.args, dict(step.kwargs)))
+    args, kwargs = step.arguments(drawn)
     if "training" in inspect.signature(layer.call).parameters:
         kwargs["training"] = False
 
@@ -217,5 +213,5 @@ def _with_safe_names(config: Any, name: str) -> Any:
     return {**parts, "name": name} if {"name", "trainable"} <= config.keys() else parts
 
 
-def _placeholder(leaf: Any) -> Any:
-    return keras.KerasTensor(leaf.shape, dtype=leaf.dtype) if is_symbol(leaf) else leaf
+def _placeholder(symbol: Any) -> Any:
+    return keras.KerasTensor(symbol.shape, dtype=symbol.dtype)

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 
 from stochdeconv.errors import ModelError, closest
-from stochdeconv.networks.graph import IMAGE_CHANNELS, has_graph
+from stochdeconv.networks.axes import is_image_shape
+from stochdeconv.networks.graph import has_graph
 
 #: For messages: where a network's ports are named.
 WHERE_TO_SAY = "in load_model or in the .json beside its file"
@@ -150,11 +151,6 @@ def output_names(model: keras.Model) -> list[str]:
         if all(id(symbol) in keys for symbol in model.outputs):
             return _unique([keys[id(symbol)] for symbol in model.outputs])
     return _unique([_layer_name(symbol) for symbol in model.outputs])
-
-
-def is_image_shape(shape: tuple[int | None, ...]) -> bool:
-    """Tell whether an input, without the batch axis, is an image: three axes, the last or first of one, three or four channels."""
-    return len(shape) == 3 and (shape[-1] in IMAGE_CHANNELS or shape[0] in IMAGE_CHANNELS)
 
 
 def _input_names(model: keras.Model) -> list[str]:

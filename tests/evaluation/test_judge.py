@@ -38,7 +38,12 @@ def convolution_after_pooling(x):
     return layers.Softmax()(layers.Flatten()(x))
 
 
-HEADS = [dense_after_pooling, convolution_then_pooling, convolution_after_pooling]
+def penalty_before_pooling(x):
+    x = layers.GlobalAveragePooling2D()(layers.ActivityRegularization(0.1)(x))
+    return layers.Dense(3, activation="softmax", name="classes", bias_initializer="normal")(x)
+
+
+HEADS = [dense_after_pooling, convolution_then_pooling, convolution_after_pooling, penalty_before_pooling]
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -143,7 +148,7 @@ def test_classes_are_ranked_as_the_network_itself_does():
         lambda x: layers.GlobalAveragePooling2D()(layers.Conv2D(3, 1, activation="softmax", name="classes")(x)),
         lambda x: layers.GlobalAveragePooling2D()(layers.Conv2D(3, 1, activation="sigmoid", name="classes")(x)),
     ],
-    ids=["dense", "convolution", "keepdims", "average of softmaxes", "average of sigmoids"],
+    ids=["dense", "convolution", "keepdims", "penalty", "average of softmaxes", "average of sigmoids"],
 )
 def test_a_picture_is_given_the_probability_that_the_judge_itself_gives_it(head, tmp_path):
     model = network(head)
