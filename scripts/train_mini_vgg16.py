@@ -33,8 +33,8 @@ from stochdeconv.files import write_atomically
 from stochdeconv.images.files import load_image
 from stochdeconv.images.folders import find_class_folders, find_images, hold_out
 from stochdeconv.networks.classes import find_class, imagenet_class_names
+from stochdeconv.networks.conventions import IMAGENET_MEAN_BGR
 from stochdeconv.networks.image_model import ImageModel
-from stochdeconv.networks.pretrained import IMAGENET_MEAN_BGR
 
 # Side at which photographs wait in memory: crops of 0.3 to 1 of their area come out at about SIZE.
 CACHED_SIZE = 144

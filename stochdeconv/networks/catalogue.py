@@ -22,7 +22,7 @@ class Named:
     megabytes : int
         Of what is downloaded or, of what ships, of its file.
     preprocessing : {"caffe", "tf", "torch", "none"}
-        How it wants its input, see `pretrained.input_convention`.
+        How it wants its input, see `conventions.input_convention`.
     file : str
         Name of the file with its weights: in Keras's cache, or in the package.
     side : int

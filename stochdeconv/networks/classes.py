@@ -126,29 +126,29 @@ def find_class(word: str | int, class_names: Sequence[ClassName]) -> ClassName:
         classes have it (ImageNet has two cranes; all are listed).
     """
     text = str(word).strip()
-    wanted = _comparable(text)
+    label = _comparable(text)
     is_number = re.fullmatch(r"[+-]?\d+", text) is not None
-    is_name = isinstance(word, str) and any(_comparable(name.label) == wanted for name in class_names)
+    is_name = isinstance(word, str) and any(_comparable(name.label) == label for name in class_names)
     if is_number and not is_name:
         if 0 <= int(text) < len(class_names):
             return class_names[int(text)]
         raise ClassNotFoundError(f"there is no class {text}: the indices are 0 to {len(class_names) - 1}")
     for matches in (
         [name for name in class_names if name.wnid is not None and name.wnid.lower() == text.lower()],
-        [name for name in class_names if _comparable(name.label) == wanted],
+        [name for name in class_names if _comparable(name.label) == label],
     ):
         if len(matches) == 1:
             return matches[0]
         if matches:
             candidates = " or ".join(str(name) for name in matches)
             raise ClassNotFoundError(f"class '{text}' is ambiguous: it may be {candidates}; give the wnid or the index")
-    raise ClassNotFoundError(_unknown(text, wanted, class_names))
+    raise ClassNotFoundError(_unknown(text, class_names))
 
 
-def file_stem(found: ClassName, class_names: Sequence[ClassName]) -> str:
+def file_stem(class_name: ClassName, class_names: Sequence[ClassName]) -> str:
     """Name a class's file: its label, with the wnid where several classes share it (ImageNet has two cranes)."""
-    is_unique = Counter(name.label for name in class_names)[found.label] == 1
-    return safe_stem(found.label if is_unique else f"{found.label} {found.wnid or found.index}")
+    is_unique = Counter(name.label for name in class_names)[class_name.label] == 1
+    return safe_stem(class_name.label if is_unique else f"{class_name.label} {class_name.wnid or class_name.index}")
 
 
 def safe_stem(text: str) -> str:
@@ -156,18 +156,19 @@ def safe_stem(text: str) -> str:
     return re.sub(r"[^\w.-]+", "_", text)
 
 
-def _unknown(text: str, wanted: str, class_names: Sequence[ClassName]) -> str:
+def _unknown(text: str, class_names: Sequence[ClassName]) -> str:
     message = f"there is no class '{text}'"
-    containing = [name.label for name in class_names if wanted and wanted in _comparable(name.label)]
+    part = _comparable(text)
+    containing = [name.label for name in class_names if part and part in _comparable(name.label)]
     near = closest(text, [name.label for name in class_names])
     if near:
         message += f"; closest: {near}"
     if len(class_names) <= _FEW:
         message += "; there are " + ", ".join(f"'{name.label}'" for name in class_names)
     elif containing:
-        shown = ", ".join(f"'{label}'" for label in containing[:_N_NAMED_IN_ERRORS])
+        labels = ", ".join(f"'{label}'" for label in containing[:_N_NAMED_IN_ERRORS])
         rest = len(containing) - _N_NAMED_IN_ERRORS
-        message += f"; names with '{text}' in them: {shown}" + (f" and {rest} more" if rest > 0 else "")
+        message += f"; names with '{text}' in them: {labels}" + (f" and {rest} more" if rest > 0 else "")
     return message + "; a class is a name, a wnid or an index"
 
 

@@ -79,15 +79,62 @@ def find_head(
     Head or None
         None where the output is no scores of classes: a map without an activation, a picture.
     """
+    ending = _read_ending(graph, name)
+    scores, activation = ending.scores, ending.activation
+    n_values, n_axes = scores.shape[-1], len(scores.shape)
+    if n_axes < 2 or n_values is None:
+        return None
+    is_map = n_axes > 2
+    if is_map and n_named is None and not _means_classes(graph, ending, n_image_channels):
+        return None
+    ends_in_scores = activation is None and not ending.doubt
+    is_pair = n_values == 1 and (activation in _SINGLE or (ends_in_scores and n_named == 2))
+    doubt = ending.doubt or (_doubt_of_a_single_value(name, activation, is_pair) if n_values == 1 else "")
+
+    if ends_in_scores and not doubt:
+        activation = ACTIVATIONS["sigmoid" if n_values == 1 else "softmax"]
+        probabilities = graph.compute(_in_float32(activation), scores, scores.shape)
+    elif activation in _LOGARITHMS:
+        probabilities = graph.compute(_in_float32(ops.exp), ending.output, ending.output.shape)
+    else:
+        probabilities = ending.output
+    logarithm = _in_float32(ops.log_sigmoid if activation in _SINGLE else ops.log_softmax)
+    log_probabilities = graph.compute(logarithm, scores, scores.shape)
+    if is_pair:
+        log_probabilities = _both_sides(graph, lambda z: [logarithm(-z), logarithm(z)], scores)
+        probabilities = _both_sides(graph, lambda p: [1.0 - p, p], probabilities)
+        scores = _both_sides(graph, lambda z: [-z, z], scores)
+    return Head(
+        n_classes=2 if is_pair else n_values,
+        scores=_mean_over_positions(graph, scores),
+        probabilities=_mean_over_positions(graph, probabilities),
+        log_probabilities=_mean_over_positions(graph, log_probabilities),
+        score_layer="logits" if is_pair else _score_layer(graph, scores),
+        is_pair=is_pair,
+        is_named=n_named is not None and ending.activation is None and (is_map or n_values == 1),
+        doubt=doubt,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Ending:
+    """What a network gives out, and what that was before its last non-linearity, if it has one; channels last."""
+
+    scores: Any
+    output: Any
+    activation: Callable | None
+    doubt: str
+
+
+def _read_ending(graph: NetworkGraph, name: str) -> _Ending:
     before, activation = _before_activation(graph, graph.output)
-    ends_in_activation = activation is not None
     doubt = ""
     if activation is None:
         before = graph.output
-        ending = _what_is_not_understood(graph, graph.output)
-        if ending:
+        riddle = _what_is_not_understood(graph, graph.output)
+        if riddle:
             doubt = (
-                f"how model '{name}' ends is not understood ({ending}): its output is taken as it is, for the scores of classes "
+                f"how model '{name}' ends is not understood ({riddle}): its output is taken as it is, for the scores of classes "
                 "and for their probabilities"
             )
     elif activation not in _SHARED | _SINGLE:
@@ -98,45 +145,32 @@ def find_head(
     scores, output = graph.channels_last(before), graph.channels_last(graph.output)
     if len(scores.shape) == 1:
         scores, output = (graph.compute(lambda v: v[:, None], values, (None, 1)) for values in (scores, output))
-    n_values, n_axes = scores.shape[-1], len(scores.shape)
-    if n_axes < 2 or n_values is None:
-        return None
-    is_map = n_axes > 2
-    is_picture = is_map and n_image_channels == n_values and tuple(scores.shape[1:-1]) == _sides(graph)
-    if is_map and n_named is None and (activation not in _SHARED | _SINGLE or (is_picture and activation in _SINGLE)):
-        return None
-    is_pair = n_values == 1 and (activation in _SINGLE or (activation is None and not doubt and n_named == 2))
-    if n_values == 1 and activation in _SHARED:
-        doubt = f"model '{name}' ends in the softmax of a single value, which is always 1"
-    if activation is None and not doubt and (n_values > 1 or is_pair):
-        activation = ACTIVATIONS["sigmoid" if n_values == 1 else "softmax"]
-        output = graph.compute(_in_float32(activation), scores, scores.shape)
-    elif activation is None and not doubt:
-        doubt = (
+    return _Ending(scores, output, activation, doubt)
+
+
+def _means_classes(graph: NetworkGraph, ending: _Ending, n_image_channels: int | None) -> bool:
+    """Tell whether a map without named channels has probabilities of classes, and is no picture."""
+    if ending.activation not in _SHARED | _SINGLE:
+        return False
+    sides = tuple(graph.channels_last(graph.input).shape[1:-1])
+    is_picture = n_image_channels == ending.scores.shape[-1] and tuple(ending.scores.shape[1:-1]) == sides
+    return ending.activation in _SHARED or not is_picture
+
+
+def _doubt_of_a_single_value(name: str, activation: Callable | None, is_pair: bool) -> str:
+    if activation in _SHARED:
+        return f"model '{name}' ends in the softmax of a single value, which is always 1"
+    if activation is None and not is_pair:
+        return (
             f"model '{name}' ends in a single value, which is taken as it is and may be no probability; with class_names of two classes "
             "it is the score of the second"
         )
-    elif activation in _LOGARITHMS:
-        output = graph.compute(_in_float32(ops.exp), output, output.shape)
-    logarithm = _in_float32(ops.log_sigmoid if activation in _SINGLE else ops.log_softmax)
-    log_probabilities = graph.compute(logarithm, scores, scores.shape)
-    if is_pair:
-        shape = (*scores.shape[:-1], 2)
-        log_probabilities = graph.compute(
-            lambda z: ops.concatenate([logarithm(-z), logarithm(z)], axis=-1), scores, shape
-        )
-        scores = graph.compute(lambda z: ops.concatenate([-z, z], axis=-1), scores, shape)
-        output = graph.compute(lambda p: ops.concatenate([1.0 - p, p], axis=-1), output, shape)
-    return Head(
-        n_classes=2 if is_pair else n_values,
-        scores=_mean_over_positions(graph, scores),
-        probabilities=_mean_over_positions(graph, output),
-        log_probabilities=_mean_over_positions(graph, log_probabilities),
-        score_layer="logits" if is_pair else _score_layer(graph, scores),
-        is_pair=is_pair,
-        is_named=n_named is not None and not ends_in_activation and (is_map or n_values == 1),
-        doubt=doubt,
-    )
+    return ""
+
+
+def _both_sides(graph: NetworkGraph, sides: Callable[[Tensor], list[Tensor]], symbol: Any) -> Any:
+    """Make the values of two classes of one value."""
+    return graph.compute(lambda value: ops.concatenate(sides(value), axis=-1), symbol, (*symbol.shape[:-1], 2))
 
 
 def _before_activation(graph: NetworkGraph, symbol: Any) -> tuple[Any, Callable | None]:
@@ -151,8 +185,8 @@ def _before_activation(graph: NetworkGraph, symbol: Any) -> tuple[Any, Callable 
     keeps, averages = _keeps_values(step), _averages(step)
     if not step.inputs or not (keeps or averages or step.type_name == "Concatenate"):
         return None, None
-    found = [_before_activation(graph, value) for value in step.inputs]
-    activations = {activation for _, activation in found}
+    branches = [_before_activation(graph, value) for value in step.inputs]
+    activations = {activation for _, activation in branches}
     (activation,) = activations if len(activations) == 1 else (None,)
     # An average of rectified scores is a score (SqueezeNet's); parts of several softmaxes do not add up to one.
     if activation is None or (not keeps and activation not in _SHARED | _SINGLE):
@@ -161,9 +195,8 @@ def _before_activation(graph: NetworkGraph, symbol: Any) -> tuple[Any, Callable 
         return None, None
     if keeps and not _keeps_classes(step, activation):
         return None, None
-    return graph.repeat(
-        step, {id(value): before for value, (before, _) in zip(step.inputs, found, strict=True)}
-    ), activation
+    before = {id(value): symbol for value, (symbol, _) in zip(step.inputs, branches, strict=True)}
+    return graph.repeat(step, before), activation
 
 
 def _is_over_channels(graph: NetworkGraph, step: Step) -> bool:
@@ -216,10 +249,6 @@ def _what_is_not_understood(graph: NetworkGraph, symbol: Any) -> str:
     if not (_keeps_values(step) or _averages(step) or is_scaled or step.type_name in LINEAR):
         return f"{step.type_name} '{step.name}'"
     return next(filter(None, (_what_is_not_understood(graph, value) for value in step.inputs)), "")
-
-
-def _sides(graph: NetworkGraph) -> tuple[int | None, ...]:
-    return tuple(graph.channels_last(graph.input).shape[1:-1])
 
 
 def _mean_over_positions(graph: NetworkGraph, symbol: Any) -> Any:

@@ -11,29 +11,20 @@ import keras
 import numpy as np
 from keras import ops
 
-from stochdeconv.assets import NETWORKS
 from stochdeconv.errors import InputError, ModelError
 from stochdeconv.networks.axes import IMAGE_CHANNELS, has_channels_first, is_image_shape
-from stochdeconv.networks.classes import ClassName, find_class, load_class_names
+from stochdeconv.networks.classes import ClassName, find_class
+from stochdeconv.networks.conventions import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 from stochdeconv.networks.default_layers import default_layers
 from stochdeconv.networks.heads import Head, find_head
 from stochdeconv.networks.network import Network
 from stochdeconv.networks.ports import WHERE_TO_SAY, choose_input, output_names
-from stochdeconv.networks.pretrained import (
-    Pretrained,
-    input_convention,
-    load_application,
-    load_keras_file,
-    load_shipped,
-)
+from stochdeconv.networks.pretrained import Pretrained, find_pretrained
 
 Tensor = Any
 
 # Side of the images for a network that takes any size; that of most ImageNet classifiers.
 _DEFAULT_SIZE = 224
-# keras.applications.imagenet_utils, mode "torch": RGB in 0..1.
-_TORCH_MEAN = (0.485, 0.456, 0.406)
-_TORCH_STD = (0.229, 0.224, 0.225)
 
 
 def load_model(
@@ -60,7 +51,7 @@ def load_model(
         For a name: a local weights file, Keras's legacy HDF5 layout or .weights.h5. A file without the classifier
         (``notop``) gives a network without class scores. Left out: ImageNet weights, which Keras downloads once.
     preprocessing : {"caffe", "tf", "torch", "none"}, optional
-        How the network wants its input, see `pretrained.input_convention`; needed for a model in memory, else it
+        How the network wants its input, see `conventions.input_convention`; needed for a model in memory, else it
         replaces the sidecar's.
     mean, std : sequence of float, optional
         For ``"caffe"`` (mean) and ``"torch"`` (both), see there.
@@ -93,42 +84,18 @@ def load_model(
     UserWarning
         How the network ends is not understood: its output is taken as it is.
     """
-    convention = {"mean": mean, "std": std, "input": input, "inputs": inputs, "output": output}
-    if isinstance(model, keras.Model):
-        _refuse_weights(weights, "a model in memory")
-        if preprocessing is None:
-            raise ModelError(
-                f"model '{model.name}' does not say how it wants its input: "
-                "pass preprocessing='caffe', 'tf', 'torch' or 'none'"
-            )
-        names = None if class_names is None else load_class_names(class_names)
-        pretrained = Pretrained(model, model.name, model.name, input_convention(preprocessing, **convention), names)
-    elif not isinstance(model, (str, Path)):
-        raise ModelError(f"expected a network's name, a path or a keras.Model, not {type(model).__name__}")
-    elif _is_path(model):
-        _refuse_weights(weights, f"the file {model}")
-        pretrained = load_keras_file(Path(model), preprocessing=preprocessing, class_names=class_names, **convention)
-    else:
-        given = [name for name, value in {"preprocessing": preprocessing, **convention}.items() if value is not None]
-        if given:
-            raise ModelError(
-                f"how '{model}' wants its input is known: {' and '.join(given)} go with a file or a model in memory"
-            )
-        if model in NETWORKS:
-            _refuse_weights(weights, f"'{model}', which ships with the package,")
-            pretrained = load_shipped(model, class_names=class_names)
-        else:
-            pretrained = load_application(str(model), weights=weights, class_names=class_names)
+    pretrained = find_pretrained(
+        model,
+        weights=weights,
+        preprocessing=preprocessing,
+        class_names=class_names,
+        mean=mean,
+        std=std,
+        input=input,
+        inputs=inputs,
+        output=output,
+    )
     return ImageModel(pretrained, dtype=dtype)
-
-
-def _is_path(model: str | Path) -> bool:
-    return isinstance(model, Path) or Path(model).suffix != "" or "/" in model or "\\" in model
-
-
-def _refuse_weights(weights: str | Path | None, what: str) -> None:
-    if weights is not None:
-        raise ModelError(f"a weights file goes with the name of a network (vgg16); {what} has weights already")
 
 
 class ImageModel(Network):
@@ -196,7 +163,7 @@ class ImageModel(Network):
         """Show in a notebook what goes in and what comes out."""
         from stochdeconv.images import markup
 
-        names = [known.label for known in self.class_names]
+        names = [name.label for name in self.class_names]
         facts = {
             "network": self.name,
             "loaded by": self.source,
@@ -242,9 +209,8 @@ class ImageModel(Network):
         if mode == "tf":
             return images * 2.0 - 1.0
         if mode == "torch":
-            mean, std = (
-                self.preprocessing.get(name, known) for name, known in (("mean", _TORCH_MEAN), ("std", _TORCH_STD))
-            )
+            mean = self.preprocessing.get("mean", IMAGENET_MEAN_RGB)
+            std = self.preprocessing.get("std", IMAGENET_STD_RGB)
             return (images - ops.convert_to_tensor(mean, dtype="float32")) / ops.convert_to_tensor(std, dtype="float32")
         return images * 255.0
 

@@ -245,9 +245,9 @@ class Network:
 
     def is_computed_from(self, layer: str, below: str) -> bool:
         """Tell whether another layer's values are among those that a layer's are computed from."""
-        wanted = id(self._own_symbol(below))
+        value = id(self._own_symbol(below))
         steps = self.graph.needed_steps([self._own_symbol(layer)])
-        return any(wanted == id(symbol) for step in steps for symbol in step.inputs)
+        return any(value == id(symbol) for step in steps for symbol in step.inputs)
 
     # Computing
 
@@ -289,7 +289,7 @@ class Network:
             self._forwards[key] = self._make_forward(*key)
         return self._forwards[key]
 
-    def _make_forward(self, layers: tuple[str, ...], gradient_rule: str, dtype: str, dtype_given: str) -> Callable:
+    def _make_forward(self, layers: tuple[str, ...], gradient_rule: str, dtype: str, output_dtype: str) -> Callable:
         rules = [rule for rule in GRADIENT_RULES if rule != "mix"]
         if gradient_rule not in rules:
             raise InputError(
@@ -305,11 +305,11 @@ class Network:
         copies = self._copies.setdefault(dtype, LayerCopies(dtype))
         copies.prepare(steps)
 
-        def forward(inputs: Tensor, given: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        def forward(inputs: Tensor, replaced: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
             inputs = ops.convert_to_tensor(inputs, dtype="float32")
             network_input = self.preprocess(inputs)
             values = {id(graph.input): ops.cast(self._arranged(network_input), dtype)}
-            for layer, value in (given or {}).items():
+            for layer, value in (replaced or {}).items():
                 own, view, value = self._own_symbol(layer), self._symbol(layer), ops.cast(value, dtype)
                 values[id(own)] = value if own is view else ops.moveaxis(value, -1, 1)
                 values[id(view)] = value
@@ -320,7 +320,7 @@ class Network:
                 if misfit is None:
                     raise
                 raise ModelError(f"model '{self.name}' cannot compute {', '.join(layers)} for {misfit}") from error
-            activations = {layer: ops.cast(values[id(symbol)], dtype_given) for layer, symbol in symbols.items()}
+            activations = {layer: ops.cast(values[id(symbol)], output_dtype) for layer, symbol in symbols.items()}
             n_inputs = inputs.shape[0]
             for layer, activation in activations.items():
                 # A backend may not know the number while it traces.
@@ -379,7 +379,7 @@ class Network:
         ModelError
             The network has no class scores.
         """
-        return self.activations(inputs, ("logits",), batch_size=batch_size)["logits"]
+        return self._values_of("logits", inputs, batch_size)
 
     def probabilities(self, inputs: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
         """Compute the probability of each class that the network itself gives, see `heads.Head`.
@@ -393,7 +393,10 @@ class Network:
         ModelError
             The network has no class scores.
         """
-        return self.activations(inputs, (PROBABILITIES,), batch_size=batch_size)[PROBABILITIES]
+        return self._values_of(PROBABILITIES, inputs, batch_size)
+
+    def _values_of(self, layer: str, inputs: np.ndarray, batch_size: int) -> np.ndarray:
+        return self.activations(inputs, (layer,), batch_size=batch_size)[layer]
 
     @functools.cached_property
     def weights_hash(self) -> str:
@@ -411,12 +414,14 @@ class Network:
         return dtype
 
 
-def _checked_shape(model: keras.Model, own: tuple[int | None, ...], given: Iterable[int] | None) -> tuple[int, ...]:
-    shape = own if given is None else tuple(given)
-    fits = len(shape) == len(own) and all(side in (None, asked) for side, asked in zip(own, shape, strict=True))
+def _checked_shape(
+    model: keras.Model, own: tuple[int | None, ...], input_shape: Iterable[int] | None
+) -> tuple[int, ...]:
+    shape = own if input_shape is None else tuple(input_shape)
+    fits = len(shape) == len(own) and all(own_side in (None, side) for own_side, side in zip(own, shape, strict=True))
     if not own or not fits or not all(isinstance(side, Integral) and side > 0 for side in shape):
         raise InputError(
-            f"model '{model.name}' takes inputs of shape {own}, and input_shape is {given}; "
+            f"model '{model.name}' takes inputs of shape {own}, and input_shape is {input_shape}; "
             "expected a whole number for every axis but the batch's"
         )
     return shape

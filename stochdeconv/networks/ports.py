@@ -165,7 +165,7 @@ def _layer_name(symbol: Any) -> str:
 def _unique(names: Sequence[str]) -> list[str]:
     unique: list[str] = []
     for name in names:
-        n_before = sum(known == name or known.startswith(f"{name}#") for known in unique)
+        n_before = sum(other == name or other.startswith(f"{name}#") for other in unique)
         unique.append(f"{name}#{n_before + 1}" if n_before else name)
     return unique
 
@@ -187,7 +187,7 @@ def _shape_text(shape: tuple[int | None, ...]) -> str:
     return "×".join("any" if side is None else str(side) for side in shape) or "a number"
 
 
-def _filled(shape: tuple[int | None, ...], given: tuple[int, ...]) -> tuple[int, ...]:
+def _filled(shape: tuple[int | None, ...], value_shape: tuple[int, ...]) -> tuple[int, ...]:
     """Take the length of an open axis from the value."""
-    padded = (1,) * (len(shape) - len(given)) + tuple(given)
+    padded = (1,) * (len(shape) - len(value_shape)) + tuple(value_shape)
     return tuple(own if side is None else side for side, own in zip(shape, padded, strict=True))

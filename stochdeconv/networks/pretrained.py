@@ -22,10 +22,8 @@ from stochdeconv.assets import NETWORKS, shipped_file
 from stochdeconv.errors import MissingInputError, ModelError, closest, first_reason
 from stochdeconv.networks.catalogue import APPLICATIONS, cache_folder
 from stochdeconv.networks.classes import ClassName, imagenet_class_names, load_class_names
+from stochdeconv.networks.conventions import input_convention
 
-# keras.applications.imagenet_utils: "caffe" subtracts these from B, G, R in 0..255.
-IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
-PREPROCESSINGS = ("caffe", "tf", "torch", "none")
 # Entries of a sidecar that say more of how a network is to be called.
 _CONVENTION = ("mean", "std", "input", "inputs", "output")
 
@@ -45,7 +43,7 @@ class Pretrained:
     source : str
         The word that loads it again.
     preprocessing : dict
-        See `input_convention`.
+        See `conventions.input_convention`.
     class_names : tuple of ClassName or None
         None where nothing is known.
     recipe : str
@@ -60,109 +58,62 @@ class Pretrained:
     recipe: str = ""
 
 
-def input_convention(
-    preprocessing: Any,
-    mean: Any = None,
-    std: Any = None,
+def find_pretrained(
+    model: str | Path | keras.Model,
     *,
-    input: str | None = None,
-    inputs: Any = None,
-    output: str | int | None = None,
-    where: str = "",
-) -> dict[str, Any]:
-    """Check how a network wants its input, and write it in the sidecar's form.
+    weights: str | Path | None = None,
+    preprocessing: str | None = None,
+    class_names: Any = None,
+    **convention: Any,
+) -> Pretrained:
+    """Find the network that a word, a path or a model in memory means, and what else is to be said of it.
 
     Parameters
     ----------
-    preprocessing : {"caffe", "tf", "torch", "none"}
-        Keras's names. ``"caffe"``: BGR in 0..255 minus `mean`; ``"tf"``: RGB in -1..1; ``"torch"``: RGB in 0..1, minus
-        `mean`, divided by `std`; ``"none"``: RGB in 0..255, for a network that does the rest itself.
-    mean : sequence of float, optional
-        One number for each colour; ImageNet's where it is left out. For ``"caffe"`` blue, green, red in 0..255, for ``"torch"`` red, green,
-        blue in 0..1.
-    std : sequence of float, optional
-        For ``"torch"``: red, green, blue, above 0; ImageNet's where it is left out. Mean 0 and std 1 are plain 0..1.
-    input : str, optional
-        Which of several inputs is the image.
-    inputs : mapping of str to number or list, optional
-        What the other inputs are held at.
-    output : str or int, optional
-        Which of several outputs has the classes.
-    where : str
-        Put before error messages.
+    model, weights, preprocessing, class_names
+        As in `image_model.load_model`.
+    **convention
+        `mean`, `std`, `input`, `inputs` and `output` of `conventions.input_convention`.
 
     Returns
     -------
-    dict
-        Of what JSON can hold; without what is left out.
+    Pretrained
 
     Raises
     ------
     ModelError
+        The network cannot be loaded, or an argument does not go with it.
+    MissingInputError
+        A file is not there.
     """
-    if preprocessing not in PREPROCESSINGS:
-        expected = ", ".join(f'"{mode}"' for mode in PREPROCESSINGS)
-        raise ModelError(f"{where}preprocessing is {preprocessing!r}; expected one of {expected}")
-    convention: dict[str, Any] = {"preprocessing": preprocessing}
-    if preprocessing == "caffe":
-        if std is not None:
-            raise ModelError(f'{where}std only goes with preprocessing "torch", not with "caffe"')
-        mean = IMAGENET_MEAN_BGR if mean is None else mean
-        convention["mean"] = _numbers(
-            mean, 0, 255, f"{where}mean must be three numbers [blue, green, red], or one [grey], in 0..255"
-        )
-    elif preprocessing == "torch":
-        # ImageNet's are not written out: so it was before others could be given, and files of statistics compare this.
-        if (mean is None) != (std is None):
-            raise ModelError(f"{where}mean and std go together; only {'std' if mean is None else 'mean'} was given")
-        if mean is not None:
-            text = 'must be three numbers [red, green, blue], or one [grey], for values in 0..1, such as "mean": [0], "std": [1]'
-            convention["mean"] = _numbers(mean, -10, 10, f"{where}mean {text}")
-            convention["std"] = _numbers(std, 1e-6, 100, f"{where}std {text}")
-            if len(convention["mean"]) != len(convention["std"]):
-                raise ModelError(
-                    f"{where}mean has {len(convention['mean'])} numbers and std {len(convention['std'])}; expected as many"
-                )
-    elif mean is not None or std is not None:
-        given, modes = ("std", '"torch"') if mean is None else ("mean", '"caffe" or "torch"')
-        raise ModelError(f'{where}{given} only goes with preprocessing {modes}, not with "{preprocessing}"')
-    if input is not None:
-        convention["input"] = _text(input, f"{where}input")
-    if inputs:
-        if not isinstance(inputs, Mapping):
+    if isinstance(model, keras.Model):
+        _refuse_weights(weights, "a model in memory")
+        if preprocessing is None:
             raise ModelError(
-                f'{where}inputs is {inputs!r}; expected the values of the other inputs by name, {{"age": 30}}'
+                f"model '{model.name}' does not say how it wants its input: "
+                "pass preprocessing='caffe', 'tf', 'torch' or 'none'"
             )
-        convention["inputs"] = {
-            _text(name, f"{where}inputs"): _plain(name, value, where) for name, value in inputs.items()
-        }
-    if output is not None:
-        is_number = isinstance(output, int) and not isinstance(output, bool)
-        convention["output"] = output if is_number else _text(output, f"{where}output")
-    return convention
+        names = None if class_names is None else load_class_names(class_names)
+        return Pretrained(model, model.name, model.name, input_convention(preprocessing, **convention), names)
+    if not isinstance(model, (str, Path)):
+        raise ModelError(f"expected a network's name, a path or a keras.Model, not {type(model).__name__}")
+    if isinstance(model, Path) or Path(model).suffix or "/" in model or "\\" in model:
+        _refuse_weights(weights, f"the file {model}")
+        return load_keras_file(Path(model), preprocessing=preprocessing, class_names=class_names, **convention)
+    surplus = [name for name, value in {"preprocessing": preprocessing, **convention}.items() if value is not None]
+    if surplus:
+        raise ModelError(
+            f"how '{model}' wants its input is known: {' and '.join(surplus)} go with a file or a model in memory"
+        )
+    if model in NETWORKS:
+        _refuse_weights(weights, f"'{model}', which ships with the package,")
+        return load_shipped(model, class_names=class_names)
+    return load_application(model, weights=weights, class_names=class_names)
 
 
-def _numbers(values: Any, low: float, high: float, expected: str) -> list[float]:
-    try:
-        values = [float(value) for value in values]
-    except (TypeError, ValueError):
-        values = []
-    if len(values) not in (1, 3) or not all(low <= value <= high for value in values):
-        raise ModelError(expected)
-    return values
-
-
-def _text(value: Any, what: str) -> str:
-    if not isinstance(value, str) or not value:
-        raise ModelError(f"{what} is {value!r}; expected a name")
-    return value
-
-
-def _plain(name: str, value: Any, where: str) -> Any:
-    array = np.asarray(value)
-    if array.dtype.kind not in "biuf":
-        raise ModelError(f"{where}inputs: '{name}' is {value!r}; expected a number or lists of numbers")
-    return array.tolist()
+def _refuse_weights(weights: str | Path | None, what: str) -> None:
+    if weights is not None:
+        raise ModelError(f"a weights file goes with the name of a network (vgg16); {what} has weights already")
 
 
 # Networks that ship with the package
@@ -173,8 +124,7 @@ def load_shipped(word: str, *, class_names: Any = None) -> Pretrained:
 
     Their weights are stored in float16, and their cards are beside them (``NAME.md``).
     """
-    found = load_keras_file(shipped_file(f"{word}.keras"), class_names=class_names)
-    return replace(found, source=word)
+    return replace(load_keras_file(shipped_file(f"{word}.keras"), class_names=class_names), source=word)
 
 
 # keras.applications
@@ -207,16 +157,16 @@ def load_application(word: str, *, weights: str | Path | None = None, class_name
     ModelError
         No such network; the download fails; the file fits neither the network nor its layers below the classifier.
     """
-    known = application_names()
+    constructors = application_names()
     name = re.sub(r"[-_\s]", "", word.lower())
-    if name not in known:
-        near = closest(name, [*NETWORKS, *known])
+    if name not in constructors:
+        near = closest(name, [*NETWORKS, *constructors])
         raise ModelError(
             f"there is no network '{word}'"
             + (f"; closest: {near}" if near else "")
             + f"; expected {', '.join(NETWORKS)}, a name of keras.applications (vgg16, resnet50, ...) or the path of a .keras file"
         )
-    constructor = getattr(keras.applications, known[name])
+    constructor = getattr(keras.applications, constructors[name])
     # Not every module of keras.applications shows its constructors, but each knows where it was written.
     module = constructor.__module__.rsplit(".", 1)[-1]
     if name not in APPLICATIONS:
@@ -250,11 +200,11 @@ def _download(constructor: Any, name: str) -> keras.Model:
     except Exception as error:
         url = re.search(r"https?://\S+?(?=:?\s|:?$)", str(error))
         reason = first_reason(error)
-        wanted = url.group(0).rsplit("/", 1)[-1] if url else f"the ImageNet weights of {name}"
+        file = url.group(0).rsplit("/", 1)[-1] if url else ""
         raise ModelError(
-            f"cannot get {wanted}: {reason}; download it elsewhere"
+            f"cannot get {file or f'the ImageNet weights of {name}'}: {reason}; download it elsewhere"
             + (f" ({url.group(0)})" if url else "")
-            + f" and pass it with --weights {wanted if url else 'FILE'}, or put it into {cache_folder()}"
+            + f" and pass it as weights={file or 'FILE'}, or put it into {cache_folder()}"
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)
@@ -334,7 +284,7 @@ def load_keras_file(
         In place of the sidecar's, with its `mean` and `std`.
     class_names : path or sequence, optional
     **convention
-        `mean`, `std`, `input`, `inputs` and `output` of `input_convention`.
+        `mean`, `std`, `input`, `inputs` and `output` of `conventions.input_convention`.
 
     Returns
     -------
@@ -352,10 +302,10 @@ def load_keras_file(
     sidecar_path = path.with_suffix(".json")
     sidecar = _read_sidecar(sidecar_path, path, needed=preprocessing is None)
     stated = [name for name in _CONVENTION if preprocessing is None or name not in {"mean", "std"}]
-    given = {name: value for name, value in convention.items() if value is not None}
-    known = {name: sidecar[name] for name in stated if name in sidecar} | given
+    arguments = {name: value for name, value in convention.items() if value is not None}
+    entries = {name: sidecar[name] for name in stated if name in sidecar} | arguments
     convention = input_convention(
-        preprocessing or sidecar.get("preprocessing"), **known, where=f"{sidecar_path}: " if sidecar else ""
+        preprocessing or sidecar.get("preprocessing"), **entries, where=f"{sidecar_path}: " if sidecar else ""
     )
     if class_names is None:
         class_names = sidecar.get("class_names")

@@ -345,8 +345,8 @@ def test_noise_for_training_leaves_a_join_of_rectified_maps_rectified():
     image = keras.Input((16, 16, 3))
     branches = [layers.Conv2D(4, 3, activation="relu")(image) for _ in range(2)]
     x = layers.Add(name="join")([layers.AlphaDropout(0.1)(layers.GaussianNoise(0.1)(branch)) for branch in branches])
-    x = layers.Dense(3)(layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, name="after")(x)))
-    assert load_model(keras.Model(image, x), preprocessing="none").default_layers == ("join",)
+    x = layers.Dense(3)(layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, activation="relu", name="after")(x)))
+    assert load_model(keras.Model(image, x), preprocessing="none").default_layers == ("join", "after")
 
 
 def test_a_network_without_relu_has_default_layers():
