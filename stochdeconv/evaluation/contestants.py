@@ -153,7 +153,7 @@ def match_classes(
     class_keys: list[ClassKey] = []
     for contestant in contestants:
         for run in contestant.runs:
-            if run.class_key is not None and not any(run.class_key.matches(known) for known in class_keys):
+            if run.class_key is not None and not any(run.class_key.matches(other) for other in class_keys):
                 class_keys.append(run.class_key)
     if not class_keys:
         class_keys = [ClassKey(None, None)]
@@ -163,7 +163,7 @@ def match_classes(
             contestant.name: tuple(run for run in contestant.runs if _is_of(run, class_key, class_keys))
             for contestant in contestants
         }
-        missing = [name for name, found in runs.items() if not found]
+        missing = [name for name, of_class in runs.items() if not of_class]
         if missing:
             raise InputError(
                 f"contestant '{missing[0]}' has no images of the class '{class_key.title}', which others have; "
@@ -211,8 +211,8 @@ def _photographs(root: Path, class_key: ClassKey, class_keys: Sequence[ClassKey]
     for word in (class_key.wnid, class_key.label):
         if word and comparable(word) in names:
             return tuple(find_images(names[comparable(word)]))
-    found = [folder.name for folder in folders]
-    near = closest(class_key.label or "", found) or closest(class_key.wnid or "", found)
+    folder_names = [folder.name for folder in folders]
+    near = closest(class_key.label or "", folder_names) or closest(class_key.wnid or "", folder_names)
     raise InputError(
         f"--{option} '{root}' has no folder for the class '{class_key.title}' ({class_key.wnid or 'no wnid'}); "
         f"closest: {near or 'none'}; folders are named by wnid or label"
@@ -239,8 +239,8 @@ def find_warnings(contestants: Sequence[Contestant], *, judge_hash: str | None) 
                 warnings.append(f"The run '{run.folder}' was not finished.")
     numbers = {contestant.name: sum(len(run.images) for run in contestant.runs) for contestant in contestants}
     if judge_hash and len(set(numbers.values())) > 1:
-        told = ", ".join(f"{name} {n}" for name, n in numbers.items())
+        listed = ", ".join(f"{name} {n}" for name, n in numbers.items())
         warnings.append(
-            f"Contestants differ in their number of images ({told}): Vendi score and coverage grow with it."
+            f"Contestants differ in their number of images ({listed}): Vendi score and coverage grow with it."
         )
     return list(dict.fromkeys(warnings))

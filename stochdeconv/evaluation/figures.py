@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +46,11 @@ FACE_FIGURES = (
     Figure("mean_faces", "Faces", "faces that the detector finds in one image", "real"),
     *(figure for figure in FIGURES if figure.key in ("spectrum_slope", "gradient_kurtosis", "color_distance")),
 )
+
+
+# A figure as a function of how often each image is drawn, and the highest value of one that repeated images would lower: those are
+# subsampled, all others (None) bootstrapped.
+_Resampled = tuple[Callable[[np.ndarray], np.ndarray], float | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,40 +127,56 @@ def measure_figures(
     if same is None:
         same = np.full(n_images, -1)
     real = reference.measurements if against is None else reference.measurements[against]
-    features, real_features = reference.standardizer(images.features), reference.standardizer(real.features)
-    keys = FIGURE_KEYS if images.faces is None else tuple(figure.key for figure in FACE_FIGURES)
-    estimates = dict.fromkeys(keys, UNDEFINED)
+    resampled = {
+        **_of_judgements(images, reference),
+        **_of_features(images, real, reference, same),
+        "spectrum_slope": (mean_of(pixels.spectrum_slopes(images.spectra)), None),
+        "gradient_kurtosis": (median_of(images.kurtoses), None),
+        "color_distance": (pixels.color_distance(images.colors, real.colors, same=same), 1.0),
+    }
+    estimates = {}
+    for number, figure in enumerate(FIGURES if images.faces is None else FACE_FIGURES):
+        function, highest = resampled.get(figure.key, (None, None))
+        if function is None:
+            estimates[figure.key] = UNDEFINED
+        elif highest is None:
+            estimates[figure.key] = bootstrap(function, n_images, seed=[*seed, number])
+        else:
+            estimates[figure.key] = subsample(function, n_images, seed=[*seed, number], highest=highest)
+    return estimates
 
-    def seed_of(key: str) -> list[int]:
-        return [*seed, keys.index(key)]
 
-    def by_bootstrap(key, figure):
-        estimates[key] = bootstrap(figure, n_images, seed=seed_of(key))
-
-    def by_subsample(key, figure, highest):
-        estimates[key] = subsample(figure, n_images, seed=seed_of(key), highest=highest)
-
+def _of_judgements(images: Measurements, reference: Reference) -> dict[str, _Resampled]:
+    figures: dict[str, _Resampled] = {}
     if reference.class_index is not None:
-        by_bootstrap("judge_top1", mean_of(in_top(images.logits, reference.class_index, k=1)))
+        figures["judge_top1"] = mean_of(in_top(images.logits, reference.class_index, k=1)), None
         if reference.n_classes >= MIN_CLASSES_FOR_TOP5:
-            by_bootstrap("judge_top5", mean_of(in_top(images.logits, reference.class_index, k=5)))
-    if features.shape[1]:
-        by_bootstrap("kid", kernel_distance.kernel_distance(features, real_features, same=same))
-        if len(real_features) > density_coverage.N_NEIGHBOURS:
-            within = density_coverage.inside_radii(features, real_features, same=same)
-            by_bootstrap("density", density_coverage.density(within))
-            by_subsample("coverage", density_coverage.coverage(within), 1.0)
-        by_bootstrap("pairwise_distance", variety.pairwise_distance(features))
-        by_subsample("vendi", variety.vendi(features, length_scale=reference.length_scale), n_images)
-        if reference.train is not None and len(reference.train):
-            by_bootstrap("nearest_train_distance", mean_of(variety.nearest_photographs(features, reference.train)[0]))
+            figures["judge_top5"] = mean_of(in_top(images.logits, reference.class_index, k=5)), None
     if images.cams is not None:
-        by_bootstrap("cam_peaks", mean_of(objects.count_peaks(images.cams, threshold=reference.peak_threshold)))
+        figures["cam_peaks"] = mean_of(objects.count_peaks(images.cams, threshold=reference.peak_threshold)), None
     if images.faces is not None:
         counts = np.array([len(boxes) for boxes in images.faces])
-        by_bootstrap("with_face", mean_of(counts > 0))
-        by_bootstrap("mean_faces", mean_of(counts))
-    by_bootstrap("spectrum_slope", mean_of(pixels.spectrum_slopes(images.spectra)))
-    by_bootstrap("gradient_kurtosis", median_of(images.kurtoses))
-    by_subsample("color_distance", pixels.color_distance(images.colors, real.colors, same=same), 1.0)
-    return estimates
+        figures["with_face"] = mean_of(counts > 0), None
+        figures["mean_faces"] = mean_of(counts), None
+    return figures
+
+
+def _of_features(
+    images: Measurements, real: Measurements, reference: Reference, same: np.ndarray
+) -> dict[str, _Resampled]:
+    features, real_features = reference.standardizer(images.features), reference.standardizer(real.features)
+    if not features.shape[1]:
+        return {}
+    figures: dict[str, _Resampled] = {
+        "kid": (kernel_distance.kernel_distance(features, real_features, same=same), None),
+        "pairwise_distance": (variety.pairwise_distance(features), None),
+        "vendi": (variety.vendi(features, length_scale=reference.length_scale), len(images)),
+    }
+    if len(real_features) > density_coverage.N_NEIGHBOURS:
+        within = density_coverage.inside_radii(features, real_features, same=same)
+        figures["density"] = density_coverage.density(within), None
+        figures["coverage"] = density_coverage.coverage(within), 1.0
+    if reference.train is not None and len(reference.train):
+        distances, _ = variety.nearest_photographs(features, reference.train)
+        figures["nearest_train_distance"] = mean_of(distances), None
+    return figures

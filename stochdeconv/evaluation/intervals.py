@@ -116,16 +116,16 @@ def average(estimates: Sequence[Estimate], *, seed: Sequence[int]) -> Estimate:
 
     Classes where the figure is undefined are left out.
     """
-    known = [estimate for estimate in estimates if np.isfinite(estimate.value)]
-    if not known:
+    defined = [estimate for estimate in estimates if np.isfinite(estimate.value)]
+    if not defined:
         return UNDEFINED
-    if len(known) == 1:
-        return known[0]
-    value = float(np.mean([estimate.value for estimate in known]))
-    replicates = np.stack([estimate.replicates for estimate in known])
+    if len(defined) == 1:
+        return defined[0]
+    value = float(np.mean([estimate.value for estimate in defined]))
+    replicates = np.stack([estimate.replicates for estimate in defined])
     rng = np.random.default_rng(seed)
-    shape = (N_REPLICATES, len(known))
-    drawn = replicates[rng.integers(len(known), size=shape), rng.integers(replicates.shape[1], size=shape)]
+    shape = (N_REPLICATES, len(defined))
+    drawn = replicates[rng.integers(len(defined), size=shape), rng.integers(replicates.shape[1], size=shape)]
     return Estimate(value, drawn.mean(axis=1))
 
 
@@ -148,12 +148,12 @@ def interval(estimate: Estimate) -> dict[str, float | None]:
 def mean_of(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """Turn one number per image into a figure: its mean, images without a number (NaN) left out."""
     values = np.asarray(values, dtype=np.float64)
-    known = np.isfinite(values)
-    filled = np.where(known, values, 0.0)
+    finite = np.isfinite(values)
+    filled = np.where(finite, values, 0.0)
 
     def figure(counts: np.ndarray) -> np.ndarray:
-        n_known = counts @ known
-        return np.divide(counts @ filled, n_known, out=np.full(len(counts), np.nan), where=n_known > 0)
+        n_finite = counts @ finite
+        return np.divide(counts @ filled, n_finite, out=np.full(len(counts), np.nan), where=n_finite > 0)
 
     return figure
 

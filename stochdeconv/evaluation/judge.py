@@ -15,6 +15,8 @@ from stochdeconv.networks.operations import PASSES_ON
 
 if TYPE_CHECKING:
     from stochdeconv.evaluation.measurements import Measurements
+    from stochdeconv.networks.graph import NetworkGraph, Step
+    from stochdeconv.networks.heads import Head
     from stochdeconv.networks.image_model import ImageModel
 
 # Naming the class among the first five says something only where there are many (EVALUATION: judges of at least 100 classes).
@@ -95,45 +97,49 @@ def find_feature_source(model: ImageModel) -> FeatureSource:
     if not weighted:
         raise ModelError(f"the judge '{model.name}' has no weighted layer; expected a trained classifier")
     last = weighted[-1]
-    producers = {id(symbol): step for step in steps for symbol in step.outputs}
-    names = {id(symbol): name for name, symbol in graph.symbols.items()} | {id(graph.input): "network_input"}
-
-    def behind(symbol: Any) -> Any:
-        # Past layers that hand the same values on.
-        step = producers.get(id(symbol))
-        while step is not None and _passes_on(step):
-            symbol = step.inputs[0]
-            step = producers.get(id(symbol))
-        return symbol
-
-    def name_of(symbol: Any) -> str:
-        if id(symbol) not in names:
-            raise ModelError(
-                f"the judge '{model.name}' reads its classes from a value without a name, below '{last.name}'; expected a layer's output"
-            )
-        return names[id(symbol)]
-
-    symbol = behind(last.inputs[0])
+    symbol = _behind_what_passes_on(graph, last.inputs[0])
     kernel = np.asarray(last.operation.kernel)
     reads_each_position = kernel.ndim == 2 or (kernel.ndim == 4 and kernel.shape[:2] == (1, 1))
-    pooling = producers.get(id(symbol))
+    pooling = graph.producer(symbol)
     if reads_each_position and pooling is not None and pooling.type_name == "GlobalAveragePooling2D":
-        symbol = behind(pooling.inputs[0])
+        symbol = _behind_what_passes_on(graph, pooling.inputs[0])
     elif kernel.ndim != 4 or not reads_each_position:
         # Behind a flattening or a dense layer no position has its own evidence: there is no class activation map.
-        return FeatureSource(last.name, name_of(symbol), None)
-    weights = kernel.reshape(kernel.shape[-2:]).astype(np.float32)
-    if model.head is not None and model.head.is_pair:
-        weights = np.concatenate([-weights, weights], axis=1)
-    # Whole numbers of a quantised layer are no weights, and those of one of several heads not the weights of all classes.
-    are_weights = kernel.dtype.kind == "f" and model.head is not None and weights.shape[1] == model.head.n_classes
-    return FeatureSource(last.name, name_of(symbol), weights if are_weights else None)
+        return FeatureSource(last.name, _layer_of(model, symbol, last), None)
+    return FeatureSource(last.name, _layer_of(model, symbol, last), _class_weights(model.head, kernel))
 
 
-def _passes_on(step: Any) -> bool:
+def _behind_what_passes_on(graph: NetworkGraph, symbol: Any) -> Any:
+    """Find the value that layers hand on to be this one."""
+    step = graph.producer(symbol)
+    while step is not None and _passes_on(step):
+        symbol = step.inputs[0]
+        step = graph.producer(symbol)
+    return symbol
+
+
+def _passes_on(step: Step) -> bool:
     if step.type_name in {"Flatten", "Reshape"}:
         return tuple(step.inputs[0].shape[1:-1]) == (1, 1)
     return step.type_name in PASSES_ON
+
+
+def _layer_of(model: ImageModel, symbol: Any, reader: Step) -> str:
+    names = {id(value): name for name, value in model.graph.symbols.items()} | {id(model.graph.input): "network_input"}
+    if id(symbol) not in names:
+        raise ModelError(
+            f"the judge '{model.name}' reads its classes from a value without a name, below '{reader.name}'; expected a layer's output"
+        )
+    return names[id(symbol)]
+
+
+def _class_weights(head: Head | None, kernel: np.ndarray) -> np.ndarray | None:
+    weights = kernel.reshape(kernel.shape[-2:]).astype(np.float32)
+    if head is not None and head.is_pair:
+        weights = np.concatenate([-weights, weights], axis=1)
+    # Whole numbers of a quantised layer are no weights, and those of one of several heads not the weights of all classes.
+    are_weights = kernel.dtype.kind == "f" and head is not None and weights.shape[1] == head.n_classes
+    return weights if are_weights else None
 
 
 class Judge:
@@ -200,10 +206,9 @@ class Judge:
     def describe_pictures(self, measured: Measurements, class_index: int | None) -> list[dict[str, Any]]:
         """Say of each image what it is called, how surely (None: not kept), and whether that is right (None: no class was asked for)."""
         first = measured.logits.argmax(axis=1)
-        known = measured.probabilities
-        certainty = (
-            [None] * len(measured) if known is None else np.take_along_axis(known, first[:, None], 1)[:, 0].tolist()
-        )
+        certainty: list[float | None] = [None] * len(measured)
+        if measured.probabilities is not None:
+            certainty = np.take_along_axis(measured.probabilities, first[:, None], 1)[:, 0].tolist()
         return [
             {
                 "judge_label": self.model.class_names[index].label if index < self.n_classes else None,

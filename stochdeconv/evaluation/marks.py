@@ -13,7 +13,7 @@ class Mark:
     """Whether a figure reaches its mark (None: cannot be told), and the mark in words with its numbers."""
 
     met: bool | None
-    wanted: str
+    target: str
 
 
 def judge_marks(figures: Figures, *, real: Figures, baselines: Sequence[Figures]) -> dict[str, Mark]:
@@ -39,7 +39,7 @@ def judge_marks(figures: Figures, *, real: Figures, baselines: Sequence[Figures]
     marks["kid"] = _kid(figures, baselines)
     coverage = _at_least(figures, real, "coverage", 0.3)
     if _value(figures, "coverage") == 0:
-        coverage = Mark(False, coverage.wanted)
+        coverage = Mark(False, coverage.target)
     marks["coverage"] = coverage
     for key in ("pairwise_distance", "vendi"):
         marks[key] = _between(figures, real, key, 0.8, 1.1)
@@ -58,8 +58,8 @@ def _at_least(figures: Figures, real: Figures, key: str, factor: float) -> Mark:
     value, of_real = _value(figures, key), _value(real, key)
     if of_real is None:
         return Mark(None, f"≥ {factor:g} × real")
-    wanted = f"≥ {factor:g} × real = {factor * of_real:.3g}"
-    return Mark(None if value is None else value >= factor * of_real, wanted)
+    target = f"≥ {factor:g} × real = {factor * of_real:.3g}"
+    return Mark(None if value is None else value >= factor * of_real, target)
 
 
 def _between(figures: Figures, real: Figures, key: str, lowest: float, highest: float) -> Mark:
@@ -74,20 +74,20 @@ def _between(figures: Figures, real: Figures, key: str, lowest: float, highest: 
 
 def _kid(figures: Figures, baselines: Sequence[Figures]) -> Mark:
     value = _value(figures, "kid")
-    known = [_value(baseline, "kid") for baseline in baselines if _value(baseline, "kid") is not None]
-    if not known:
+    values = [_value(baseline, "kid") for baseline in baselines if _value(baseline, "kid") is not None]
+    if not values:
         return Mark(None, "≤ 1/3 of the best baseline's")
     # At a third of nothing there is nothing to gain: a baseline as near as photographs need only be reached.
-    bound = min(known) / 3 if min(known) > 0 else min(known)
+    bound = min(values) / 3 if min(values) > 0 else min(values)
     return Mark(None if value is None else value <= bound, f"≤ 1/3 of the best baseline's = {bound:.3g}")
 
 
 def _nearer_than_baselines(figures: Figures, real: Figures, baselines: Sequence[Figures], key: str) -> Mark:
-    wanted = "nearer to real than the best baseline"
+    target = "nearer to real than the best baseline"
     value, of_real = _value(figures, key), _value(real, key)
-    known = [_value(baseline, key) for baseline in baselines if _value(baseline, key) is not None]
-    if not known or of_real is None:
-        return Mark(None, wanted)
-    best = min(known, key=lambda other: abs(other - of_real))
-    wanted = f"{wanted}: real {of_real:.3g}, baseline {best:.3g}"
-    return Mark(None if value is None else abs(value - of_real) <= abs(best - of_real), wanted)
+    values = [_value(baseline, key) for baseline in baselines if _value(baseline, key) is not None]
+    if not values or of_real is None:
+        return Mark(None, target)
+    best = min(values, key=lambda other: abs(other - of_real))
+    target = f"{target}: real {of_real:.3g}, baseline {best:.3g}"
+    return Mark(None if value is None else abs(value - of_real) <= abs(best - of_real), target)

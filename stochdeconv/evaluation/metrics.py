@@ -38,7 +38,9 @@ def summarise(
     dict
     """
     names = [entrant.name for entrant in entrants]
-    figures = {name: _averaged([of.rows[name] for of in measured], settings["seed"]) for name in [*names, REAL, NOISE_FLOOR]}
+    figures = {
+        name: _averaged([of.rows[name] for of in measured], settings["seed"]) for name in [*names, REAL, NOISE_FLOOR]
+    }
     baselines = [figures[entrant.name] for entrant in entrants if entrant.role == "baseline"]
     marks = {
         entrant.name: {

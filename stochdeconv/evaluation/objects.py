@@ -57,16 +57,16 @@ def count_peaks(maps: np.ndarray, *, threshold: float) -> np.ndarray:
     """
     if not np.isfinite(threshold):
         return np.full(len(maps), np.nan)
-    return np.array([_count_peaks(one, threshold) for one in maps], dtype=np.float64)
+    return np.array([_count_peaks(of_image, threshold) for of_image in maps], dtype=np.float64)
 
 
-def _count_peaks(one: np.ndarray, threshold: float) -> int:
-    highest_around = maximum_filter(one, size=3, mode="nearest")
-    positions = np.argwhere((one >= highest_around) & (one > threshold))
-    heights = one[tuple(positions.T)]
+def _count_peaks(evidence: np.ndarray, threshold: float) -> int:
+    highest_around = maximum_filter(evidence, size=3, mode="nearest")
+    positions = np.argwhere((evidence >= highest_around) & (evidence > threshold))
+    heights = evidence[tuple(positions.T)]
     accepted: list[np.ndarray] = []
     for position in positions[np.argsort(-heights, kind="stable")]:
-        place = position / one.shape
+        place = position / evidence.shape
         if all(np.hypot(*(place - other)) >= PEAK_SPACING for other in accepted):
             accepted.append(place)
     return len(accepted)

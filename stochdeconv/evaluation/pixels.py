@@ -48,7 +48,7 @@ def radial_spectra(images: np.ndarray) -> np.ndarray:
     inside = ring < n_rings
     size = np.bincount(ring[inside], minlength=n_rings)
     return np.stack(
-        [np.bincount(ring[inside], one.ravel()[inside], n_rings) / np.maximum(size, 1) for one in amplitude]
+        [np.bincount(ring[inside], of_image.ravel()[inside], n_rings) / np.maximum(size, 1) for of_image in amplitude]
     )
 
 
@@ -108,7 +108,7 @@ def gradients(images: np.ndarray) -> np.ndarray:
 def gradient_histograms(images: np.ndarray) -> np.ndarray:
     """Share of pixel differences in each bin of ``GRADIENT_EDGES``: (image, bin); larger ones count in the outermost bins."""
     clipped = np.clip(gradients(images), GRADIENT_EDGES[0], GRADIENT_EDGES[-1])
-    return np.stack([np.histogram(one, GRADIENT_EDGES)[0] / len(one) for one in clipped])
+    return np.stack([np.histogram(of_image, GRADIENT_EDGES)[0] / len(of_image) for of_image in clipped])
 
 
 def color_histograms(images: np.ndarray) -> np.ndarray:
@@ -126,7 +126,7 @@ def color_histograms(images: np.ndarray) -> np.ndarray:
     bins = np.clip((np.asarray(images) * N_COLOR_BINS).astype(int), 0, N_COLOR_BINS - 1)
     index = (bins[..., 0] * N_COLOR_BINS + bins[..., 1]) * N_COLOR_BINS + bins[..., 2]
     n_colors = N_COLOR_BINS**3
-    return np.stack([np.bincount(one.ravel(), minlength=n_colors) / one.size for one in index])
+    return np.stack([np.bincount(of_image.ravel(), minlength=n_colors) / of_image.size for of_image in index])
 
 
 def color_distance(histograms: np.ndarray, real: np.ndarray, *, same: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

@@ -346,7 +346,7 @@ def test_the_same_photographs_twice_leave_no_nearest_one(judge, tmp_path):
 def test_existing_output_is_refused_and_kept(judge, data, tmp_path):
     (tmp_path / "report.html").write_text("old")
     arguments = {"real": data / "real", "judge": judge, "output": tmp_path}
-    with pytest.raises(ExistingOutputError, match=r"already holds report.html.*--overwrite"):
+    with pytest.raises(ExistingOutputError, match=r"already holds report.html.*overwrite=True"):
         compare(runs(data, "good"), **arguments)
     assert (tmp_path / "report.html").read_text() == "old"
     compare(runs(data, "good", classes=["cat"]), **arguments, overwrite=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from pages import CHROMIUM, Elements, assert_complete_in_itself, seen_in_browser
 
+from stochdeconv.evaluation.class_comparison import MeasuredClass, Row
 from stochdeconv.evaluation.classes import ClassKey
 from stochdeconv.evaluation.contestants import Contestant, Run
 from stochdeconv.evaluation.figures import FIGURE_KEYS
@@ -75,15 +76,10 @@ def page_of(folder, names=("ours", AWKWARD, LONG, "simonyan"), n_pictures=3):
         "gradient": np.abs(np.linspace(-1, 1, 101)),
         "color": np.full(512, 1 / 512),
     }
-    row = {"n": n_pictures, "pictures": pictures, "curves": curves}
+    row = Row(n_pictures, {}, pictures, curves)
     key = ClassKey("n00000001", "English springer")
-    measured = [
-        {
-            "entry": SimpleNamespace(class_key=key, n_real=len(paths)),
-            "size": (24, 24),
-            "rows": dict.fromkeys([*names, "real"], row),
-        }
-    ]
+    entry = SimpleNamespace(class_key=key, n_real=len(paths))
+    measured = [MeasuredClass(entry, (24, 24), dict.fromkeys([*names, "real"], row), None, 0)]
     entrants = []
     for name in names:
         record = {

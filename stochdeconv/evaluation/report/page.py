@@ -20,6 +20,7 @@ from stochdeconv.images.markup import data_uri
 from stochdeconv.images.sheets import outlined
 
 if TYPE_CHECKING:
+    from stochdeconv.evaluation.class_comparison import MeasuredClass
     from stochdeconv.evaluation.contestants import Contestant
 
 # Pictures of one contestant and class that the page shows; the figures use all.
@@ -35,9 +36,7 @@ _PALETTES = {
 _ROLE_WORDS = {"ours": "ours", "baseline": "baseline", "other": "other", "real": "photographs"}
 
 
-def render_report(
-    metrics: Mapping[str, Any], entrants: Sequence[Contestant], measured: Sequence[Mapping[str, Any]]
-) -> str:
+def render_report(metrics: Mapping[str, Any], entrants: Sequence[Contestant], measured: Sequence[MeasuredClass]) -> str:
     """Write the page of a comparison.
 
     Parameters
@@ -45,8 +44,7 @@ def render_report(
     metrics : mapping
         The content of metrics.json.
     entrants : sequence of Contestant
-    measured : sequence of mapping
-        One a class: ``entry``, ``size`` and ``rows`` (name -> ``pictures``, ``curves``).
+    measured : sequence of MeasuredClass
 
     Returns
     -------
@@ -70,7 +68,7 @@ def render_report(
     verdict = find_verdict(metrics, roles)
     of_faces = is_of_faces(metrics)
     figures = FACE_FIGURES if of_faces else FIGURES
-    titles = [one["entry"].class_key.title for one in measured]
+    titles = [of.entry.class_key.title for of in measured]
     return fill(
         "report.html.j2",
         title=", ".join(titles),
@@ -86,7 +84,7 @@ def render_report(
         marks=metrics["marks"],
         noise_floor=metrics[NOISE_FLOOR],
         plots=_curve_plots(rows, measured),
-        classes=[_class_pictures(one, rows) for one in measured],
+        classes=[_class_pictures(of, rows) for of in measured],
         judge=metrics["judge"],
         settings=metrics["settings"],
         has_train=metrics["settings"]["train"] is not None,
@@ -147,10 +145,10 @@ def _cards(rows: Sequence[Mapping[str, Any]], figures: Sequence[Figure]) -> list
     return cards
 
 
-def _curve_plots(rows: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _curve_plots(rows: Sequence[Mapping[str, Any]], measured: Sequence[MeasuredClass]) -> list[dict[str, Any]]:
     curve_rows = []
     for row in rows:
-        of_classes = [one["rows"][row["name"]]["curves"] for one in measured]
+        of_classes = [of.rows[row["name"]].curves for of in measured]
         curves = {key: np.mean([curves[key] for curves in of_classes], axis=0) for key in of_classes[0]}
         curve_rows.append(plots.Row(row["name"], row["color"], curves=curves))
     return [
@@ -172,16 +170,16 @@ def _curve_plots(rows: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[s
     ]
 
 
-def _class_pictures(one: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    entry, size = one["entry"], one["size"]
+def _class_pictures(measured: MeasuredClass, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    entry = measured.entry
     pictures = []
     for row in rows:
         tiles = [
-            _tile(picture, f"{row['title']}, {entry.class_key.title}, image {index}", size)
-            for index, picture in enumerate(one["rows"][row["name"]]["pictures"][:N_SHOWN])
+            _tile(picture, f"{row['title']}, {entry.class_key.title}, image {index}", measured.size)
+            for index, picture in enumerate(measured.rows[row["name"]].pictures[:N_SHOWN])
             if picture["file"] is not None
         ]
-        pictures.append({"row": row, "tiles": tiles, "n": one["rows"][row["name"]]["n"]})
+        pictures.append({"row": row, "tiles": tiles, "n": measured.rows[row["name"]].n})
     return {
         "title": entry.class_key.title,
         "wnid": entry.class_key.wnid,
@@ -191,14 +189,14 @@ def _class_pictures(one: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
 
 
 def _tile(picture: Mapping[str, Any], what: str, size: tuple[int, int]) -> dict[str, Any]:
-    nearest, shown = picture["nearest_train"], _within(size, THUMBNAIL)
+    nearest, own_size = picture["nearest_train"], _within(size, THUMBNAIL)
     if "faces" in picture:
         # Boxes are in pixels of the size compared at.
         boxed = outlined(image_files.load_image(picture["file"], size), picture["faces"])
-        caption = {"judge_label": None, "src": data_uri(image_files.resize(boxed, shown), quality=88)}
+        caption = {"judge_label": None, "src": data_uri(image_files.resize(boxed, own_size), quality=88)}
         seen = f"; faces: {len(picture['faces']) or 'none'}"
     else:
-        caption = {"faces": None, "src": _thumbnail(picture["file"], shown, quality=88)}
+        caption = {"faces": None, "src": _thumbnail(picture["file"], own_size, quality=88)}
         seen = f"; the judge names it {picture['judge_label']}" if picture["judge_label"] else ""
     return {
         **picture,

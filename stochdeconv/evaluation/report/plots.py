@@ -62,8 +62,8 @@ def intervals_plot(rows: Sequence[Row], *, ident: str, title: str, better: str, 
     str or None
         SVG; None where no contestant has the figure.
     """
-    known = [row for row in rows if row.interval is not None and row.interval["value"] is not None]
-    if not known:
+    measured = [row for row in rows if row.interval is not None and row.interval["value"] is not None]
+    if not measured:
         return None
     with matplotlib.rc_context({**STYLE, "font.size": 11 if wide else 9, "svg.hashsalt": ident}):
         size = (5.2, 0.36 * len(rows) + 0.7) if wide else (3.4, 0.26 * len(rows) + 0.5)
@@ -74,7 +74,7 @@ def intervals_plot(rows: Sequence[Row], *, ident: str, title: str, better: str, 
             axes.axvspan(*_ends(real), color="#e3e7ee", lw=0, zorder=0)
             axes.axvline(real["value"], color="#8a93a3", lw=1, zorder=1)
         for place, row in enumerate(rows):
-            if row not in known:
+            if row not in measured:
                 axes.text(
                     0.5, place, "–", color="#8a93a3", ha="center", va="center", transform=axes.get_yaxis_transform()
                 )
@@ -84,10 +84,10 @@ def intervals_plot(rows: Sequence[Row], *, ident: str, title: str, better: str, 
                 [low, high], [place, place], color=row.color, lw=4 if wide else 3, alpha=0.35, solid_capstyle="round"
             )
             axes.plot(row.interval["value"], place, "o", color=row.color, ms=8 if wide else 5.5)
-        values = np.array([end for row in known for end in (*_ends(row.interval), row.interval["value"])])
+        values = np.array([end for row in measured for end in (*_ends(row.interval), row.interval["value"])])
         positive = values[values > 0]
         if better == "low" and len(positive) and positive.max() > 30 * positive.min():
-            _decades(axes, rows, known, top=float(positive.max()))
+            _decades(axes, rows, measured, top=float(positive.max()))
         axes.set_yticks(range(len(rows)), [_short(row.name) for row in rows], color=INK)
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -105,18 +105,18 @@ def _ends(interval: Mapping[str, float | None]) -> tuple[float, float]:
     return (value if low is None else low), (value if high is None else high)
 
 
-def _decades(axes: Axes, rows: Sequence[Row], known: Sequence[Row], *, top: float) -> None:
+def _decades(axes: Axes, rows: Sequence[Row], measured: Sequence[Row], *, top: float) -> None:
     """Make the axis logarithmic above the real photographs' interval and linear around zero, ticks at 0 and at powers of ten."""
     smallest = min(
-        (abs(row.interval["value"]) for row in known if row not in rows[:1] and row.interval["value"]), default=top
+        (abs(row.interval["value"]) for row in measured if row not in rows[:1] and row.interval["value"]), default=top
     )
-    floor = max([abs(end) for end in _ends(rows[0].interval)], default=0.0) if rows[0] in known else 0.0
+    floor = max([abs(end) for end in _ends(rows[0].interval)], default=0.0) if rows[0] in measured else 0.0
     lowest = int(np.floor(np.log10(max(floor, smallest / 10, top * 1e-6))))
     axes.set_xscale("symlog", linthresh=10.0**lowest, linscale=0.5)
     decades = range(lowest, int(np.floor(np.log10(top))) + 1)
     step = max(len(decades) // 4, 1)
-    shown = list(decades)[::step]
-    axes.set_xticks([0, *(10.0**power for power in shown)], ["0", *(_power(power) for power in shown)])
+    powers = list(decades)[::step]
+    axes.set_xticks([0, *(10.0**power for power in powers)], ["0", *(_power(power) for power in powers)])
     axes.xaxis.set_minor_locator(NullLocator())
 
 

@@ -69,11 +69,11 @@ def find_verdict(metrics: Mapping[str, Any], roles: Mapping[str, str]) -> Verdic
     contestants = metrics["contestants"]
     if is_of_faces(metrics):
         return _of_faces(metrics)
-    known = [name for name in contestants if contestants[name]["kid"]["value"] is not None]
-    unknown = [name for name in contestants if name not in known]
-    order = sorted(known, key=lambda name: contestants[name]["kid"]["value"])
+    ranked = [name for name in contestants if contestants[name]["kid"]["value"] is not None]
+    unranked = [name for name in contestants if name not in ranked]
+    order = sorted(ranked, key=lambda name: contestants[name]["kid"]["value"])
     if not order:
-        return Verdict("No ranking: too few images for a distance to photographs", (), tuple(unknown), None)
+        return Verdict("No ranking: too few images for a distance to photographs", (), tuple(unranked), None)
     varied = [name for name in order if _variety_of(metrics, name) >= _VARIED] or order
     best = varied[0]
     sentences = [_distance(metrics, roles, best)]
@@ -92,16 +92,16 @@ def find_verdict(metrics: Mapping[str, Any], roles: Mapping[str, str]) -> Verdic
     headline = (
         f"{best} comes nearest to real photographs" if len(order) > 1 else f"How near {best} comes to real photographs"
     )
-    return Verdict(headline, tuple(sentences), tuple(order + unknown), best)
+    return Verdict(headline, tuple(sentences), tuple(order + unranked), best)
 
 
 def _of_faces(metrics: Mapping[str, Any]) -> Verdict:
     def share(row: Mapping[str, Any]) -> str:
         return f"{percent(row['with_face']['value'])} ({number(row['mean_faces']['value'])} an image)"
 
-    told = ", ".join(f"{name} {share(row)}" for name, row in metrics["contestants"].items())
+    shares = ", ".join(f"{name} {share(row)}" for name, row in metrics["contestants"].items())
     sentences = (
-        f"Images with a face, and faces: {told}; real photographs {share(metrics['real'])}.",
+        f"Images with a face, and faces: {shares}; real photographs {share(metrics['real'])}.",
         "Nobody is ranked: a face detector does not tell how realistic or varied images are. The figures that need a network (judge top-1 "
         "and top-5, KID, density, coverage, pairwise distance, Vendi score, nearest training photograph, objects) are left out.",
         "The detector looks for upright faces seen from the front; it misses some, and finds some where there are none.",
@@ -135,10 +135,10 @@ def _distance(metrics: Mapping[str, Any], roles: Mapping[str, str], best: str) -
     return f"{text}; real photographs among themselves: {number(metrics['real']['kid']['value'])}."
 
 
-def _overlap(one: Mapping[str, float | None], other: Mapping[str, float | None]) -> bool:
-    if one["high"] is None or other["low"] is None:
+def _overlap(lower: Mapping[str, float | None], upper: Mapping[str, float | None]) -> bool:
+    if lower["high"] is None or upper["low"] is None:
         return True
-    return one["high"] >= other["low"]
+    return lower["high"] >= upper["low"]
 
 
 def _recognised(metrics: Mapping[str, Any], best: str) -> list[str]:
