@@ -156,13 +156,13 @@ def refuse_existing(output: Path, *, overwrite: bool) -> None:
     from stochdeconv.evaluation.compare import METRICS, REPORT
 
     if output.exists() and not output.is_dir():
-        raise ExistingOutputError(f"'{output}' is a file; the demo writes a folder; choose another with -o")
+        raise ExistingOutputError(f"'{output}' is a file; the demo writes a folder; choose another with output=")
     names = [REPORT, METRICS, _CROPS, f"{_CROPS}.h5", *SAMPLERS, *PRESETS]
     found = [name for name in names if (output / name).exists()]
     if found and not overwrite:
         raise ExistingOutputError(
-            f"'{output}' already holds an earlier demo ({', '.join(found)}); choose another folder with -o, or "
-            "pass --overwrite"
+            f"'{output}' already holds an earlier demo ({', '.join(found)}); choose another folder with output=, or "
+            "pass overwrite=True"
         )
 
 

@@ -1,10 +1,17 @@
-"""Errors a user can mend: each says what came, what was expected and what to do."""
+"""Errors a user can mend: each says what came, what was expected and what to do.
+
+Messages name parameters as a call does, ``overwrite=True`` or ``size=``; the command line makes flags of them (`with_flags`).
+"""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+# After a blank or a bracket, and not that of a call: neither in a file's name nor in `load_model(output=…)`. What follows is a value
+# unless it is a blank or the end of a phrase.
+_PARAMETER = re.compile(r"(?<![^\s(])(?<!\w\()(?P<name>[a-z]\w*)=(?P<value>True\b|(?=[^\s,;:.)]))?")
 
 
 class StochDeconvError(Exception):
@@ -25,6 +32,10 @@ class MissingInputError(StochDeconvError, FileNotFoundError):
 
 class ModelError(StochDeconvError, ValueError):
     """A network that cannot be loaded, or is not the one the statistics were collected with."""
+
+
+class MissingCodeError(ModelError):
+    """A network file that needs Python code of its author, which has not been imported."""
 
 
 class LayerNotFoundError(StochDeconvError, KeyError):
@@ -61,8 +72,33 @@ def first_reason(error: BaseException) -> str:
     return lines[0].strip()[:300] if lines else type(error).__name__
 
 
+def with_flags(message: str, flags: Mapping[str, str]) -> str:
+    """Say with the flags of a command what a message says with parameters.
+
+    Parameters
+    ----------
+    message : str
+        Parameters stand in it as in a call: ``overwrite=True``, ``size=64``, or ``size=`` without a value.
+    flags : mapping of str to str
+        Flags by the parameters they stand for; others stay as they are.
+
+    Returns
+    -------
+    str
+        With ``--overwrite``, ``--size 64``, ``--size``.
+    """
+
+    def as_flag(match: re.Match[str]) -> str:
+        flag = flags.get(match["name"])
+        if flag is None:
+            return match[0]
+        return f"{flag} " if match["value"] == "" else flag
+
+    return _PARAMETER.sub(as_flag, message)
+
+
 def closest(name: str, names: Iterable[str], *, n: int = 3) -> str:
-    """Format the known names nearest to a mistyped one, for an error message.
+    """Format the names nearest to a mistyped one, for an error message.
 
     Parameters
     ----------
@@ -78,10 +114,10 @@ def closest(name: str, names: Iterable[str], *, n: int = 3) -> str:
     str
         ``"'a', 'b'"``, or an empty string where nothing is near.
     """
-    wanted, by_lower = name.lower(), {known.lower(): known for known in names}
+    lower, by_lower = name.lower(), {other.lower(): other for other in names}
     # Below 0.7 a skyscraper is a strainer. What somebody remembers as a beginning or an end is near however long the name, and in a
     # word of three letters one wrong letter is much.
-    near = difflib.get_close_matches(wanted, by_lower, n=n, cutoff=0.7)
-    near += [known for known in by_lower if wanted and (known.startswith(wanted) or known.endswith(wanted))]
-    near += difflib.get_close_matches(wanted, by_lower, n=n, cutoff=0.6) if len(wanted) < 5 else []
+    near = difflib.get_close_matches(lower, by_lower, n=n, cutoff=0.7)
+    near += [other for other in by_lower if lower and (other.startswith(lower) or other.endswith(lower))]
+    near += difflib.get_close_matches(lower, by_lower, n=n, cutoff=0.6) if len(lower) < 5 else []
     return ", ".join(f"'{by_lower[match]}'" for match in list(dict.fromkeys(near))[:n])

@@ -106,7 +106,7 @@ def refuse_existing(output: str | Path, *, overwrite: bool) -> None:
     if output.is_dir():
         raise ExistingOutputError(f"'{output}' is a folder; the atlas is a file, such as '{output / 'atlas.html'}'")
     if output.exists() and not overwrite:
-        raise ExistingOutputError(f"'{output}' already exists; choose another file, or pass --overwrite")
+        raise ExistingOutputError(f"'{output}' already exists; choose another file, or pass overwrite=True")
 
 
 def _make_pictures(

@@ -36,6 +36,15 @@ COMMANDS = {
 }
 
 
+class Command(TyperCommand):
+    """A command in whose messages parameters are flags."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        with terminal.speaking_of_flags(self):
+            return super().invoke(ctx)
+
+
 class Commands(TyperGroup):
     """Commands whose expected failures are one line on stderr and an exit code, never a traceback."""
 
@@ -54,7 +63,9 @@ class Commands(TyperGroup):
             return TyperCommand(cmd_name, help=summary)
         single = typer.Typer(add_completion=False)
         function = getattr(importlib.import_module(f"{__name__}.{module}"), cmd_name)
-        single.command(cmd_name, help=summary)(with_imports(function) if takes_networks(function) else function)
+        single.command(cmd_name, cls=Command, help=summary)(
+            with_imports(function) if takes_networks(function) else function
+        )
         return typer.main.get_command(single)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

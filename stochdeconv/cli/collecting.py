@@ -138,7 +138,7 @@ def collect(
             if not folders:
                 raise
             # One bad folder must not cost the others; the exit code tells.
-            typer.echo(f"error: {source.name}: {error}", err=True)
+            typer.echo(f"error: {source.name}: {terminal.in_flags(str(error))}", err=True)
             failed.append(source.name)
     if failed:
         terminal.fail(f"{len(failed)} of {len(jobs)} classes failed: {', '.join(failed)}")

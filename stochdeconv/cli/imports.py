@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from stochdeconv.cli import terminal
-from stochdeconv.errors import InputError, MissingInputError
+from stochdeconv.errors import InputError, MissingCodeError, MissingInputError, ModelError
 
 Imports = Annotated[
     list[str],
@@ -41,7 +41,10 @@ def with_imports(command: Callable[..., None]) -> Callable[..., None]:
     def run(*, imports: Sequence[str], **arguments: object) -> None:
         for module in imports:
             import_code(module)
-        command(**arguments)
+        try:
+            command(**arguments)
+        except MissingCodeError as error:
+            raise ModelError(f"{error}; --import MODULE imports one") from error
 
     run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), option])
     run.__annotations__ = {name: known.annotation for name, known in run.__signature__.parameters.items()}

@@ -12,12 +12,13 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stochdeconv.errors import InputError, ModelError, closest
+from stochdeconv.errors import InputError, ModelError, StochDeconvError, closest, with_flags
 from stochdeconv.images.faces import FACES
 from stochdeconv.parsing import read_list, whole_number
 
@@ -154,12 +155,35 @@ def require_writable(path: Path, *, flag: str = "-o") -> None:
         fail(f"cannot write to '{folder}', where '{path}' is to go; choose another place with {flag}")
 
 
+# Of the command that runs, by the parameters they stand for.
+_flags: ContextVar[dict[str, str]] = ContextVar("flags")
+
+
+@contextmanager
+def speaking_of_flags(command: Any) -> Iterator[None]:
+    """Let messages of the library, which name parameters, name the flags of this command."""
+    flags = {parameter.name: max(parameter.opts, key=len) for parameter in command.params}
+    token = _flags.set({name: flag for name, flag in flags.items() if flag.startswith("-")})
+    try:
+        yield
+    except StochDeconvError as error:
+        error.args = (in_flags(str(error)), *error.args[1:])
+        raise
+    finally:
+        _flags.reset(token)
+
+
+def in_flags(message: str) -> str:
+    """Make of a library's message one about the flags of the command that runs."""
+    return with_flags(message, _flags.get({}))
+
+
 @contextmanager
 def plain_warnings() -> Iterator[None]:
     """Show our own warnings as one line each; those of other libraries mean nothing to who runs a command."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        typer.echo(f"warning: {message}", err=True)
+        typer.echo(f"warning: {in_flags(str(message))}", err=True)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -113,7 +113,7 @@ def _read_run(folder: Path) -> Run:
     settings = record.get("settings")
     if isinstance(settings, Mapping) and settings.get("ablate_constraints"):
         raise InputError(
-            f"'{folder}' holds images of several settings (maximize --ablate-constraints); a contestant is made in one way: "
+            f"'{folder}' holds images of several settings (ablate_constraints); a contestant is made in one way: "
             "make a run of the setting that you want to compare"
         )
     images = tuple(sorted(folder.glob("image_[0-9]*.png")))
@@ -190,22 +190,22 @@ def _is_of(run: Run, class_key: ClassKey, class_keys: Sequence[ClassKey]) -> boo
 
 def _photographs(root: Path, class_key: ClassKey, class_keys: Sequence[ClassKey], *, option: str) -> tuple[Path, ...]:
     if not root.exists():
-        raise MissingInputError(f"no such folder of photographs: '{root}' (--{option})")
+        raise MissingInputError(f"no such folder of photographs: '{root}' ({option}=)")
     folders = find_class_folders(root)
     if not folders:
         if len(class_keys) > 1:
             titles = ", ".join(key.title for key in class_keys)
             raise InputError(
-                f"--{option} '{root}' is one folder of images, but several classes are compared ({titles}); expected a folder a class in it"
+                f"{option}='{root}' is one folder of images, but several classes are compared ({titles}); expected a folder a class in it"
             )
         if re.fullmatch(r"n\d{8}", root.name) and class_key.wnid and root.name != class_key.wnid:
             raise InputError(
-                f"--{option} '{root}' holds another class than the images, which are of '{class_key.title}' ({class_key.wnid})"
+                f"{option}='{root}' holds another class than the images, which are of '{class_key.title}' ({class_key.wnid})"
             )
         return tuple(find_images(root))
     if class_key.key == "images":
         raise InputError(
-            f"the runs carry no class, so --{option} must be one folder of images; '{root}' is a tree of {len(folders)} folders"
+            f"the runs carry no class, so {option}= must be one folder of images; '{root}' is a tree of {len(folders)} folders"
         )
     names = {comparable(folder.name): folder for folder in folders}
     for word in (class_key.wnid, class_key.label):
@@ -214,7 +214,7 @@ def _photographs(root: Path, class_key: ClassKey, class_keys: Sequence[ClassKey]
     folder_names = [folder.name for folder in folders]
     near = closest(class_key.label or "", folder_names) or closest(class_key.wnid or "", folder_names)
     raise InputError(
-        f"--{option} '{root}' has no folder for the class '{class_key.title}' ({class_key.wnid or 'no wnid'}); "
+        f"{option}='{root}' has no folder for the class '{class_key.title}' ({class_key.wnid or 'no wnid'}); "
         f"closest: {near or 'none'}; folders are named by wnid or label"
     )
 

@@ -233,7 +233,7 @@ class ImageModel(Network):
             yield f"model '{self.name}' takes images of four channels: the last one is held at its largest value, as opacity"
         names = output_names(self.keras_model)
         if len(names) > 1 and "output" not in self.preprocessing:
-            yield f"model '{self.name}' has the outputs {', '.join(names)}; the first one is taken: output= names another, {WHERE_TO_SAY}"
+            yield f"model '{self.name}' has the outputs {', '.join(names)}; the first one is taken: 'output' names another, {WHERE_TO_SAY}"
 
     def image_size(self, size: int | None = None) -> tuple[int, int]:
         """Return (height, width) of images whose shorter side is `size` pixels, in the network's proportions; by default its own size.
@@ -292,7 +292,7 @@ class ImageModel(Network):
             what = "two classes, the two sides of its one value" if self.head.is_pair else f"{n_classes} class scores"
             outputs = output_names(self.keras_model)
             others = (
-                f"; of its outputs {', '.join(outputs)} another may be meant: output= names it, {WHERE_TO_SAY}"
+                f"; of its outputs {', '.join(outputs)} another may be meant: 'output' names it, {WHERE_TO_SAY}"
                 if len(outputs) > 1
                 else ""
             )

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 
 from stochdeconv.assets import NETWORKS, shipped_file
-from stochdeconv.errors import MissingInputError, ModelError, closest, first_reason
+from stochdeconv.errors import MissingCodeError, MissingInputError, ModelError, closest, first_reason
 from stochdeconv.networks.catalogue import APPLICATIONS, cache_folder
 from stochdeconv.networks.classes import ClassName, imagenet_class_names, load_class_names
 from stochdeconv.networks.conventions import input_convention
@@ -294,8 +294,10 @@ def load_keras_file(
     ------
     MissingInputError
         The file, or its sidecar, is not there.
+    MissingCodeError
+        It needs Python code of its author.
     ModelError
-        It is no Keras 3 file, needs Python code of its author, or the sidecar is malformed.
+        It is no Keras 3 file, or the sidecar is malformed.
     """
     if not path.is_file():
         raise MissingInputError(f"there is no network file {path}")
@@ -315,7 +317,7 @@ def load_keras_file(
     recipe = sidecar.get("recipe", "")
     if not isinstance(recipe, str):
         raise ModelError(
-            f'{sidecar_path}: recipe is {recipe!r}; expected a text as --recipe takes it, "facets=0,jitter=6"'
+            f'{sidecar_path}: recipe is {recipe!r}; expected a text as recipe= takes it, "facets=0,jitter=6"'
         )
     return Pretrained(_read_keras_file(path), path.stem, str(path.resolve()), convention, names, recipe)
 
@@ -356,9 +358,9 @@ def _read_keras_file(path: Path) -> keras.Model:
     except Exception as error:
         reason = first_reason(error)
         if re.search(r"Could not locate|custom_object|register_keras_serializable|[Ll]ambda|safe_mode", str(error)):
-            raise ModelError(
-                f"{path} needs Python code that is not in the file ({reason}): if it is yours, import the module that registers it first "
-                "(--import MODULE), or load it in Python and pass the keras.Model to load_model"
+            raise MissingCodeError(
+                f"{path} needs Python code that is not in the file ({reason}): if it is yours, import the module that registers it first, "
+                "or load it in Python and pass the keras.Model to load_model"
             ) from error
         raise ModelError(f"{path} is no readable Keras 3 file (.keras): {reason}") from error
     return model

@@ -177,7 +177,8 @@ def test_compare_leaves_metrics_and_report(made, here):
     assert [row[0] for row in table[1:]] == ["ours", "max", "real", "out/report.html"]
     column = table[0].index("kid") + 1
     assert float(table[1][column]) == pytest.approx(metrics["contestants"]["ours"]["kid"]["value"], rel=0.01)
-    assert "out" in refuse("compare", *words, "-o", "out")
+    assert "pass --overwrite" in refuse("compare", *words, "-o", "out")
+    assert "(--train)" in refuse("compare", *words, "-o", "new", "--train", "none")
 
 
 def test_compare_counts_faces(made, here):

@@ -145,7 +145,7 @@ def test_a_network_may_have_a_recipe_of_its_own(model, statistics, tmp_path):
     with pytest.raises(ModelError, match=r"sidecar of 'own' has a bad recipe.*facetz"):
         generate(load_model(tmp_path / "own.keras"), statistics, n_images=1, n_steps=1)
     (tmp_path / "own.json").write_text(json.dumps(sidecar | {"recipe": {"facets": 0.5}}))
-    with pytest.raises(ModelError, match=r"own\.json: recipe is .*expected a text as --recipe takes it"):
+    with pytest.raises(ModelError, match=r"own\.json: recipe is .*expected a text as recipe= takes it"):
         load_model(tmp_path / "own.keras")
 
 

@@ -182,7 +182,7 @@ def test_a_download_that_fails_names_the_file_and_the_flag(monkeypatch, tmp_path
         load_model("vgg16")
     message = str(caught.value)
     assert message.startswith("cannot get vgg16_weights_tf_dim_ordering_tf_kernels.h5: ")
-    assert "--weights vgg16_weights_tf_dim_ordering_tf_kernels.h5" in message
+    assert "weights=vgg16_weights_tf_dim_ordering_tf_kernels.h5" in message
     assert f"({url})" in message
     assert str(tmp_path / "models") in message
     assert "Name or service not known" in message
@@ -282,7 +282,7 @@ def test_files_that_need_python_code_are_told(tmp_path):
         keras.Sequential([keras.Input((8, 8, 3)), layer]).save(path)
         write_sidecar(path, {"preprocessing": "tf"})
         with pytest.raises(
-            ModelError, match=r"needs Python code that is not in the file.*--import MODULE.* load it in Python"
+            ModelError, match=r"needs Python code that is not in the file.* load it in Python"
         ) as caught:
             load_model(path)
         assert "\n" not in str(caught.value)
