@@ -94,8 +94,8 @@ def _torch_value_and_gradient(function: Function) -> Function:
         leaves = [leaf.detach().requires_grad_(True) for leaf in keras.tree.flatten(x)]
         with torch.enable_grad():
             value, extra = function(keras.tree.pack_sequence_as(x, leaves))
-        found = torch.autograd.grad(value, leaves, allow_unused=True)
-        gradient = [torch.zeros_like(leaf) if part is None else part for leaf, part in zip(leaves, found, strict=True)]
+        parts = torch.autograd.grad(value, leaves, allow_unused=True)
+        gradient = [torch.zeros_like(leaf) if part is None else part for leaf, part in zip(leaves, parts, strict=True)]
         extra = keras.tree.map_structure(lambda part: part.detach() if torch.is_tensor(part) else part, extra)
         return (value.detach(), extra), keras.tree.pack_sequence_as(x, gradient)
 
@@ -132,10 +132,10 @@ def _cpu_flags() -> set[str]:
 def versions() -> dict[str, str]:
     """Name what a result depends on: versions of Python, this package and the libraries it computes with."""
     libraries = ["keras", name(), "numpy", "scikit-learn", "h5py", "pillow"]
-    found = {"python": platform.python_version(), "stochdeconv": __version__}
+    by_name = {"python": platform.python_version(), "stochdeconv": __version__}
     for library in libraries:
         try:
-            found[library] = importlib.metadata.version(library)
+            by_name[library] = importlib.metadata.version(library)
         except importlib.metadata.PackageNotFoundError:
-            found[library] = "not installed"
-    return found
+            by_name[library] = "not installed"
+    return by_name

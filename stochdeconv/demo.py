@@ -72,7 +72,7 @@ def demo(
     overwrite : bool
         Replace an earlier demo.
     progress : callable, optional
-        ``progress(done, total, message)``.
+        ``progress(n_done, n_all, message)``.
 
     Returns
     -------
@@ -87,68 +87,85 @@ def demo(
         On Ctrl-C; what was made until then stays.
     """
     from stochdeconv.evaluation.compare import compare
-    from stochdeconv.methods.generate import generate
-    from stochdeconv.methods.maximize import maximize
-    from stochdeconv.methods.runs import RunInterrupted
-    from stochdeconv.networks.classes import file_stem
     from stochdeconv.networks.image_model import load_model
-    from stochdeconv.statistics.file import load_statistics
 
     output, effort = Path(output), QUICK if quick else FULL
     _make_room(output, overwrite=overwrite)
-    n_runs = len(CLASSES) * (len(SAMPLERS) + len(PRESETS))
     # What comes before the runs, and what comes after them, takes about as long as one.
-    n_all = (n_runs + 2) * effort.n_steps
-    done = 0
-
-    def say(message: str, part: float = 0.0) -> None:
-        if progress is not None:
-            progress(done + round(part * effort.n_steps), n_all, message)
-
-    def on_crop(n_done: int, n_crops: int, message: str) -> None:
-        say(
-            f"collecting statistics on crops of {' and '.join(PHOTOGRAPHS)}, of scikit-learn: {message}",
-            n_done / n_crops,
-        )
-
-    say(f"loading {NETWORK}")
+    n_parts = len(CLASSES) * (len(SAMPLERS) + len(PRESETS)) + 2
+    counter = _Counter(progress, n_parts=n_parts, n_steps=effort.n_steps)
+    counter.say(f"loading {NETWORK}")
     model = load_model(NETWORK)
+    on_crop = counter.on_count(f"collecting statistics on crops of {' and '.join(PHOTOGRAPHS)}, of scikit-learn")
     _collect_crops(model, output, effort.n_crops, seed=seed, progress=on_crop)
-    done += effort.n_steps
-
-    folders: dict[str, list[Path]] = {name: [] for name in (*SAMPLERS, *PRESETS)}
-    how = {"n_images": effort.n_images, "n_steps": effort.n_steps, "seed": seed}
-    for class_name in CLASSES:
-        stem = file_stem(model.find_class(class_name), model.class_names)
-        statistics = load_statistics(shipped_file(NETWORK, f"{stem}.h5"))
-        for name, finished in folders.items():
-            asked = f"sampled by {name}" if name in SAMPLERS else f"class neuron maximised, {name}"
-
-            def on_step(step: Step, asked: str = f"{class_name}: {asked}") -> None:
-                say(f"{asked}, step {step.step} of {step.n_steps}\n{step}", step.step / step.n_steps)
-
-            try:
-                if name in SAMPLERS:
-                    result = generate(model, statistics, sampler=name, callback=on_step, **how)
-                else:
-                    result = maximize(model, class_name, preset=name, callback=on_step, **how)
-            except RunInterrupted as interrupt:
-                interrupt.result.save(output / name / stem, overwrite=overwrite)
-                raise
-            finished.append(result.save(output / name / stem, overwrite=overwrite))
-            done += effort.n_steps
-
-    def on_picture(n_done: int, n_pictures: int, message: str) -> None:
-        say(f"comparing: {message}", n_done / n_pictures)
-
+    counter.begin_next()
+    folders = _make_runs(model, output, effort, seed=seed, overwrite=overwrite, counter=counter)
     return compare(
         folders,
         real=shipped_file(HELD_OUT),
         judge=load_model(JUDGE),
         output=output,
         seed=seed,
-        progress=on_picture,
+        progress=counter.on_count("comparing"),
     )
+
+
+class _Counter:
+    """How far the demo is: parts of equal length, one after another."""
+
+    def __init__(self, report: Progress | None, *, n_parts: int, n_steps: int):
+        self._report = report
+        self._n_steps = n_steps
+        self._n_all = n_parts * n_steps
+        self._n_before = 0
+
+    def begin_next(self) -> None:
+        """Count a part as finished."""
+        self._n_before += self._n_steps
+
+    def say(self, message: str, share: float = 0.0) -> None:
+        """Report how far the part is."""
+        if self._report is not None:
+            self._report(self._n_before + round(share * self._n_steps), self._n_all, message)
+
+    def on_count(self, what: str) -> Progress:
+        """Make what counts through a part."""
+        return lambda n, n_all, message: self.say(f"{what}: {message}", n / n_all)
+
+    def on_step(self, what: str) -> Callable[[Step], None]:
+        """Make what follows an optimisation."""
+        return lambda step: self.say(f"{what}, step {step.step} of {step.n_steps}\n{step}", step.step / step.n_steps)
+
+
+def _make_runs(
+    model: ImageModel, output: Path, effort: Effort, *, seed: int, overwrite: bool, counter: _Counter
+) -> dict[str, list[Path]]:
+    """Make images of every class by every sampler and preset; the folders by method."""
+    from stochdeconv.methods.generate import generate
+    from stochdeconv.methods.maximize import maximize
+    from stochdeconv.methods.runs import RunInterrupted
+    from stochdeconv.networks.classes import file_stem
+    from stochdeconv.statistics.file import load_statistics
+
+    folders: dict[str, list[Path]] = {name: [] for name in (*SAMPLERS, *PRESETS)}
+    options: dict[str, Any] = {"n_images": effort.n_images, "n_steps": effort.n_steps, "seed": seed}
+    for class_name in CLASSES:
+        stem = file_stem(model.find_class(class_name), model.class_names)
+        statistics = load_statistics(shipped_file(NETWORK, f"{stem}.h5"))
+        for name, finished in folders.items():
+            manner = f"sampled by {name}" if name in SAMPLERS else f"class neuron maximised, {name}"
+            options["callback"] = counter.on_step(f"{class_name}: {manner}")
+            try:
+                if name in SAMPLERS:
+                    result = generate(model, statistics, sampler=name, **options)
+                else:
+                    result = maximize(model, class_name, preset=name, **options)
+            except RunInterrupted as interrupt:
+                interrupt.result.save(output / name / stem, overwrite=overwrite)
+                raise
+            finished.append(result.save(output / name / stem, overwrite=overwrite))
+            counter.begin_next()
+    return folders
 
 
 def refuse_existing(output: Path, *, overwrite: bool) -> None:
@@ -158,10 +175,10 @@ def refuse_existing(output: Path, *, overwrite: bool) -> None:
     if output.exists() and not output.is_dir():
         raise ExistingOutputError(f"'{output}' is a file; the demo writes a folder; choose another with output=")
     names = [REPORT, METRICS, _CROPS, f"{_CROPS}.h5", *SAMPLERS, *PRESETS]
-    found = [name for name in names if (output / name).exists()]
-    if found and not overwrite:
+    held = [name for name in names if (output / name).exists()]
+    if held and not overwrite:
         raise ExistingOutputError(
-            f"'{output}' already holds an earlier demo ({', '.join(found)}); choose another folder with output=, or "
+            f"'{output}' already holds an earlier demo ({', '.join(held)}); choose another folder with output=, or "
             "pass overwrite=True"
         )
 

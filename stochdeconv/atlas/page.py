@@ -119,8 +119,9 @@ def render_atlas(
     colors = plots.layer_colors(statistics)
     targets = {}
     if statistics.n_rows >= 2:  # fewer have no spread to sample from
-        how = {"n_images": _N_PLOTTED, "seed": seed}
-        targets = {name: sample_targets(statistics, sampler=name, **how) for name in _SAMPLER_WORDS}
+        targets = {
+            name: sample_targets(statistics, sampler=name, n_images=_N_PLOTTED, seed=seed) for name in _SAMPLER_WORDS
+        }
     return fill(
         "atlas.html.j2",
         package="stochdeconv.atlas",
@@ -169,8 +170,8 @@ def _ends(statistics: ClassStatistics, layer: LayerStatistics, component: int) -
 def _walk(statistics: ClassStatistics, walk: Walk) -> dict[str, Any]:
     name = f"{walk.layer}:{walk.component}"
     tiles = []
-    for image, (asked, reached) in zip(walk.images, walk.deviations, strict=True):
-        place = "mean" if abs(asked) < 1e-9 else f"{_signed(asked)} sd"
+    for image, (target, reached) in zip(walk.images, walk.deviations, strict=True):
+        place = "mean" if abs(target) < 1e-9 else f"{_signed(target)} sd"
         tiles.append(_tile(image, f"component {name} at {place}", place=place, reached=_signed(reached, "+.2f")))
     layer = statistics[walk.layer]
     low, high = _ends(statistics, layer, walk.component)
@@ -238,13 +239,13 @@ def _regions(
         return None
     tiles, areas = [], np.zeros(facets.n_facets)
     for sampler in _REGION_SAMPLERS:
-        shown, layouts = made.samples.get(sampler), made.layouts.get(sampler)
-        if layouts is None:
+        images, layouts = made.samples.get(sampler), made.layouts.get(sampler)
+        if images is None or layouts is None:
             few = targets[sampler].take(slice(_N_LAYOUTS))
-            shown = _color_layouts(statistics, few)
+            images = _color_layouts(statistics, few)
             layouts = maps.layouts_of(statistics[facets.layer], few.layers[facets.layer].scores)
         for number, (image, regions) in enumerate(
-            zip(shown, maps.regions_of(facets, layouts, shown.shape[1:3]), strict=True)
+            zip(images, maps.regions_of(facets, layouts, images.shape[1:3]), strict=True)
         ):
             areas += np.bincount(regions.ravel(), minlength=facets.n_facets) / regions.size
             what = f"{sampler}, image {number}"
@@ -282,12 +283,12 @@ def _hex(color: np.ndarray) -> str:
 
 
 def _samples(statistics: ClassStatistics, made: NetworkPictures, name: str, targets: Targets) -> dict[str, Any]:
-    shown = made.samples.get(name)
-    are_images = shown is not None
-    if shown is None and INPUT in statistics:
-        shown = _color_layouts(statistics, targets.take(slice(_N_LAYOUTS)))
+    images = made.samples.get(name)
+    are_images = images is not None
+    if images is None and INPUT in statistics:
+        images = _color_layouts(statistics, targets.take(slice(_N_LAYOUTS)))
     tiles = []
-    for number, image in enumerate([] if shown is None else shown):
+    for number, image in enumerate([] if images is None else images):
         source = int(targets.source_rows[number])
         tiles.append(
             _tile(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -57,7 +57,7 @@ def write_atlas(
     overwrite : bool
         Replace the file.
     progress : callable, optional
-        ``progress(done, total, message)``.
+        ``progress(n_steps, n_all_steps, message)``.
 
     Returns
     -------
@@ -82,15 +82,14 @@ def write_atlas(
     output = Path(output)
     refuse_existing(output, overwrite=overwrite)
     pictures, interrupt = None, None
-    # Images are asked for maps, and sampled from the spread of two rows at least.
     if model is not None:
         check_model(model, statistics)
+        # Images are asked for maps, and sampled from the spread of two rows at least.
         if map_layers(statistics) and statistics.n_rows >= 2:
             pictures = NetworkPictures()
+            maker = _Maker(model, statistics, n_images=n_images, n_steps=n_steps, seed=seed, progress=progress)
             try:
-                _make_pictures(
-                    pictures, model, statistics, n_images=n_images, n_steps=n_steps, seed=seed, progress=progress
-                )
+                maker.fill(pictures)
             except KeyboardInterrupt as stopped:
                 interrupt = stopped
     page = render_atlas(statistics, pictures, seed=seed, n_steps=n_steps, interrupted=interrupt is not None)
@@ -109,50 +108,71 @@ def refuse_existing(output: str | Path, *, overwrite: bool) -> None:
         raise ExistingOutputError(f"'{output}' already exists; choose another file, or pass overwrite=True")
 
 
-def _make_pictures(
-    pictures: NetworkPictures,
-    model: ImageModel,
-    statistics: ClassStatistics,
-    *,
-    n_images: int,
-    n_steps: int,
-    seed: int,
-    progress: Progress | None,
-) -> None:
-    """Make the images of the page one run after another; what is finished stays in `pictures` whatever happens."""
-    from stochdeconv.atlas.page import Walk, map_layers, varying_components
-    from stochdeconv.methods.generate import generate
-    from stochdeconv.sampling.samplers import SAMPLERS
-    from stochdeconv.statistics.pooling import pooled_map
+class _Maker:
+    """Makes the images of the page one run after another, and reports steps of all steps; arguments as in `write_atlas`."""
 
-    components = [
-        (name, index)
-        for name in reversed(map_layers(statistics)[-_N_LAYERS:])
-        for index in varying_components(statistics[name], _N_COMPONENTS)
-    ]
-    total = n_steps * (len(components) * _N_PLACES + len(SAMPLERS) * n_images)
-    before = 0
+    def __init__(
+        self,
+        model: ImageModel,
+        statistics: ClassStatistics,
+        *,
+        n_images: int,
+        n_steps: int,
+        seed: int,
+        progress: Progress | None,
+    ):
+        from stochdeconv.atlas.page import map_layers, varying_components
+        from stochdeconv.sampling.samplers import SAMPLERS
 
-    def run(what: str, n: int, **asked: object) -> RunResult:
-        """Make n images and count them."""
-        nonlocal before
+        self._model = model
+        self._statistics = statistics
+        self._n_images = n_images
+        self._n_steps = n_steps
+        self._seed = seed
+        self._report = progress
+        self._components = [
+            (name, index)
+            for name in reversed(map_layers(statistics)[-_N_LAYERS:])
+            for index in varying_components(statistics[name], _N_COMPONENTS)
+        ]
+        self._n_all = n_steps * (len(self._components) * _N_PLACES + len(SAMPLERS) * n_images)
+        self._n_before = 0
+
+    def fill(self, pictures: NetworkPictures) -> None:
+        """Make the images; what is finished stays in `pictures` whatever happens."""
+        from stochdeconv.atlas.page import Walk
+        from stochdeconv.sampling.samplers import SAMPLERS
+        from stochdeconv.statistics.pooling import pooled_map
+
+        statistics = self._statistics
+        for sampler in SAMPLERS:
+            images = self._make(f"samples by {sampler}", self._n_images, sampler=sampler).images
+            if statistics.facets is not None:
+                layer = statistics.facets.layer
+                maps = self._model.activations(images, [layer])[layer]
+                pictures.layouts[sampler] = np.asarray(pooled_map(maps, statistics[layer].layout_shape[:2]))
+            pictures.samples[sampler] = images
+        for name, index in self._components:
+            result = self._make(f"component {name}:{index}", _N_PLACES, component=f"{name}:{index}")
+            deviations = [(row["asked"], row["reached"]) for row in result.tables["deviations"]]
+            pictures.walks.append(Walk(name, index, result.images, deviations))
+
+    def _make(self, what: str, n_images: int, **options: Any) -> RunResult:
+        from stochdeconv.methods.generate import generate
 
         def on_step(step: Step) -> None:
-            if progress is not None:
-                progress(before + round(n * n_steps * step.step / step.n_steps), total, f"{what}\n{step}")
+            if self._report is not None:
+                n_steps = self._n_before + round(n_images * self._n_steps * step.step / step.n_steps)
+                self._report(n_steps, self._n_all, f"{what}\n{step}")
 
-        result = generate(model, statistics, n_images=n, n_steps=n_steps, seed=seed, callback=on_step, **asked)
-        before += n * n_steps
+        result = generate(
+            self._model,
+            self._statistics,
+            n_images=n_images,
+            n_steps=self._n_steps,
+            seed=self._seed,
+            callback=on_step,
+            **options,
+        )
+        self._n_before += n_images * self._n_steps
         return result
-
-    for sampler in SAMPLERS:
-        images = run(f"samples by {sampler}", n_images, sampler=sampler).images
-        if statistics.facets is not None:
-            layer = statistics.facets.layer
-            maps = model.activations(images, [layer])[layer]
-            pictures.layouts[sampler] = np.asarray(pooled_map(maps, statistics[layer].layout_shape[:2]))
-        pictures.samples[sampler] = images
-    for name, index in components:
-        result = run(f"component {name}:{index}", _N_PLACES, component=f"{name}:{index}")
-        deviations = [(row["asked"], row["reached"]) for row in result.tables["deviations"]]
-        pictures.walks.append(Walk(name, index, result.images, deviations))

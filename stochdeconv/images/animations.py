@@ -51,9 +51,9 @@ class Film:
         """
         if step == 1:
             self._batches.append([])
-        shown = sum(len(batch[0]) for batch in self._batches[:-1])
-        if step in self._due and shown < _MAX_PICTURES:
-            self._batches[-1].append(as_frames(images()[: _MAX_PICTURES - shown]))
+        n_before = sum(len(batch[0]) for batch in self._batches[:-1])
+        if step in self._due and n_before < _MAX_PICTURES:
+            self._batches[-1].append(as_frames(images()[: _MAX_PICTURES - n_before]))
 
     def frames(self) -> np.ndarray | None:
         """Develop the film: frames (frame, height, width, 3), uint8, or None where nothing was seen.
@@ -80,8 +80,8 @@ def side_by_side(batches: Sequence[Sequence[np.ndarray]]) -> np.ndarray | None:
     batches = [batch for batch in batches if len(batch)]
     frames = []
     for number in range(max(map(len, batches), default=0)):
-        shown = np.concatenate([batch[min(number, len(batch) - 1)] for batch in batches])
-        frames.append(shown[0] if len(shown) == 1 else as_frames(contact_sheet(shown / 255.0)))
+        pictures = np.concatenate([batch[min(number, len(batch) - 1)] for batch in batches])
+        frames.append(pictures[0] if len(pictures) == 1 else as_frames(contact_sheet(pictures / 255.0)))
     return np.stack(frames) if frames else None
 
 
