@@ -49,20 +49,20 @@ def read_list(words: Any, what: str, read: Callable[[Any], Any] | None = None) -
         raise InputError(f"expected at least one {what}, several with commas between them; got {listed}")
     if "" in entries:
         raise InputError(f"{listed} lists nothing between two commas; expected a {what} there")
-    found: list[Any] = []
+    values: list[Any] = []
     for entry in entries:
         try:
-            one = entry if read is None else read(entry)
+            value = entry if read is None else read(entry)
         except StochDeconvError as error:
-            if isinstance(words, str) and len(entries) > 1 and _is_read(words.strip(), read):
+            if read and isinstance(words, str) and len(entries) > 1 and _is_read(words.strip(), read):
                 raise type(error)(
                     f"{error}; a {what} that has a comma in its name stands in double quotes: '\"{words.strip()}\"'"
                 ) from None
             raise
-        if one in found:
+        if value in values:
             raise InputError(f"{listed} lists the {what} '{entry}' twice; expected each once")
-        found.append(one)
-    return found
+        values.append(value)
+    return values
 
 
 def _is_read(words: str, read: Callable[[Any], Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -12,7 +13,7 @@ from stochdeconv.evaluation.report.plots import INK, STYLE, svg
 from stochdeconv.statistics.class_statistics import INPUT, ClassStatistics, LayerStatistics
 from stochdeconv.statistics.summary import HISTOGRAM_EDGES, LOG_GRADIENT_EDGES
 
-_PAPER = {"figsize": (3.9, 2.8), "layout": "constrained"}
+_PAPER: dict[str, Any] = {"figsize": (3.9, 2.8), "layout": "constrained"}
 # A channel that fires at fewer places than this never does, to the precision of a plot.
 _NEVER = 1e-4
 

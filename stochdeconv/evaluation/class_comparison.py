@@ -143,7 +143,7 @@ def measure_class(
         photographs = measure(entry.real, judge, size=size, class_index=class_index, tick=tick)
     warnings.extend(_doubts(photographs, class_index, judge.n_classes, title))
     train = None
-    if entry.train:
+    if entry.train and isinstance(judge, Judge):
         train = measure_features(entry.train, judge, size=size, tick=progress.ticker(f"{title}: training photographs"))
     reference = Reference.of(photographs, train=train, class_index=class_index, n_classes=judge.n_classes)
     reference, train_paths = _without_shared(reference, entry, warnings)
@@ -212,10 +212,11 @@ def _row(
     judge: Judge | FaceJudge,
 ) -> Row:
     """Gather what is shown of one set of images; without paths there are no pictures."""
+    files: Sequence[Path | None] = [None] * len(images) if paths is None else paths
     described = judge.describe_pictures(images, reference.class_index)
     pictures = [
         {"file": None if path is None else str(path), **seen, "nearest_train": None}
-        for path, seen in zip(paths or [None] * len(images), described, strict=True)
+        for path, seen in zip(files, described, strict=True)
     ]
     if reference.train is not None and len(reference.train) and reference.train.shape[1]:
         distances, nearest = nearest_photographs(reference.standardizer(images.features), reference.train)

@@ -81,7 +81,7 @@ def compare(
     warnings = find_warnings(entrants, judge_hash=None if isinstance(judge, str) else judge.weights_hash)
     size = _common_size(entrants, warnings)
     own_judge = FaceJudge() if isinstance(judge, str) else Judge(judge)
-    if not isinstance(photographs, Path):
+    if isinstance(own_judge, Judge) and not isinstance(photographs, Path):
         photographs.require(own_judge, size)
 
     counter = Progress(entries, progress)

@@ -42,7 +42,8 @@ class Contestant:
         commands = {run.record.get("command") for run in self.runs}
         if "maximize" in commands and any(run.record.get("statistics_hash") for run in self.runs):
             return "other"
-        return {("generate",): "ours", ("maximize",): "baseline"}.get(tuple(map(str, commands)), "other")
+        roles: dict[tuple[str, ...], str] = {("generate",): "ours", ("maximize",): "baseline"}
+        return roles.get(tuple(map(str, commands)), "other")
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,12 +92,12 @@ def read_contestants(contestants: Mapping[str, Sequence[Path]]) -> tuple[Contest
 def _read_contestant(name: str, folders: str | Path | Sequence[Path]) -> Contestant:
     if not name or name in (REAL, NOISE_FLOOR):
         raise InputError(f"a contestant cannot be called '{name}': that is the photographs' row; give another NAME=DIR")
-    folders = [folders] if isinstance(folders, str | Path) else list(folders)
-    if not folders:
+    paths = [Path(folders)] if isinstance(folders, str | Path) else [Path(folder) for folder in folders]
+    if not paths:
         raise InputError(f"contestant '{name}' has no run folder; give NAME=DIR")
     seen: set[Path] = set()
     runs = []
-    for folder in map(Path, folders):
+    for folder in paths:
         if folder.resolve() in seen:
             raise InputError(f"contestant '{name}' names the folder '{folder}' twice; each run counts once")
         seen.add(folder.resolve())

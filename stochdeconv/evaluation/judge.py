@@ -134,7 +134,7 @@ def _layer_of(model: ImageModel, symbol: Any, reader: Step) -> str:
 
 
 def _class_weights(head: Head | None, kernel: np.ndarray) -> np.ndarray | None:
-    weights = kernel.reshape(kernel.shape[-2:]).astype(np.float32)
+    weights: np.ndarray = kernel.reshape(kernel.shape[-2:]).astype(np.float32)
     if head is not None and head.is_pair:
         weights = np.concatenate([-weights, weights], axis=1)
     # Whole numbers of a quantised layer are no weights, and those of one of several heads not the weights of all classes.
@@ -170,7 +170,7 @@ class Judge:
         from stochdeconv.networks.network import PROBABILITIES
 
         layer = self.source.feature_layer
-        size, channels = tuple(self.model.input_size), self.model.n_channels
+        size, channels = self.model.input_size, self.model.n_channels
         images = np.stack([with_channels(resize(image, size), channels) for image in images])
         seen = self.model.activations(images, [layer, "logits", PROBABILITIES], batch_size=BATCH)
         maps = np.asarray(seen[layer], dtype=np.float32)
@@ -251,7 +251,7 @@ class FaceJudge:
 
     def describe_pictures(self, measured: Measurements, class_index: int | None) -> list[dict[str, Any]]:
         """Say of each image where its faces are: x, y, width and height in pixels of the size that was compared at."""
-        return [{"faces": boxes.tolist()} for boxes in measured.faces]
+        return [{"faces": boxes.tolist()} for boxes in ([] if measured.faces is None else measured.faces)]
 
     def describe(self) -> dict[str, Any]:
         """Say who judges, for metrics.json."""

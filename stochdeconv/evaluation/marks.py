@@ -74,7 +74,7 @@ def _between(figures: Figures, real: Figures, key: str, lowest: float, highest: 
 
 def _kid(figures: Figures, baselines: Sequence[Figures]) -> Mark:
     value = _value(figures, "kid")
-    values = [_value(baseline, "kid") for baseline in baselines if _value(baseline, "kid") is not None]
+    values = [of_baseline for baseline in baselines if (of_baseline := _value(baseline, "kid")) is not None]
     if not values:
         return Mark(None, "≤ 1/3 of the best baseline's")
     # At a third of nothing there is nothing to gain: a baseline as near as photographs need only be reached.
@@ -85,7 +85,7 @@ def _kid(figures: Figures, baselines: Sequence[Figures]) -> Mark:
 def _nearer_than_baselines(figures: Figures, real: Figures, baselines: Sequence[Figures], key: str) -> Mark:
     target = "nearer to real than the best baseline"
     value, of_real = _value(figures, key), _value(real, key)
-    values = [_value(baseline, key) for baseline in baselines if _value(baseline, key) is not None]
+    values = [of_baseline for baseline in baselines if (of_baseline := _value(baseline, key)) is not None]
     if not values or of_real is None:
         return Mark(None, target)
     best = min(values, key=lambda other: abs(other - of_real))

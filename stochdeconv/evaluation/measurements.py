@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -42,8 +43,9 @@ class Measurements:
         return len(self.features)
 
     def __getitem__(self, rows: np.ndarray) -> Measurements:
-        changes = {spec.name: getattr(self, spec.name) for spec in fields(self)}
-        return replace(self, **{name: None if array is None else array[rows] for name, array in changes.items()})
+        arrays = {spec.name: getattr(self, spec.name) for spec in fields(self)}
+        chosen: dict[str, Any] = {name: None if array is None else array[rows] for name, array in arrays.items()}
+        return replace(self, **chosen)
 
 
 @dataclass(frozen=True, eq=False)

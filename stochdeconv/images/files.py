@@ -65,12 +65,12 @@ def load_image(path: str | os.PathLike, size: tuple[int, int] | None = None, *, 
                 # A large JPEG is decoded at a fraction of its size; twice the size wanted leaves the filter its work.
                 picture.draft(None, (2 * size[1], 2 * size[0]))
             orientation = _orientation(picture)
-            picture = _as_rgb_or_float(picture)
+            upright = _as_rgb_or_float(picture)
             if orientation in _UPRIGHT:
-                picture = picture.transpose(_UPRIGHT[orientation])
+                upright = upright.transpose(_UPRIGHT[orientation])
             if size is not None:
-                picture = _resize_and_crop(picture, size)
-            pixels = np.array(picture)  # a copy, made before the file closes
+                upright = _resize_and_crop(upright, size)
+            pixels = np.array(upright)  # a copy, made before the file closes
     except FileNotFoundError:
         raise MissingInputError(f"no such image: '{path}'") from None
     except (MemoryError, InputError):

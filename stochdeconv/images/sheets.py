@@ -122,7 +122,9 @@ def _written(captions: Sequence[str], width: int) -> np.ndarray:
 @functools.cache
 def _font_file() -> str:
     # Pillow's own font knows hardly a letter outside English; matplotlib brings DejaVu Sans. Importing it all would take a second.
-    (folder,) = importlib.util.find_spec("matplotlib").submodule_search_locations
+    matplotlib = importlib.util.find_spec("matplotlib")
+    assert matplotlib is not None and matplotlib.submodule_search_locations, "it is installed with this package"
+    (folder,) = matplotlib.submodule_search_locations
     return str(Path(folder) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf")
 
 

@@ -74,7 +74,7 @@ def activation_of(operation: Any) -> tuple[Callable | None, bool]:
         activation = recognised_activation(operation.activation)
         return activation, is_fused and activation is not None
     # ops.relu(x) and its like in a functional model are bare operations.
-    return ACTIVATIONS.get(_BARE.get(type_name(operation))), False
+    return ACTIVATIONS.get(_BARE.get(type_name(operation), "")), False
 
 
 def recognised_activation(function: Callable) -> Callable | None:

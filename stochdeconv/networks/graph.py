@@ -119,8 +119,9 @@ class NetworkGraph:
             self._channels_first.add(id(self.input))
         # How many inputs at a time the model is built for; converted ones often are for one.
         self._n_built_for = model.inputs[input_number].shape[0] or 1
+        values = held or {}
         inputs = [
-            self.input if number == input_number else self._hold(symbol, held[number])
+            self.input if number == input_number else self._hold(symbol, values[number])
             for number, symbol in enumerate(model.inputs)
         ]
         self.output = keras.tree.flatten(self._trace(model, inputs, prefix=""))[output_number]

@@ -245,8 +245,11 @@ class ImageModel(Network):
         """
         if size is not None and size < 1:
             raise InputError(f"size is the side of the images in pixels, at least 1; got {size}")
-        shorter = min(self.input_size)
-        return self.input_size if size is None else tuple(round(side * size / shorter) for side in self.input_size)
+        if size is None:
+            return self.input_size
+        height, width = self.input_size
+        shorter = min(height, width)
+        return round(height * size / shorter), round(width * size / shorter)
 
     def can_compute(self, layers: Iterable[str], size: tuple[int, int]) -> bool:
         """Tell whether layers have values for images of (height, width) `size`: some need their own size, all a least one."""

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from numbers import Integral
 from typing import Any
 
 import keras
@@ -418,10 +417,11 @@ def _checked_shape(
     model: keras.Model, own: tuple[int | None, ...], input_shape: Iterable[int] | None
 ) -> tuple[int, ...]:
     shape = own if input_shape is None else tuple(input_shape)
-    fits = len(shape) == len(own) and all(own_side in (None, side) for own_side, side in zip(own, shape, strict=True))
-    if not own or not fits or not all(isinstance(side, Integral) and side > 0 for side in shape):
+    sides = tuple(int(side) for side in shape if isinstance(side, int | np.integer) and side > 0)
+    fits = len(sides) == len(own) and all(own_side in (None, side) for own_side, side in zip(own, sides, strict=True))
+    if not own or not fits or len(sides) < len(shape):
         raise InputError(
             f"model '{model.name}' takes inputs of shape {own}, and input_shape is {input_shape}; "
             "expected a whole number for every axis but the batch's"
         )
-    return shape
+    return sides

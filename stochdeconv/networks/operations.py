@@ -63,6 +63,7 @@ def type_name(operation: Any) -> str:
     return kind.__name__ if is_keras_own(operation) else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def calls_as(operation: Any, *kinds: type) -> bool:
+def calls_as(operation: Any, *kinds: Any) -> bool:
     """Tell whether an operation is of one of these kinds of layer, and does the same: a subclass may have a call of its own."""
-    return any(isinstance(operation, kind) and type(operation).call is kind.call for kind in kinds)
+    own_kind: Any = type(operation)
+    return any(isinstance(operation, kind) and own_kind.call is kind.call for kind in kinds)

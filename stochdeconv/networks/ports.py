@@ -139,7 +139,7 @@ def choose_output(model: keras.Model, name: str | int | None = None) -> int:
         if not 0 <= name < len(names):
             raise ModelError(f"model '{model.name}' has outputs 0 to {len(names) - 1}, {described}; got {name}")
         return name
-    return 0 if name is None else _find(name, names, f"model '{model.name}' has no output '{name}'", described)
+    return 0 if name is None else _find(str(name), names, f"model '{model.name}' has no output '{name}'", described)
 
 
 def output_names(model: keras.Model) -> list[str]:
@@ -173,7 +173,7 @@ def _unique(names: Sequence[str]) -> list[str]:
 def _find(name: str, names: Sequence[str], problem: str, described: str) -> int:
     if name in names:
         return names.index(name)
-    near = closest(str(name), names)
+    near = closest(name, names)
     raise ModelError(f"{problem}{f'; closest: {near}' if near else ''}; there are {described}")
 
 

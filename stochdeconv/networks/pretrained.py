@@ -182,10 +182,9 @@ def load_application(word: str, *, weights: str | Path | None = None, class_name
     else:
         model = _with_weights(constructor, name, Path(weights))
     has_classes = len(model.output_shape) == 2
+    names = imagenet_class_names() if has_classes and model.output_shape[-1] == 1000 else None
     if class_names is not None:
         names = load_class_names(class_names)
-    else:
-        names = imagenet_class_names() if has_classes and model.output_shape[-1] == 1000 else None
     return Pretrained(model, name, name, convention, names)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -17,7 +18,7 @@ from stochdeconv.evaluation.pixels import GRADIENT_EDGES, N_COLOR_BINS
 
 INK = "#1d2433"
 #: How all plots look, for `matplotlib.rc_context`.
-STYLE = {
+STYLE: dict[Any, Any] = {
     # Text stays text: small files, and a reader can search and copy it.
     "svg.fonttype": "none",
     "font.size": 9,
@@ -33,12 +34,12 @@ STYLE = {
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a plot: whose it is, in which colour, and its interval or its curve."""
+    """One line of a plot: whose it is, in which colour, and its interval, as metrics.json has it, or its curves."""
 
     name: str
     color: str
-    interval: Mapping[str, float | None] | None = None
-    curves: Mapping[str, np.ndarray] | None = None
+    interval: Mapping[str, Any] = field(default_factory=lambda: {"value": None})
+    curves: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def intervals_plot(rows: Sequence[Row], *, ident: str, title: str, better: str, wide: bool = False) -> str | None:
@@ -62,7 +63,7 @@ def intervals_plot(rows: Sequence[Row], *, ident: str, title: str, better: str, 
     str or None
         SVG; None where no contestant has the figure.
     """
-    measured = [row for row in rows if row.interval is not None and row.interval["value"] is not None]
+    measured = [row for row in rows if row.interval["value"] is not None]
     if not measured:
         return None
     with matplotlib.rc_context({**STYLE, "font.size": 11 if wide else 9, "svg.hashsalt": ident}):
@@ -70,7 +71,7 @@ def intervals_plot(rows: Sequence[Row], *, ident: str, title: str, better: str, 
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
         real = rows[0].interval
-        if real is not None and real["value"] is not None:
+        if real["value"] is not None:
             axes.axvspan(*_ends(real), color="#e3e7ee", lw=0, zorder=0)
             axes.axvline(real["value"], color="#8a93a3", lw=1, zorder=1)
         for place, row in enumerate(rows):
@@ -99,7 +100,7 @@ def intervals_plot(rows: Sequence[Row], *, ident: str, title: str, better: str, 
         return svg(figure, ident=ident, title=title)
 
 
-def _ends(interval: Mapping[str, float | None]) -> tuple[float, float]:
+def _ends(interval: Mapping[str, Any]) -> tuple[float, float]:
     value = interval["value"]
     low, high = interval["low"], interval["high"]
     return (value if low is None else low), (value if high is None else high)
