@@ -63,6 +63,11 @@ def compile(function: Function) -> Function:
 def value_and_gradient(function: Function) -> Function:
     """Differentiate ``function(x) -> (scalar, extra)`` with respect to x, a tensor or a nest of tensors.
 
+    Parameters
+    ----------
+    function : callable
+        Its scalar is differentiated; extra, of any structure, is handed on.
+
     Returns
     -------
     callable

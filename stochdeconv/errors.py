@@ -61,6 +61,11 @@ class DivergenceError(StochDeconvError, ArithmeticError):
 def first_reason(error: BaseException) -> str:
     """Find what went wrong in another library's error, in one line; of Keras's, which first say where it was, what they say next.
 
+    Parameters
+    ----------
+    error : BaseException
+        Of Keras, TensorFlow, h5py, the system, …
+
     Returns
     -------
     str

@@ -76,6 +76,14 @@ def _is_read(words: str, read: Callable[[Any], Any]) -> bool:
 def whole_number(entry: Any) -> int:
     """Read one entry of a list of whole numbers.
 
+    Parameters
+    ----------
+    entry : str or number
+
+    Returns
+    -------
+    int
+
     Raises
     ------
     InputError

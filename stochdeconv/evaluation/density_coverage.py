@@ -18,6 +18,8 @@ def neighbour_radii(real: np.ndarray, *, n_neighbours: int = N_NEIGHBOURS) -> np
     ----------
     real : ndarray of shape (photograph, feature)
         More than ``n_neighbours`` photographs.
+    n_neighbours : int
+        k.
 
     Returns
     -------
@@ -64,8 +66,9 @@ def density(within: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     callable
         ``counts`` (replicate, image) -> density (replicate,).
 
-    Notes ----- Source: Naeem, Oh, Uh, Choi and Yoo, *Reliable Fidelity and Diversity Metrics for Generative Models*,
-    ICML 2020, k = 5.
+    Notes
+    -----
+    Source: Naeem, Oh, Uh, Choi and Yoo, *Reliable Fidelity and Diversity Metrics for Generative Models*, ICML 2020, k = 5.
     """
     per_image = within.sum(axis=1) / N_NEIGHBOURS
 

@@ -35,7 +35,14 @@ UNDEFINED = Estimate(float("nan"), np.full(N_REPLICATES, np.nan))
 
 
 def draw_with_replacement(n_images: int, *, rng: np.random.Generator, n_replicates: int = N_REPLICATES) -> np.ndarray:
-    """Draw bootstrap samples of ``n_images`` images (Efron 1979).
+    """Draw bootstrap samples of a set of images (Efron 1979).
+
+    Parameters
+    ----------
+    n_images : int
+    rng : numpy.random.Generator
+    n_replicates : int
+        How many samples.
 
     Returns
     -------
@@ -47,6 +54,13 @@ def draw_with_replacement(n_images: int, *, rng: np.random.Generator, n_replicat
 
 def draw_halves(n_images: int, *, rng: np.random.Generator, n_replicates: int = N_REPLICATES) -> np.ndarray:
     """Draw subsamples of half the images, without repetition (Politis, Romano and Wolf 1999).
+
+    Parameters
+    ----------
+    n_images : int
+    rng : numpy.random.Generator
+    n_replicates : int
+        How many subsamples.
 
     Returns
     -------
@@ -92,8 +106,17 @@ def subsample(
     lowers the figure too, so what is used is the relative spread around the halves' own mean, scaled from half to
     full size by sqrt(m / (n - m)) (the delete-d jackknife's factor).
 
-    Parameters and result as in `bootstrap`; ``highest`` is what the figure can reach (no figure of this kind is
-    negative). Below four images there is a value but no interval.
+    Parameters
+    ----------
+    figure, n_images, seed
+        As in `bootstrap`.
+    highest : float
+        What the figure can reach; no figure of this kind is negative.
+
+    Returns
+    -------
+    Estimate
+        Below four images there is a value but no interval.
     """
     if n_images < 1:
         return UNDEFINED

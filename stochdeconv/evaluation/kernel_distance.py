@@ -44,7 +44,9 @@ def kernel_distance(features: np.ndarray, real: np.ndarray, *, same: np.ndarray)
         ``counts`` (replicate, image) -> KID (replicate,), without unit; 0 expected for real photographs, and slightly
         negative values do occur. NaN where there is no pair of different images, or fewer than two photographs.
 
-    Notes ----- Source: Bińkowski, Sutherland, Arbel and Gretton, *Demystifying MMD GANs*, ICLR 2018; estimator of
+    Notes
+    -----
+    Source: Bińkowski, Sutherland, Arbel and Gretton, *Demystifying MMD GANs*, ICLR 2018; estimator of
     Gretton et al., JMLR 2012, lemma 6. We keep the whole sets where the former averages over subsets.
     """
     among_real = cubic_kernel(real, real)

@@ -57,7 +57,9 @@ def vendi(features: np.ndarray, *, length_scale: float) -> Callable[[np.ndarray]
         ``counts`` (replicate, image) -> score (replicate,). Rows must be equally long subsets (0 or 1) or hold every
         image once. NaN where the length scale is not positive, or for a single image, which has no variety.
 
-    Notes ----- Source: Friedman and Dieng, *The Vendi Score: A Diversity Evaluation Metric for Machine Learning*,
+    Notes
+    -----
+    Source: Friedman and Dieng, *The Vendi Score: A Diversity Evaluation Metric for Machine Learning*,
     TMLR 2023. Their package (vendi-score 0.0.3) reaches into a SciPy namespace that SciPy 2 removes, so the two lines
     are here.
     """

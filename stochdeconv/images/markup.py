@@ -72,6 +72,16 @@ def facts_table(facts: Mapping[str, object]) -> Markup:
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Markup:
     """Write rows of cells below a header.
 
+    Parameters
+    ----------
+    header : sequence of str
+    rows : iterable of sequence
+        Of each row its cells, whose text is escaped.
+
+    Returns
+    -------
+    Markup
+
     Raises
     ------
     InputError

@@ -54,6 +54,11 @@ def activation_of(operation: Any) -> tuple[Callable | None, bool]:
 
     A function of another name or make counts as the one that it agrees with.
 
+    Parameters
+    ----------
+    operation : keras.Operation
+        A layer, or a bare operation.
+
     Returns
     -------
     activation : callable or None

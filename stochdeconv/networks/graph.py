@@ -270,7 +270,16 @@ class NetworkGraph:
         return symbol
 
     def compute(self, function: Callable[[Any], Any], symbol: Any, shape: tuple[int | None, ...]) -> Any:
-        """Add what a function makes of a value; it gets a tensor and returns one of that shape.
+        """Add what a function makes of a value.
+
+        Parameters
+        ----------
+        function : callable
+            tensor -> tensor of that shape.
+        symbol : keras.KerasTensor
+            The value.
+        shape : tuple of int or None
+            Of the result, None for the batch axis.
 
         Returns
         -------

@@ -200,6 +200,11 @@ class ImageModel(Network):
         ----------
         images : tensor of shape (image, height, width, channel)
             RGB in [0, 1].
+
+        Returns
+        -------
+        tensor of shape (image, height, width, channel)
+            In the network's convention.
         """
         mode = self.preprocessing["preprocessing"]
         if mode == "caffe":
@@ -236,7 +241,17 @@ class ImageModel(Network):
             yield f"model '{self.name}' has the outputs {', '.join(names)}; the first one is taken: 'output' names another, {WHERE_TO_SAY}"
 
     def image_size(self, size: int | None = None) -> tuple[int, int]:
-        """Return (height, width) of images whose shorter side is `size` pixels, in the network's proportions; by default its own size.
+        """Choose the size of images in the network's proportions.
+
+        Parameters
+        ----------
+        size : int, optional
+            Their shorter side, pixels; by default the network's own.
+
+        Returns
+        -------
+        tuple of int
+            (height, width).
 
         Raises
         ------

@@ -179,6 +179,10 @@ class Network:
             A name; or a whole number, which counts `layer_names`, 0 being the input and 1 the first layer. A layer whose very name
             is the number comes first.
 
+        Returns
+        -------
+        str
+
         Raises
         ------
         LayerNotFoundError
@@ -369,6 +373,13 @@ class Network:
     def logits(self, inputs: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
         """Compute class scores before the last non-linearity, see `heads.Head`.
 
+        Parameters
+        ----------
+        inputs : ndarray of shape (input, ...)
+            As in `activations`.
+        batch_size : int
+            Inputs at a time.
+
         Returns
         -------
         ndarray of shape (input, class)
@@ -382,6 +393,13 @@ class Network:
 
     def probabilities(self, inputs: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
         """Compute the probability of each class that the network itself gives, see `heads.Head`.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (input, ...)
+            As in `activations`.
+        batch_size : int
+            Inputs at a time.
 
         Returns
         -------

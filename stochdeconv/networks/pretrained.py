@@ -152,6 +152,10 @@ def load_application(word: str, *, weights: str | Path | None = None, class_name
     class_names : path or sequence, optional
         In place of ImageNet's.
 
+    Returns
+    -------
+    Pretrained
+
     Raises
     ------
     ModelError

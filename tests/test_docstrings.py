@@ -1,0 +1,86 @@
+"""Docstrings with sections are whole: every parameter is there, and what comes back."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "stochdeconv"
+# Rooms and files that are not there yet.
+UNCHECKED = {"cli", "losses", "methods", "optimization", "photographs.py", "sampling", "statistics"}
+MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if not UNCHECKED & set(path.relative_to(PACKAGE).parts)]
+SECTION = re.compile(r"^(Parameters|Returns|Raises|Yields|Notes|Examples|Attributes|Warns)\n-{4,}\n", re.MULTILINE)
+# A header that was wrapped into the text around it.
+LOST = re.compile(r"[^\s-] *-{4,}|-{4,} *[^\s-]")
+
+
+def sections_of(docstring):
+    """Section -> its lines."""
+    _, *parts = SECTION.split(docstring)
+    return {title: text.splitlines() for title, text in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def faults(function):
+    docstring = ast.get_docstring(function)
+    if docstring is None or function.name.startswith("_"):
+        return
+    if LOST.search(docstring):
+        yield "a section's header is in the text"
+    sections = sections_of(docstring)
+    if not sections:
+        return
+    arguments = function.args
+    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+    names = [argument.arg for argument in every if argument is not None and argument.arg not in ("self", "cls")]
+    described = {
+        name.strip("* ")
+        for line in sections.get("Parameters", ())
+        if line[:1].strip()
+        for name in line.split(" : ")[0].split(",")
+    }
+    # "As in `other`" stands for the parameters of another function.
+    if "arguments as" not in docstring:
+        yield from (f"parameter '{name}' is not described" for name in names if name not in described)
+    yield from (f"there is no parameter '{name}'" for name in described if name not in names)
+    returns = function.returns is not None and ast.unparse(function.returns) != "None"
+    if returns and not sections.keys() & {"Returns", "Yields"}:
+        yield "what is returned is not described"
+
+
+def test_a_fault_is_seen():
+    source = '''
+def whole(a, *, b=1, **c) -> int:
+    """Do.
+
+    Parameters
+    ----------
+    a, b : int
+    **c
+        More.
+
+    Returns
+    -------
+    int
+    """
+
+def broken(a, b) -> int:
+    """Do.
+
+    Parameters
+    ----------
+    a : int
+    d : int
+
+    Notes ----- Source: somebody.
+    """
+'''
+    whole, broken = ast.parse(source).body
+    assert list(faults(whole)) == []
+    assert [fault.split()[0] for fault in faults(broken)] == ["a", "parameter", "there", "there", "what"]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_sections_are_whole(path):
+    functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+    assert [f"{node.name}, line {node.lineno}: {fault}" for node in functions for fault in faults(node)] == []
