@@ -36,6 +36,7 @@ FREE_OF_KERAS = [
         for name in ("dream", "generate", "invert", "maximize", "morph", "refine", "runs", "saliency", "sweep")
     ),
     "networks.catalogue",
+    "networks.operations",
     "optimization.descent",
     "sampling.samplers",
     "sampling.traversals",
@@ -46,7 +47,7 @@ FREE_OF_KERAS = [
 IMAGE_ROOMS = {
     "assets",
     *(f"images.{name}" for name in ("animations", "faces", "files", "folders", "markup", "sheets")),
-    *(f"networks.{name}" for name in ("catalogue", "classes", "image_model", "pretrained")),
+    *(f"networks.{name}" for name in ("catalogue", "classes", "conventions", "image_model", "pretrained")),
 }
 
 

@@ -122,9 +122,8 @@ def _written(captions: Sequence[str], width: int) -> np.ndarray:
 @functools.cache
 def _font_file() -> str:
     # Pillow's own font knows hardly a letter outside English; matplotlib brings DejaVu Sans. Importing it all would take a second.
-    matplotlib = importlib.util.find_spec("matplotlib")
-    assert matplotlib is not None and matplotlib.submodule_search_locations, "it is installed with this package"
-    (folder,) = matplotlib.submodule_search_locations
+    spec = importlib.util.find_spec("matplotlib")
+    (folder,) = (spec.submodule_search_locations if spec else None) or []
     return str(Path(folder) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf")
 
 

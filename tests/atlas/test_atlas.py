@@ -197,10 +197,11 @@ def test_images_take_the_place_of_maps(pages):
 
 
 def test_pictures_are_those_of_generate_and_regions_those_of_the_network(statistics, network):
-    pictures, told = page.NetworkPictures(), []
-    writing._make_pictures(
-        pictures, network, statistics, n_images=2, n_steps=2, seed=5, progress=lambda *news: told.append(news)
+    pictures, news = page.NetworkPictures(), []
+    maker = writing._Maker(
+        model=network, statistics=statistics, n_images=2, n_steps=2, seed=5, progress=lambda *step: news.append(step)
     )
+    maker.fill(pictures)
     assert set(pictures.samples) == set(SAMPLERS)
     made = generate(network, statistics, sampler="chain", n_images=2, n_steps=2, seed=5).images
     np.testing.assert_array_equal(pictures.samples["chain"], made)
@@ -210,14 +211,14 @@ def test_pictures_are_those_of_generate_and_regions_those_of_the_network(statist
     walk = pictures.walks[1]
     along = generate(network, statistics, component=f"{walk.layer}:{walk.component}", n_images=3, n_steps=2, seed=5)
     np.testing.assert_array_equal(walk.images, along.images)
-    assert [asked for asked, _ in walk.deviations] == [-2.0, 0.0, 2.0]
-    counts = [(done, total) for done, total, _ in told]
+    assert [deviation for deviation, _ in walk.deviations] == [-2.0, 0.0, 2.0]
+    counts = [(n_done, total) for n_done, total, _ in news]
     assert counts == sorted(counts)
     assert counts[-1] == (2 * (4 * 2 + 4 * 3),) * 2
 
 
 def test_ctrl_c_leaves_a_page_of_what_was_made(statistics, network, tmp_path):
-    def stop(done, total, message):
+    def stop(n_done, total, message):
         if message.startswith("samples by joint"):
             raise KeyboardInterrupt
 
@@ -265,9 +266,9 @@ def test_page_opens_in_a_browser_without_overflow(pages, width, tmp_path):
 
 
 def test_command_takes_the_network_the_file_names(made, here):
-    done = succeed("inspect", made / "church.h5", "--html", "new/atlas.html", *QUICK)
-    assert done.stdout == "new/atlas.html\n"
-    assert done.stderr == ""
+    result = succeed("inspect", made / "church.h5", "--html", "new/atlas.html", *QUICK)
+    assert result.stdout == "new/atlas.html\n"
+    assert result.stderr == ""
     page = (here / "new/atlas.html").read_text()
     assert "Made without the network" not in page
     assert page.count("reached ") > 5
@@ -281,24 +282,24 @@ def test_command_makes_do_without_a_network(made, here, statistics):
         (str(made / "other.keras"), "but 'other' has weights"),
     ):
         save_statistics(replace(statistics, model_source=source), here / "moved.h5", overwrite=True)
-        done = succeed("inspect", "moved.h5", "--html", "atlas.html", "--overwrite")
-        assert done.stderr.startswith("warning: ")
-        assert why in done.stderr
-        assert done.stderr.count("\n") == 1
+        result = succeed("inspect", "moved.h5", "--html", "atlas.html", "--overwrite")
+        assert result.stderr.startswith("warning: ")
+        assert why in result.stderr
+        assert result.stderr.count("\n") == 1
         assert "Made without the network" in (here / "atlas.html").read_text()
     page = (here / "atlas.html").read_text()
     assert "already exists" in refuse("inspect", "moved.h5", "--html", "atlas.html")
     assert (here / "atlas.html").read_text() == page
     succeed("inspect", "moved.h5", "--html", "atlas.html", "--overwrite", "--seed", 1)
     assert (here / "atlas.html").read_text() != page
-    done = succeed("inspect", "moved.h5", "--html", "atlas.html", "--overwrite", "-m", made / "tiny.keras", *QUICK)
-    assert done.stderr == ""
+    result = succeed("inspect", "moved.h5", "--html", "atlas.html", "--overwrite", "-m", made / "tiny.keras", *QUICK)
+    assert result.stderr == ""
     assert "reached " in (here / "atlas.html").read_text()
 
 
 def test_command_refuses_another_network(made, here):
-    told = refuse("inspect", made / "church.h5", "--html", "atlas.html", "-m", made / "other.keras")
-    assert "were collected with 'tiny'" in told
+    message = refuse("inspect", made / "church.h5", "--html", "atlas.html", "-m", made / "other.keras")
+    assert "were collected with 'tiny'" in message
     assert not (here / "atlas.html").exists()
 
 

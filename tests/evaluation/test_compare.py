@@ -203,7 +203,7 @@ def test_figures_are_means_over_the_classes(result):
     classes = metrics["classes"]
     assert list(classes) == ["n00000001", "n00000002"]
     for key in FIGURE_KEYS:
-        of_classes = [one["contestants"]["good"][key]["value"] for one in classes.values()]
+        of_classes = [of_class["contestants"]["good"][key]["value"] for of_class in classes.values()]
         if None not in of_classes:
             assert value(metrics, "good", key) == pytest.approx(np.mean(of_classes))
 
@@ -226,8 +226,8 @@ def test_only_what_generate_made_is_held_against_the_baselines(result):
 
 def test_progress_reaches_its_total(result):
     _, _, calls = result
-    dones = [done for done, _, _ in calls]
-    assert dones == sorted(dones)
+    numbers = [n_done for n_done, _, _ in calls]
+    assert numbers == sorted(numbers)
     assert {total for _, total, _ in calls} == {2 * (24 + 30 + 3 * 8)}
     assert calls[-1][0] == calls[-1][1]
 
@@ -423,28 +423,30 @@ def test_bad_input_is_one_clear_error_and_writes_nothing(change, error, message,
 @pytest.fixture(scope="session")
 def measured(data, judge):
     """What the judge measured of the photographs, in memory."""
-    asked = Judge(judge)
+    own_judge = Judge(judge)
     classes = {}
     for folder in (data / "real" / "n00000001", data / "real" / "dog"):
-        found = judge.find_class(folder.name)
+        class_name = judge.find_class(folder.name)
         paths = find_images(folder)
-        one = measure(paths, asked, size=(SIZE, SIZE), class_index=found.index, tick=lambda n: None)
-        classes[ClassKey(found.wnid, found.label)] = one
-    return MeasuredPhotographs.by(asked, classes, (SIZE, SIZE))
+        measurements = measure(paths, own_judge, size=(SIZE, SIZE), class_index=class_name.index, tick=lambda n: None)
+        classes[ClassKey(class_name.wnid, class_name.label)] = measurements
+    return MeasuredPhotographs.by(own_judge, classes, (SIZE, SIZE))
 
 
 def test_measured_photographs_are_as_good_as_the_pictures(measured, result, data, judge, tmp_path, whole_page):
     measured.save(tmp_path / "real.npz")
     contestants = runs(data, "noise", "good", "copies")
-    found = compare(contestants, real=tmp_path / "real.npz", judge=judge, output=tmp_path / "out", train=data / "train")
+    of_file = compare(
+        contestants, real=tmp_path / "real.npz", judge=judge, output=tmp_path / "out", train=data / "train"
+    )
     metrics, _, _ = result
     for name in (*contestants, "real", "real_vs_real"):
         for key in FIGURE_KEYS:
             expected = value(metrics, name, key)
             # What is stored has 11 significant bits; a photograph is at distance 0 from itself either way.
-            wanted = None if expected is None else pytest.approx(expected, rel=0.02, abs=0.03)
-            assert value(found, name, key) == wanted, (name, key)
-    assert found["classes"]["n00000001"]["n_real"] == 24
+            close = None if expected is None else pytest.approx(expected, rel=0.02, abs=0.03)
+            assert value(of_file, name, key) == close, (name, key)
+    assert of_file["classes"]["n00000001"]["n_real"] == 24
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("no picture to show") == 2
     assert page.count('class="made"') == 3 * 2 * 8
@@ -485,8 +487,8 @@ def test_a_damaged_file_of_photographs_is_one_clear_error(measured, tmp_path):
             noticed += 1
     assert noticed > 0.5 * len(whole) / 41  # a date in the archive, say, may be anything
     np.savez(path, header=np.array(json.dumps({"format": "stochdeconv-photographs", "format_version": 2})))
-    wanted = r"^'\S+' is stochdeconv-photographs version 2; this program reads stochdeconv-photographs version 1"
-    with pytest.raises(FileFormatError, match=wanted):
+    message = r"^'\S+' is stochdeconv-photographs version 2; this program reads stochdeconv-photographs version 1"
+    with pytest.raises(FileFormatError, match=message):
         load_photographs(path)
     measured.save(path)
     with np.load(path) as file:
@@ -596,11 +598,11 @@ def test_the_report_draws_boxes_around_faces(face_data, tmp_path, whole_page):
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Nobody is ranked" in page and "two 75\u00a0% (1.50 an image)" in page and "faces: 2" in page
     assert "what the judge calls it" not in page and "KID of every contestant" not in page
-    shown = [
+    drawn = [
         np.asarray(Image.open(io.BytesIO(base64.b64decode(content))), int)
         for content in re.findall(r'class="made" src="data:image/jpeg;base64,([^"]+)"', page)
     ]
-    green = [((image[..., 1] > 160) & (image[..., 1] > image[..., 0] + 60)).sum() for image in shown]
+    green = [((image[..., 1] > 160) & (image[..., 1] > image[..., 0] + 60)).sum() for image in drawn]
     # Four photographs of one face, then images of 2, 2, 0 and 2.
     assert len(green) == 8 and green[6] == 0
     assert all(n > 40 for n in green[:6]) and green[4] > 1.5 * green[0]
@@ -616,7 +618,7 @@ def test_the_report_draws_boxes_around_faces(face_data, tmp_path, whole_page):
 )
 def test_what_a_face_detector_cannot_do_is_refused(face_data, tmp_path, change, message):
     paths = {name: path if name == "judge" else face_data / path for name, path in change.items()}
-    how = {"real": face_data / "real", "judge": "faces", **paths}
+    options = {"real": face_data / "real", "judge": "faces", **paths}
     with pytest.raises(InputError, match=message):
-        compare({"two": [face_data / "runs/two"]}, output=tmp_path / "out", **how)
+        compare({"two": [face_data / "runs/two"]}, output=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()

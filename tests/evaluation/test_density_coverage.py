@@ -12,7 +12,9 @@ def real():
 
 
 def by_loops(images, real, k=5):
-    radii = [sorted(np.linalg.norm(real - one, axis=1))[k] for one in real]  # rank 0 is the photograph itself
+    radii = [
+        sorted(np.linalg.norm(real - photograph, axis=1))[k] for photograph in real
+    ]  # rank 0 is the photograph itself
     inside = np.array([[np.linalg.norm(x - y) <= r for y, r in zip(real, radii, strict=True)] for x in images])
     return inside.sum() / (k * len(images)), inside.any(axis=0).mean()
 

@@ -32,9 +32,9 @@ def test_bootstrap_of_a_mean_has_the_width_statistics_expects():
 
 def test_same_seed_same_interval():
     values = rng().normal(size=20)
-    one, again, other = (interval(bootstrap(mean_of(values), 20, seed=(seed,))) for seed in (5, 5, 6))
-    assert one == again
-    assert one != other
+    first, again, other = (interval(bootstrap(mean_of(values), 20, seed=(seed,))) for seed in (5, 5, 6))
+    assert first == again
+    assert first != other
 
 
 def test_draws_hold_every_image_once_or_leave_half_out():
@@ -86,10 +86,10 @@ def test_average_over_classes_is_clustered():
 
 
 def test_average_leaves_classes_without_the_figure_out():
-    known = Estimate(2.0, np.full(N_REPLICATES, 2.0))
-    unknown = Estimate(np.nan, np.full(N_REPLICATES, np.nan))
-    assert interval(average([known, unknown], seed=(1,)))["value"] == 2.0
-    assert interval(average([unknown], seed=(1,)))["value"] is None
+    defined = Estimate(2.0, np.full(N_REPLICATES, 2.0))
+    undefined = Estimate(np.nan, np.full(N_REPLICATES, np.nan))
+    assert interval(average([defined, undefined], seed=(1,)))["value"] == 2.0
+    assert interval(average([undefined], seed=(1,)))["value"] is None
 
 
 def test_draws_without_a_figure_are_left_out():

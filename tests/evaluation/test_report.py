@@ -150,10 +150,10 @@ def verdict(**contestants):
 
 
 def test_verdict_names_the_nearest_and_by_how_much():
-    found = verdict(simonyan=figures(kid=4.0), ours=figures(kid=1.0), fourier=figures(kid=2.0))
-    assert (found.winner, found.order) == ("ours", ("ours", "fourier", "simonyan"))
-    assert found.headline == "ours comes nearest to real photographs"
-    assert "0.50 × the best baseline's (fourier, 2.00)" in found.sentences[0]
+    outcome = verdict(simonyan=figures(kid=4.0), ours=figures(kid=1.0), fourier=figures(kid=2.0))
+    assert (outcome.winner, outcome.order) == ("ours", ("ours", "fourier", "simonyan"))
+    assert outcome.headline == "ours comes nearest to real photographs"
+    assert "0.50 × the best baseline's (fourier, 2.00)" in outcome.sentences[0]
 
 
 def test_verdict_admits_a_baseline_that_wins():
@@ -161,10 +161,10 @@ def test_verdict_admits_a_baseline_that_wins():
 
 
 def test_verdict_does_not_crown_a_blank():
-    found = verdict(simonyan=figures(kid=0.5, pairwise_distance=0.1), ours=figures(kid=1.0), fourier=figures(kid=2.0))
-    assert (found.winner, found.order[0]) == ("ours", "simonyan")
-    assert found.headline == "ours comes nearest to real photographs"
-    assert "simonyan has a lower KID (0.500)" in found.sentences[1]
+    outcome = verdict(simonyan=figures(kid=0.5, pairwise_distance=0.1), ours=figures(kid=1.0), fourier=figures(kid=2.0))
+    assert (outcome.winner, outcome.order[0]) == ("ours", "simonyan")
+    assert outcome.headline == "ours comes nearest to real photographs"
+    assert "simonyan has a lower KID (0.500)" in outcome.sentences[1]
 
 
 def test_verdict_warns_of_overlap_of_sameness_and_of_copies():
@@ -179,9 +179,9 @@ def test_verdict_warns_of_overlap_of_sameness_and_of_copies():
 
 
 def test_verdict_without_kid_ranks_nobody():
-    found = verdict(ours=figures(kid=None), simonyan=figures(kid=None))
-    assert found.winner is None
-    assert "No ranking" in found.headline
+    outcome = verdict(ours=figures(kid=None), simonyan=figures(kid=None))
+    assert outcome.winner is None
+    assert "No ranking" in outcome.headline
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,8 @@ def test_an_mp4_holds_every_frame_and_can_be_played_anywhere(frames):
         assert (stream.codec_context.name, stream.codec_context.pix_fmt, stream.average_rate) == ("h264", "yuv420p", 10)
         decoded = [frame.to_ndarray(format="rgb24") for frame in movie.decode(stream)]
     assert np.shape(decoded) == (5, 32, 48, 3)
-    for shown, frame in zip(decoded, frames[:, :32], strict=True):
-        assert np.abs(shown.astype(int) - frame).mean() < 6
+    for picture, frame in zip(decoded, frames[:, :32], strict=True):
+        assert np.abs(picture.astype(int) - frame).mean() < 6
 
 
 def test_what_is_no_animation_is_refused(frames):

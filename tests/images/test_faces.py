@@ -31,15 +31,15 @@ def test_what_is_found_does_not_hang_on_the_size_of_the_picture(astronaut):
     (box,) = find_faces(astronaut)
     for factor in (2, 4):
         shrunk = astronaut.reshape(512 // factor, factor, 512 // factor, factor, 3).mean(axis=(1, 3))
-        (found,) = find_faces(shrunk)
-        np.testing.assert_allclose(found * factor, box, atol=10)
+        (place,) = find_faces(shrunk)
+        np.testing.assert_allclose(place * factor, box, atol=10)
 
 
 def test_grain_of_a_large_picture_is_averaged_away(astronaut):
     (box,) = find_faces(astronaut)
     large = astronaut.repeat(4, axis=0).repeat(4, axis=1)
-    (found,) = find_faces(np.clip(large + np.random.default_rng(0).normal(0, 0.5, large.shape), 0, 1))
-    np.testing.assert_allclose(found, 4 * box, atol=60)
+    (place,) = find_faces(np.clip(large + np.random.default_rng(0).normal(0, 0.5, large.shape), 0, 1))
+    np.testing.assert_allclose(place, 4 * box, atol=60)
 
 
 def test_a_grey_picture_and_a_wide_one_have_the_same_face(astronaut):
@@ -93,9 +93,9 @@ def test_without_a_detector_one_line_says_what_to_install(tmp_path, installed, s
     (tmp_path / "photo.png").write_bytes(b"not looked at")
     words = ["sweep", "photo.png", "-m", "no-network", "--layers", "a", "--judge", "faces", "-o", "out"]
     program = f"import sys; sys.path.insert(0, ''); from stochdeconv.cli import app; app({words!r})"
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert said in done.stderr and "pip install 'stochdeconv[faces]'" in done.stderr
+    process = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert process.returncode == 1 and process.stderr.count("\n") == 1
+    assert said in process.stderr and "pip install 'stochdeconv[faces]'" in process.stderr
 
 
 def test_a_missing_cascade_is_told(monkeypatch):

@@ -39,9 +39,9 @@ def _save(folder, name, array_or_picture, **options):
     ],
 )
 def test_formats_come_back_as_they_were(tmp_path, gradient, name, options, tolerance):
-    found = load_image(_save(tmp_path, name, gradient, **options))
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, gradient / 255.0, atol=tolerance + 1e-6)
+    pixels = load_image(_save(tmp_path, name, gradient, **options))
+    assert pixels.dtype == np.float32
+    np.testing.assert_allclose(pixels, gradient / 255.0, atol=tolerance + 1e-6)
 
 
 def test_content_counts_not_the_ending(tmp_path, gradient):
@@ -63,11 +63,11 @@ def test_grey_palette_and_cmyk_become_rgb(tmp_path, gradient):
 
 def test_sixteen_bits_are_scaled_not_cut(tmp_path):
     values = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
-    found = load_image(_save(tmp_path, "deep.png", values))
-    np.testing.assert_allclose(found[..., 1], values / 65535.0, atol=1e-6)
-    found = load_image(tmp_path / "deep.png", (8, 8))
-    assert found.shape == (8, 8, 3)
-    assert 0.0 <= found.min() < 0.1 < 0.9 < found.max() <= 1.0
+    pixels = load_image(_save(tmp_path, "deep.png", values))
+    np.testing.assert_allclose(pixels[..., 1], values / 65535.0, atol=1e-6)
+    pixels = load_image(tmp_path / "deep.png", (8, 8))
+    assert pixels.shape == (8, 8, 3)
+    assert 0.0 <= pixels.min() < 0.1 < 0.9 < pixels.max() <= 1.0
     _save(tmp_path, "wild.tif", Image.fromarray(np.full((4, 4), 300.0, np.float32)))
     with pytest.raises(InputError, match=r"wild.tif.*values run from 300 to 300"):
         load_image(tmp_path / "wild.tif")
@@ -81,8 +81,8 @@ def test_sixteen_bits_are_scaled_not_cut(tmp_path):
 
 def test_sixteen_bits_of_one_transparent_value_lie_on_white(tmp_path):
     values = np.array([[0, 20000], [40000, 65535]], np.uint16)
-    found = load_image(_save(tmp_path, "deep.png", Image.fromarray(values), transparency=20000))
-    np.testing.assert_allclose(found[..., 0], [[0.0, 1.0], [40000 / 65535, 1.0]], atol=1e-6)
+    pixels = load_image(_save(tmp_path, "deep.png", Image.fromarray(values), transparency=20000))
+    np.testing.assert_allclose(pixels[..., 0], [[0.0, 1.0], [40000 / 65535, 1.0]], atol=1e-6)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -111,8 +111,8 @@ def test_transparency_lies_on_white(tmp_path):
     rgba = np.zeros((2, 2, 4), np.uint8)
     rgba[0, :, 3] = 255
     rgba[1, 0, 3] = 51
-    found = load_image(_save(tmp_path, "a.png", rgba))
-    np.testing.assert_allclose(found[:, :, 0], [[0.0, 0.0], [0.8, 1.0]], atol=0.005)
+    pixels = load_image(_save(tmp_path, "a.png", rgba))
+    np.testing.assert_allclose(pixels[:, :, 0], [[0.0, 0.0], [0.8, 1.0]], atol=0.005)
 
 
 def test_first_frame_of_an_animation(tmp_path):
@@ -142,8 +142,8 @@ def test_shorter_side_is_resized_then_the_centre_cropped(tmp_path):
 
 def test_resizing_averages_instead_of_picking(tmp_path):
     checks = np.indices((64, 64)).sum(axis=0) % 2 * 255
-    found = load_image(_save(tmp_path, "a.png", np.repeat(checks[..., None], 3, -1).astype(np.uint8)), (16, 16))
-    np.testing.assert_allclose(found, 0.5, atol=0.05)
+    pixels = load_image(_save(tmp_path, "a.png", np.repeat(checks[..., None], 3, -1).astype(np.uint8)), (16, 16))
+    np.testing.assert_allclose(pixels, 0.5, atol=0.05)
 
 
 def test_large_jpegs_keep_their_look(tmp_path):

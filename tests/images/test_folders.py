@@ -15,9 +15,9 @@ def _touch(*paths):
 def test_find_images_searches_folders_in_a_stable_order(tmp_path):
     _touch(tmp_path / "b.JPEG", tmp_path / "a" / "z.png", tmp_path / "a" / "deep" / "y.webp", tmp_path / "notes.txt")
     _touch(tmp_path / ".hidden.png", tmp_path / ".cache" / "x.png")
-    found = find_images(tmp_path)
-    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["a/deep/y.webp", "a/z.png", "b.JPEG"]
-    assert image_keys(tmp_path, found) == ["a/deep/y.webp", "a/z.png", "b.JPEG"]
+    paths = find_images(tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in paths] == ["a/deep/y.webp", "a/z.png", "b.JPEG"]
+    assert image_keys(tmp_path, paths) == ["a/deep/y.webp", "a/z.png", "b.JPEG"]
 
 
 def test_links_are_followed_and_only_loops_skipped(tmp_path):
@@ -33,9 +33,9 @@ def test_links_are_followed_and_only_loops_skipped(tmp_path):
 def test_lists_of_paths(tmp_path):
     _touch(tmp_path / "x" / "2.png", tmp_path / "x" / "1.png", tmp_path / "y" / "3.png")
     (tmp_path / "list.txt").write_text("# chosen\nx/2.png\n\ny/3.png\nx/1.png\n")
-    found = find_images(tmp_path / "list.txt")
-    assert image_keys(tmp_path / "list.txt", found) == ["x/1.png", "x/2.png", "y/3.png"]
-    assert find_images([str(path) for path in reversed(found)]) == found
+    paths = find_images(tmp_path / "list.txt")
+    assert image_keys(tmp_path / "list.txt", paths) == ["x/1.png", "x/2.png", "y/3.png"]
+    assert find_images([str(path) for path in reversed(paths)]) == paths
     (tmp_path / "list.txt").write_text("x/2.png\nx/../x/2.png\n")
     with pytest.raises(InputError, match=r"'2\.png' twice"):
         find_images(tmp_path / "list.txt")

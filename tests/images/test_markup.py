@@ -119,8 +119,8 @@ def test_statistics_show_their_layers(made):
     statistics = load_statistics(made / "church.h5")
     rows = Cells(replace(statistics, class_name=AWKWARD, wnid=None)._repr_html_()).rows
     assert rows[0] == ["class", f"{AWKWARD} (0)"]
-    told = [line.split() for line in call("inspect", made / "church.h5").stdout.split("\n\n")[1].splitlines()]
-    assert rows[3:] == told
+    printed = [line.split() for line in call("inspect", made / "church.h5").stdout.split("\n\n")[1].splitlines()]
+    assert rows[3:] == printed
     assert [row[0] for row in rows[4:]] == list(statistics)
 
 

@@ -40,11 +40,11 @@ def test_captions_stand_below_their_pictures():
         contact_sheet(pictures, captions=["one"])
 
 
-@pytest.mark.parametrize(("width", "shown"), [(32, 224), (112, 224), (150, 300), (224, 224), (768, 768)])
-def test_words_are_legible_below_small_pictures_too(width, shown):
+@pytest.mark.parametrize(("width", "caption_width"), [(32, 224), (112, 224), (150, 300), (224, 224), (768, 768)])
+def test_words_are_legible_below_small_pictures_too(width, caption_width):
     """Those are enlarged by whole factors; without words they stay as they are."""
     pictures = np.random.default_rng(0).uniform(0.5, 1, (2, 16, width, 3)).astype(np.float32)
-    factor = shown // width
+    factor = caption_width // width
     sheet = contact_sheet(pictures, captions=["Hhx", "Hhx"], margin=2)
     large = contact_sheet(pictures.repeat(factor, axis=1).repeat(factor, axis=2), margin=2)
     np.testing.assert_array_equal(sheet[: 16 * factor + 2], large[: 16 * factor + 2])

@@ -78,9 +78,9 @@ def test_networks_are_listed_at_once():
     """Processor seconds: those of the wall depend on what else the machine does."""
     program = "import sys; from stochdeconv.cli import main\ntry: main()\nfinally: print('keras' in sys.modules, file=sys.stderr)"
     before = os.times()
-    done = subprocess.run([sys.executable, "-c", program, "models"], check=True, capture_output=True, text=True)
+    process = subprocess.run([sys.executable, "-c", program, "models"], check=True, capture_output=True, text=True)
     after = os.times()
-    assert done.stderr == "False\n" and ".keras file" in done.stdout
+    assert process.stderr == "False\n" and ".keras file" in process.stdout
     assert after.children_user + after.children_system - before.children_user - before.children_system < 1
 
 

@@ -92,12 +92,12 @@ def test_every_layer_is_what_the_owners_model_computes(network):
 
 @pytest.mark.parametrize("layer", RELU_LAYERS)
 def test_linear_values_become_the_layers_own_in_the_relu(network, layer):
-    found = network.activations(images(), [layer, f"{layer}_linear"], batch_size=3)
+    values = network.activations(images(), [layer, f"{layer}_linear"], batch_size=3)
     bound = {"depthwise": 6.0, "bounded": 0.2}.get(layer, np.inf)
-    linear = found[f"{layer}_linear"]
+    linear = values[f"{layer}_linear"]
     assert (linear < 0).any()
     assert (linear > 0).any()
-    np.testing.assert_allclose(np.clip(linear, 0, bound), found[layer], rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(np.clip(linear, 0, bound), values[layer], rtol=1e-6, atol=1e-7)
     assert network.layer_shape(f"{layer}_linear") == network.layer_shape(layer)
 
 
@@ -106,17 +106,17 @@ def test_bounds_of_relus_are_reached(network):
 
 
 def test_a_concatenation_of_relus_has_linear_values(network):
-    found = network.activations(images(), ["join", "join_linear", "branch_a_linear", "branch_b"], batch_size=3)
+    values = network.activations(images(), ["join", "join_linear", "branch_a_linear", "branch_b"], batch_size=3)
     np.testing.assert_array_equal(
-        found["join_linear"], np.concatenate([found["branch_a_linear"], found["branch_b"]], -1)
+        values["join_linear"], np.concatenate([values["branch_a_linear"], values["branch_b"]], -1)
     )
-    np.testing.assert_array_equal(np.maximum(found["join_linear"], 0), found["join"])
+    np.testing.assert_array_equal(np.maximum(values["join_linear"], 0), values["join"])
 
 
 def test_a_convolution_before_a_relu_layer_is_linear_itself(network):
-    found = network.activations(images(), ["branch_b", "branch_b_linear", "branch_b_relu_linear"], batch_size=3)
-    np.testing.assert_array_equal(found["branch_b"], found["branch_b_linear"])
-    np.testing.assert_array_equal(found["branch_b"], found["branch_b_relu_linear"])
+    values = network.activations(images(), ["branch_b", "branch_b_linear", "branch_b_relu_linear"], batch_size=3)
+    np.testing.assert_array_equal(values["branch_b"], values["branch_b_linear"])
+    np.testing.assert_array_equal(values["branch_b"], values["branch_b_relu_linear"])
 
 
 @pytest.mark.parametrize("layer", ["pool", "gap"])
@@ -126,9 +126,9 @@ def test_a_layer_without_activation_has_no_linear_values(network, layer):
 
 
 def test_every_activation_has_values_before_it(network):
-    found = network.activations(images(), ["predictions_linear", "logits", "predictions"], batch_size=3)
-    np.testing.assert_array_equal(found["predictions_linear"], found["logits"])
-    assert np.ptp(found["logits"]) > 0 and not np.allclose(found["logits"], found["predictions"])
+    values = network.activations(images(), ["predictions_linear", "logits", "predictions"], batch_size=3)
+    np.testing.assert_array_equal(values["predictions_linear"], values["logits"])
+    assert np.ptp(values["logits"]) > 0 and not np.allclose(values["logits"], values["predictions"])
 
 
 @pytest.mark.parametrize("head", ["dense_softmax", "activation", "softmax_layer", "operation"])
@@ -170,12 +170,12 @@ def test_it_is_always_in_inference_mode():
     x = layers.BatchNormalization(name="norm")(x, training=True)
     x = layers.Dropout(0.9, name="dropout")(x, training=True)
     network = load_model(randomise(keras.Model(image, x)), preprocessing="none")
-    found = network.activations(images(size=(8, 8)), ["conv", "norm", "dropout"], batch_size=3)
-    np.testing.assert_array_equal(found["norm"], found["dropout"])
+    values = network.activations(images(size=(8, 8)), ["conv", "norm", "dropout"], batch_size=3)
+    np.testing.assert_array_equal(values["norm"], values["dropout"])
     norm = network.keras_model.get_layer("norm")
     gamma, beta, mean, variance = (weight.numpy() for weight in norm.weights)
-    expected = (found["conv"] - mean) / np.sqrt(variance + norm.epsilon) * gamma + beta
-    np.testing.assert_allclose(found["norm"], expected, rtol=1e-4, atol=1e-4)
+    expected = (values["conv"] - mean) / np.sqrt(variance + norm.epsilon) * gamma + beta
+    np.testing.assert_allclose(values["norm"], expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("n", [1, 2, 4, 5])
@@ -205,10 +205,10 @@ def test_bfloat16_is_near_float32_and_comes_out_as_float32(network):
 
 def test_forward_gives_the_image_and_the_networks_input(network):
     batch = images()
-    found = network.forward(["conv1"])(batch)
-    assert set(found) == {"input", "network_input", "conv1"}
-    np.testing.assert_array_equal(ops.convert_to_numpy(found["input"]), batch)
-    np.testing.assert_allclose(ops.convert_to_numpy(found["network_input"]), batch * 2 - 1)
+    values = network.forward(["conv1"])(batch)
+    assert set(values) == {"input", "network_input", "conv1"}
+    np.testing.assert_array_equal(ops.convert_to_numpy(values["input"]), batch)
+    np.testing.assert_allclose(ops.convert_to_numpy(values["network_input"]), batch * 2 - 1)
     assert set(network.forward(["input"])(batch)) == {"input", "network_input"}
     assert network.layer_shape("input") == network.layer_shape("network_input") == (24, 24, 3)
 
@@ -241,10 +241,10 @@ def test_nothing_deeper_than_needed_is_copied_or_computed(monkeypatch):
 
 
 def test_a_fully_convolutional_network_takes_other_sizes(network):
-    found = network.activations(images(2, (40, 32)), ["conv2", "join", "logits"], batch_size=2)
-    assert found["conv2"].shape == (2, 40, 32, 8)
-    assert found["join"].shape == (2, 20, 16, 12)
-    assert found["logits"].shape == (2, 5)
+    values = network.activations(images(2, (40, 32)), ["conv2", "join", "logits"], batch_size=2)
+    assert values["conv2"].shape == (2, 40, 32, 8)
+    assert values["join"].shape == (2, 20, 16, 12)
+    assert values["logits"].shape == (2, 5)
 
 
 def test_layers_below_a_flatten_take_other_sizes():
@@ -372,9 +372,9 @@ def test_nested_and_sequential_models_are_opened():
     assert network.layer_names == ("scale", "inner/conv", "inner", "tail/gap", "tail/scores", "tail")
     batch = images(size=(12, 12))
     np.testing.assert_allclose(network.logits(batch), ops.convert_to_numpy(model(batch * 255)), rtol=1e-5, atol=1e-4)
-    found = network.activations(batch, ["inner/conv", "inner", "inner/conv_linear"])
-    np.testing.assert_array_equal(found["inner/conv"], found["inner"])
-    np.testing.assert_array_equal(np.maximum(found["inner/conv_linear"], 0), found["inner"])
+    values = network.activations(batch, ["inner/conv", "inner", "inner/conv_linear"])
+    np.testing.assert_array_equal(values["inner/conv"], values["inner"])
+    np.testing.assert_array_equal(np.maximum(values["inner/conv_linear"], 0), values["inner"])
 
 
 def test_shared_layers_bare_operations_and_python_functions():
@@ -455,8 +455,8 @@ def test_preprocessing_is_keras_own(mode, module):
     batch = images()
     network = load_model(small_network(), preprocessing=mode)
     expected = getattr(keras.applications, module).preprocess_input(batch * 255.0)
-    found = ops.convert_to_numpy(network.preprocess(ops.convert_to_tensor(batch)))
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+    values = ops.convert_to_numpy(network.preprocess(ops.convert_to_tensor(batch)))
+    np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-4)
     assert network.preprocessing["preprocessing"] == mode
 
 
@@ -464,8 +464,8 @@ def test_the_mean_of_caffe_networks_is_blue_green_red():
     network = load_model(small_network(), preprocessing="caffe", mean=(104, 117, 123))
     red = np.zeros((1, 24, 24, 3), np.float32)
     red[..., 0] = 1
-    found = ops.convert_to_numpy(network.preprocess(ops.convert_to_tensor(red)))
-    np.testing.assert_allclose(found[0, 0, 0], [-104, -117, 255 - 123])
+    values = ops.convert_to_numpy(network.preprocess(ops.convert_to_tensor(red)))
+    np.testing.assert_allclose(values[0, 0, 0], [-104, -117, 255 - 123])
     assert network.preprocessing == {"preprocessing": "caffe", "mean": [104.0, 117.0, 123.0]}
 
 

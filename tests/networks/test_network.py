@@ -50,16 +50,16 @@ def test_every_layer_is_what_keras_computes(shape):
     network = sd.Network(model)
     inputs = inputs_of(shape)
     names = ("first", "second", "classes")
-    found = network.activations(inputs, (*names, "first_linear", "logits"), batch_size=2)
+    values = network.activations(inputs, (*names, "first_linear", "logits"), batch_size=2)
     own = keras.Model(model.inputs[0], [model.get_layer(name).output for name in names])(inputs)
     for name, expected in zip(names, own, strict=True):
-        np.testing.assert_allclose(found[name], ops.convert_to_numpy(expected), rtol=1e-4, atol=1e-5)
-        assert network.layer_shape(name) == found[name].shape[1:]
-    assert (found["first_linear"] < 0).any()
-    np.testing.assert_array_equal(np.maximum(found["first_linear"], 0), found["first"])
-    np.testing.assert_array_equal(network.logits(inputs, batch_size=2), found["logits"])
+        np.testing.assert_allclose(values[name], ops.convert_to_numpy(expected), rtol=1e-4, atol=1e-5)
+        assert network.layer_shape(name) == values[name].shape[1:]
+    assert (values["first_linear"] < 0).any()
+    np.testing.assert_array_equal(np.maximum(values["first_linear"], 0), values["first"])
+    np.testing.assert_array_equal(network.logits(inputs, batch_size=2), values["logits"])
     np.testing.assert_allclose(
-        ops.convert_to_numpy(ops.softmax(found["logits"])), found["classes"], rtol=1e-4, atol=1e-6
+        ops.convert_to_numpy(ops.softmax(values["logits"])), values["classes"], rtol=1e-4, atol=1e-6
     )
     assert network.input_shape == network.layer_shape("input") == shape
     assert (network.name, network.dtype) == ("small", "float32")
@@ -88,10 +88,10 @@ def test_a_layer_whose_very_name_is_the_number_comes_first():
 
 def test_the_networks_input_is_the_input(shape):
     inputs = inputs_of(shape)
-    found = sd.Network(keras_model(shape)).forward(["first"])(inputs)
-    assert set(found) == {"input", "network_input", "first"}
+    values = sd.Network(keras_model(shape)).forward(["first"])(inputs)
+    assert set(values) == {"input", "network_input", "first"}
     for key in ("input", "network_input"):
-        np.testing.assert_array_equal(ops.convert_to_numpy(found[key]), inputs)
+        np.testing.assert_array_equal(ops.convert_to_numpy(values[key]), inputs)
 
 
 def test_a_unit_of_any_network_is_maximised(shape):
@@ -136,10 +136,10 @@ def test_fused_relus_of_other_convolutions_are_split(layer, rule):
     shape = SHAPES["voxels"] if layer is layers.Conv3DTranspose else SHAPES["series"]
     inputs = keras.Input(shape)
     network = sd.Network(randomised(keras.Model(inputs, layer(4, 3, activation="relu", name="layer")(inputs))))
-    found = network.forward(["layer", "layer_linear"], gradient_rule=rule)(inputs_of(shape))
-    linear = ops.convert_to_numpy(found["layer_linear"])
+    values = network.forward(["layer", "layer_linear"], gradient_rule=rule)(inputs_of(shape))
+    linear = ops.convert_to_numpy(values["layer_linear"])
     assert (linear < 0).any()
-    np.testing.assert_array_equal(np.maximum(linear, 0), ops.convert_to_numpy(found["layer"]))
+    np.testing.assert_array_equal(np.maximum(linear, 0), ops.convert_to_numpy(values["layer"]))
 
 
 def test_recurrent_networks_are_networks():
@@ -185,11 +185,11 @@ class Subclassed(keras.Model):
 
 
 def test_models_that_are_no_networks_are_told():
-    one, two = keras.Input((3,)), keras.Input((3,))
+    first, second = keras.Input((3,)), keras.Input((3,))
     for model, message in [
         (Subclassed(name="closed"), "'closed' .* has no graph to look into"),
         (
-            keras.Model([one, two], layers.Add()([one, two])),
+            keras.Model([first, second], layers.Add()([first, second])),
             r"has 2 inputs, .* and none of them are images: name the one",
         ),
         ("vgg16", "expected a keras.Model, not str"),

@@ -20,15 +20,15 @@ ROUNDED = {"half_precision_policy": 2e-2, "quantised_to_whole_numbers": 2e-2, "w
 @pytest.fixture(scope="module")
 def loaded():
     """Load each network once, by name."""
-    known = {}
+    networks = {}
 
     def load(name):
-        if name not in known:
+        if name not in networks:
             model, doubts = made(name), ZOO[name].doubts
             watched = pytest.warns(UserWarning, match=doubts) if doubts else contextlib.nullcontext()
             with watched:
-                known[name] = model, sd.load_model(model, preprocessing="none", dtype="float32", **ZOO[name].options)
-        return known[name]
+                networks[name] = model, sd.load_model(model, preprocessing="none", dtype="float32", **ZOO[name].options)
+        return networks[name]
 
     return load
 
@@ -51,7 +51,7 @@ def own_output(name, model, images):
     return keras.tree.map_structure(lambda values: ops.convert_to_numpy(values), model(taken, training=False))
 
 
-with_classes = pytest.mark.parametrize("name", [name for name, known in ZOO.items() if known.n_classes])
+with_classes = pytest.mark.parametrize("name", [name for name, entry in ZOO.items() if entry.n_classes])
 
 
 @with_classes
@@ -59,9 +59,9 @@ def test_probabilities_are_the_networks_own(loaded, name):
     model, network = loaded(name)
     images = images_for(network)
     expected = ZOO[name].probabilities(own_output(name, model, images))
-    found = network.probabilities(images)
-    assert len(network.class_names) == ZOO[name].n_classes == found.shape[1]
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=ROUNDED.get(name, 1e-5))
+    probabilities = network.probabilities(images)
+    assert len(network.class_names) == ZOO[name].n_classes == probabilities.shape[1]
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-3, atol=ROUNDED.get(name, 1e-5))
     # The images are told apart: a constant would pass everything.
     assert np.ptp(network.logits(images), axis=0).max() > 1e-3
 
@@ -179,10 +179,10 @@ def test_a_pair_is_two_sides_of_one_value(loaded):
 def test_a_layer_called_logits_that_is_no_score_keeps_its_values(loaded):
     model, network = loaded("another_head_is_called_logits")
     images = images_for(network)
-    found = network.activations(images, ["logits", "logits#2"])
-    assert found["logits"].shape == (3, 2)
+    scores = network.activations(images, ["logits", "logits#2"])
+    assert scores["logits"].shape == (3, 2)
     np.testing.assert_allclose(
-        found["logits#2"], own_output("another_head_is_called_logits", model, images)[0], rtol=1e-3, atol=1e-5
+        scores["logits#2"], own_output("another_head_is_called_logits", model, images)[0], rtol=1e-3, atol=1e-5
     )
 
 
@@ -402,9 +402,9 @@ def test_grey_and_colour_files_fit_either_kind_of_network(loaded, tmp_path):
         Image.fromarray(np.repeat(grey[..., None], 3, axis=-1)).save(tmp_path / "colour.png")
         Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
         photos = (tmp_path / "grey.png", tmp_path / "colour.png", tmp_path / "deep.png", grey, grey[..., None] / 255.0)
-        found = [sd.saliency(network, photo, 0, rule="gradient").arrays["gradient"] for photo in photos]
-        for other in found[1:]:
-            np.testing.assert_allclose(other, found[0], rtol=1e-3, atol=1e-6)
+        gradients = [sd.saliency(network, photo, 0, rule="gradient").arrays["gradient"] for photo in photos]
+        for other in gradients[1:]:
+            np.testing.assert_allclose(other, gradients[0], rtol=1e-3, atol=1e-6)
 
 
 def test_the_held_value_matters_and_is_recorded(loaded):
