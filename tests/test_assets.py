@@ -55,9 +55,9 @@ def test_mini_vgg16_is_a_narrow_vgg16(network):
 @pytest.mark.parametrize("name", [NETWORK, JUDGE])
 def test_networks_know_their_classes_and_have_a_card(name):
     model = load_model(name)
-    assert [known.wnid for known in model.class_names] == WNIDS
-    labels = {known.wnid: known.label for known in imagenet_class_names()}
-    assert all(known.label == labels[known.wnid] for known in model.class_names)
+    assert [class_name.wnid for class_name in model.class_names] == WNIDS
+    labels = {class_name.wnid: class_name.label for class_name in imagenet_class_names()}
+    assert all(class_name.label == labels[class_name.wnid] for class_name in model.class_names)
     card = shipped_file(f"{name}.md").read_text()
     for word in (
         "**Data.**",
@@ -90,9 +90,9 @@ def test_the_judge_is_another_kind_of_network_with_a_class_map(network, judge):
 
 def test_statistics_are_of_this_network_and_of_few_rows(network):
     paths = sorted(shipped_file(NETWORK).glob("*.h5"))
-    found = [load_statistics(path) for path in paths]
-    assert sorted(statistics.wnid for statistics in found) == WNIDS
-    for path, statistics in zip(paths, found, strict=True):
+    shipped = [load_statistics(path) for path in paths]
+    assert sorted(statistics.wnid for statistics in shipped) == WNIDS
+    for path, statistics in zip(paths, shipped, strict=True):
         assert statistics.weights_hash == network.weights_hash
         assert statistics.preprocessing == network.preprocessing
         assert statistics.class_name.replace(" ", "_") == path.stem
@@ -123,9 +123,9 @@ def photographs(shared):
 def test_held_out_photographs_are_named_rightly(name, at_least, photographs):
     model = load_model(name)
     right = []
-    for known in model.class_names:
-        images = np.stack([load_image(path, model.input_size) for path in photographs[known.wnid][1]])
-        right.append(model.logits(images).argmax(axis=1) == known.index)
+    for class_name in model.class_names:
+        images = np.stack([load_image(path, model.input_size) for path in photographs[class_name.wnid][1]])
+        right.append(model.logits(images).argmax(axis=1) == class_name.index)
     accuracy = np.concatenate(right).mean()
     assert accuracy >= at_least
     (promised,) = re.findall(r"top-1: \*\*([\d.]+)\*\*", shipped_file(f"{name}.md").read_text())
@@ -135,7 +135,7 @@ def test_held_out_photographs_are_named_rightly(name, at_least, photographs):
 def test_statistics_have_not_seen_what_is_held_out(photographs):
     for path in shipped_file(NETWORK).glob("*.h5"):
         statistics = load_statistics(path)
-        seen, held_out = ({found.name for found in paths} for paths in photographs[statistics.wnid])
+        seen, held_out = ({path.name for path in paths} for paths in photographs[statistics.wnid])
         names = {name.rsplit("/", 1)[-1] for name in statistics.image_names}
         assert names <= seen
         assert not names & held_out
@@ -147,9 +147,9 @@ def test_held_out_photographs_give_the_numbers_that_ship(judge, photographs):
     from stochdeconv.evaluation.measure import measure
 
     shipped = load_photographs(shipped_file(HELD_OUT))
-    for index, (key, wanted) in enumerate(shipped.classes.items()):
+    for index, (key, expected) in enumerate(shipped.classes.items()):
         held_out = photographs[key.wnid][1]
-        assert len(wanted) == len(held_out)
-        found = measure(held_out[::60], Judge(judge), size=shipped.size, class_index=index, tick=lambda n: None)
-        np.testing.assert_allclose(found.features, wanted.features[::60], rtol=2e-2, atol=2e-2)
-        np.testing.assert_allclose(found.spectra, wanted.spectra[::60], rtol=1e-3, atol=1e-4)
+        assert len(expected) == len(held_out)
+        measurements = measure(held_out[::60], Judge(judge), size=shipped.size, class_index=index, tick=lambda n: None)
+        np.testing.assert_allclose(measurements.features, expected.features[::60], rtol=2e-2, atol=2e-2)
+        np.testing.assert_allclose(measurements.spectra, expected.spectra[::60], rtol=1e-3, atol=1e-4)

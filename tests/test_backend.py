@@ -19,11 +19,11 @@ def test_gradients_keep_the_structure_and_are_zero_where_nothing_depends():
         return ops.sum(x["a"] ** 3), x["a"] + 1
 
     (value, extra), gradient = backend.compile(backend.value_and_gradient(cubed))(x)
-    found = numbers({"value": value, "extra": extra, **gradient})
-    assert found["value"] == 9
-    np.testing.assert_array_equal(found["extra"], [2, 3])
-    np.testing.assert_array_equal(found["a"], [3, 12])
-    np.testing.assert_array_equal(found["b"], np.zeros((2, 2)))
+    values = numbers({"value": value, "extra": extra, **gradient})
+    assert values["value"] == 9
+    np.testing.assert_array_equal(values["extra"], [2, 3])
+    np.testing.assert_array_equal(values["a"], [3, 12])
+    np.testing.assert_array_equal(values["b"], np.zeros((2, 2)))
 
 
 def test_a_gathered_tensor_has_a_dense_gradient():
@@ -52,9 +52,9 @@ def test_a_compiled_function_is_traced_once_for_numbers_passed_as_arrays():
 def test_float32_is_float32():
     """Importing the package's backend is enough; with TF32 a GPU gives 1 in place of 1 + 2^-12."""
     assert not uses_tf32()
-    one = ops.convert_to_tensor(np.full((8, 8), 1 + 2.0**-12, np.float32))
+    rounded = ops.convert_to_tensor(np.full((8, 8), 1 + 2.0**-12, np.float32))
     identity = ops.convert_to_tensor(np.eye(8, dtype=np.float32))
-    np.testing.assert_array_equal(numbers(ops.matmul(one, identity)), np.float32(1 + 2.0**-12))
+    np.testing.assert_array_equal(numbers(ops.matmul(rounded, identity)), np.float32(1 + 2.0**-12))
 
 
 def uses_tf32():

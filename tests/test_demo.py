@@ -18,15 +18,15 @@ from stochdeconv.statistics.file import load_statistics
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory):
+def finished(tmp_path_factory):
     """One quick demo, in an empty working folder, with every socket refused."""
     patch = pytest.MonkeyPatch()
     folder = tmp_path_factory.mktemp("demo")
-    asked = []
+    contacts = []
 
     def refuse(*what, **__):
         # Who catches the error and goes on has asked all the same.
-        asked.append(what)
+        contacts.append(what)
         raise OSError("there is no network")
 
     with patch.context() as blocked:
@@ -35,12 +35,12 @@ def done(tmp_path_factory):
             blocked.setattr(socket, name, refuse)
         result = CliRunner().invoke(app, ["demo", "--quick"])
     assert result.exit_code == 0, result.output
-    assert not asked, "the demo asked for a network connection"
+    assert not contacts, "the demo asked for a network connection"
     return folder / "out" / "demo", result.stdout
 
 
-def test_it_ends_with_the_report(done):
-    output, printed = done
+def test_it_ends_with_the_report(finished):
+    output, printed = finished
     lines = printed.splitlines()
     assert lines[-1] == "out/demo/report.html"
     assert "scikit-learn" in lines[0]
@@ -50,8 +50,8 @@ def test_it_ends_with_the_report(done):
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
-def test_every_figure_has_its_real_side(done):
-    metrics = json.loads((done[0] / "metrics.json").read_text())
+def test_every_figure_has_its_real_side(finished):
+    metrics = json.loads((finished[0] / "metrics.json").read_text())
     assert list(metrics["contestants"]) == ["bootstrap", "chain", "simonyan", "regularised", "fourier"]
     assert metrics["judge"]["name"] == "mini-resnet"
     for row in (*metrics["contestants"].values(), metrics["real"]):
@@ -59,15 +59,15 @@ def test_every_figure_has_its_real_side(done):
         for key in ("judge_top1", "kid", "coverage", "cam_peaks", "spectrum_slope", "color_distance"):
             assert row[key]["value"] is not None
     assert metrics["real"]["judge_top1"]["value"] > 0.5
-    assert [one["n_real"] > 150 for one in metrics["classes"].values()] == [True] * 3
+    assert [of_class["n_real"] > 150 for of_class in metrics["classes"].values()] == [True] * 3
 
 
-def test_images_are_of_all_classes_and_differ(done):
+def test_images_are_of_all_classes_and_differ(finished):
     effort = demo_module.QUICK
     for name in (*demo_module.SAMPLERS, *demo_module.PRESETS):
         seen = []
         for stem in ("church", "English_springer", "golf_ball"):
-            folder = done[0] / name / stem
+            folder = finished[0] / name / stem
             record = json.loads((folder / "run.json").read_text())
             assert record["class"]["label"] == stem.replace("_", " ")
             assert record["settings"]["n_steps"] == effort.n_steps
@@ -78,8 +78,8 @@ def test_images_are_of_all_classes_and_differ(done):
         assert min(differences) > 1e-4
 
 
-def test_statistics_are_collected_here(done):
-    statistics = load_statistics(done[0] / "crops.h5")
+def test_statistics_are_collected_here(finished):
+    statistics = load_statistics(finished[0] / "crops.h5")
     assert statistics.n_images == 2 * demo_module.QUICK.n_crops
     assert {name.split("_")[0] for name in statistics.image_names} == {"china", "flower"}
 
@@ -87,11 +87,11 @@ def test_statistics_are_collected_here(done):
 @pytest.fixture
 def quick_stand_ins(monkeypatch, tmp_path):
     """Replace what takes time: runs and comparison only leave their files, and say what they were asked."""
-    asked = []
+    calls = []
 
     def stand_in(command):
-        def make(model, what, *, n_images, n_steps, seed, callback, **how):
-            asked.append((command, how))
+        def make(model, what, *, n_images, n_steps, seed, callback, **options):
+            calls.append((command, options))
             callback(Step(n_steps // 2, n_steps, {"some_term": 0.25}, None))
             callback(Step(n_steps, n_steps, {}, None))
             record = {"command": command, "class": None, "n_images": 1, "complete": True}
@@ -100,7 +100,7 @@ def quick_stand_ins(monkeypatch, tmp_path):
         return make
 
     def compared(contestants, *, output, progress, **_):
-        asked.append(("compare", list(contestants)))
+        calls.append(("compare", list(contestants)))
         progress(1, 2, "half of it")
         progress(2, 2, "all of it")
         (output / "report.html").write_text("new")
@@ -109,16 +109,16 @@ def quick_stand_ins(monkeypatch, tmp_path):
     monkeypatch.setattr(import_module("stochdeconv.methods.generate"), "generate", stand_in("generate"))
     monkeypatch.setattr(import_module("stochdeconv.methods.maximize"), "maximize", stand_in("maximize"))
     monkeypatch.setattr(import_module("stochdeconv.evaluation.compare"), "compare", compared)
-    return asked
+    return calls
 
 
 def test_progress_rises_to_its_total(quick_stand_ins, tmp_path):
     calls = []
     demo_module.demo(tmp_path / "out", quick=True, progress=lambda *call: calls.append(call))
-    done, totals, messages = zip(*calls, strict=True)
+    numbers, totals, messages = zip(*calls, strict=True)
     assert len(set(totals)) == 1
-    assert list(done) == sorted(done)
-    assert (done[0], done[-1]) == (0, totals[0])
+    assert list(numbers) == sorted(numbers)
+    assert (numbers[0], numbers[-1]) == (0, totals[0])
     assert any("scikit-learn" in message for message in messages)
     assert any("some_term 0.25" in message for message in messages)
     assert any("components of" in message for message in messages)
@@ -153,10 +153,10 @@ def test_a_part_of_a_demo_is_refused_at_once_and_replaced_when_told(quick_stand_
     assert json.loads((output / "bootstrap" / "church" / "run.json").read_text())["complete"] is False
 
 
-def test_an_earlier_demo_is_kept_unless_told_otherwise(done, monkeypatch):
-    monkeypatch.chdir(done[0].parents[1])
-    before = (done[0] / "report.html").read_bytes()
+def test_an_earlier_demo_is_kept_unless_told_otherwise(finished, monkeypatch):
+    monkeypatch.chdir(finished[0].parents[1])
+    before = (finished[0] / "report.html").read_bytes()
     result = CliRunner().invoke(app, ["demo", "--quick"])
     assert result.exit_code == 1
     assert "--overwrite" in result.stderr
-    assert (done[0] / "report.html").read_bytes() == before
+    assert (finished[0] / "report.html").read_bytes() == before

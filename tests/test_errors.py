@@ -24,7 +24,7 @@ LAYERS = [f"fire{number}_{part}" for number in range(2, 10) for part in ("squeez
     ],
 )
 def test_only_near_names_are_suggested(name, names, near):
-    assert closest(name, names) == ", ".join(f"'{one}'" for one in near)
+    assert closest(name, names) == ", ".join(f"'{other}'" for other in near)
 
 
 @pytest.mark.parametrize(
