@@ -5,7 +5,8 @@ import pytest
 from keras import ops
 
 from stochdeconv import backend
-from stochdeconv.optimization import gradient
+from stochdeconv.networks.backward_rules import rectify
+from stochdeconv.optimization.gradient import loss_gradient
 
 X = np.array([[-1.0, 2.0, 3.0, 7.0]], np.float32)
 UPSTREAM = np.array([[4.0, -1.0, 2.0, 5.0]], np.float32)
@@ -28,10 +29,10 @@ def gradient_of(function, x):
     ],
 )
 def test_each_rule_passes_what_its_paper_says(rule, max_value, expected):
-    gradient = gradient_of(lambda x: ops.sum(ops.multiply(gradient.rectify(x, rule, max_value), UPSTREAM)), X)
+    gradient = gradient_of(lambda x: ops.sum(ops.multiply(rectify(x, rule, max_value), UPSTREAM)), X)
     np.testing.assert_array_equal(gradient, [expected])
     np.testing.assert_array_equal(
-        ops.convert_to_numpy(gradient.rectify(ops.convert_to_tensor(X), rule, max_value)),
+        ops.convert_to_numpy(rectify(ops.convert_to_tensor(X), rule, max_value)),
         np.clip(X, 0, max_value or np.inf),
     )
 
@@ -42,8 +43,8 @@ def two_layers(rule):
     v = np.array([[1.0, -2.0], [3.0, 1.0]], np.float32)
 
     def activations(x):
-        hidden = gradient.rectify(ops.matmul(x, w), rule)
-        return {"input": x, "y": ops.matmul(gradient.rectify(hidden, rule), v)}
+        hidden = rectify(ops.matmul(x, w), rule)
+        return {"input": x, "y": ops.matmul(rectify(hidden, rule), v)}
 
     return activations
 
@@ -52,9 +53,7 @@ def ruled(rule, loss, x, share=0.0):
     pulled = {name: two_layers(name) for name in {"true", "guided" if rule == "mix" else rule}}
 
     def step(x):
-        return gradient.loss_gradient(
-            x, pulled, lambda a: (loss(a), ()), rule, ops.convert_to_tensor(np.float32(share))
-        )
+        return loss_gradient(x, pulled, lambda a: (loss(a), ()), rule, ops.convert_to_tensor(np.float32(share)))
 
     _, gradient, cosine = backend.compile(step)(ops.convert_to_tensor(x))
     return ops.convert_to_numpy(gradient), ops.convert_to_numpy(cosine)
