@@ -74,8 +74,9 @@ class Term:
         raise NotImplementedError
 
     def __call__(self, activations: Activations) -> Tensor:
-        """Return the loss per image, (image,)."""
-        return self.evaluate(activations, {name: ops.convert_to_tensor(array) for name, array in self.arrays.items()})
+        """Return the loss per image, (image,), of activations that may be NumPy arrays."""
+        tensors = {layer: ops.convert_to_tensor(values) for layer, values in activations.items()}
+        return self.evaluate(tensors, {name: ops.convert_to_tensor(array) for name, array in self.arrays.items()})
 
     def __add__(self, other: Term | Loss) -> Loss:
         return Loss.of(self) + other
