@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from keras import ops
 
 from stochdeconv.errors import InputError
-from stochdeconv.losses.terms import Term
+from stochdeconv.losses.functions import loss
+from stochdeconv.losses.terms import Tensor, Term
 
 
-@dataclass(frozen=True)
-class Outliers(Term):
-    """Contributions of the channels that make a layer's means an outlier of their class. See `outliers`."""
-
-    def of_values(self, values, arrays):
-        """Return the loss per image."""
-        axes = tuple(range(1, len(values.shape) - 1))
-        deviation = (ops.mean(values, axis=axes) if axes else values) - arrays["mean"]
-        # Neither the choice nor the pull of the other channels is differentiated: only the chosen are to give way.
-        pull = ops.stop_gradient(ops.matmul(deviation, arrays["precision"]))
-        contributions = ops.stop_gradient(deviation) * pull
-        excess = ops.sum(contributions, axis=-1, keepdims=True) - arrays["limit"]
-        blamed = ops.where(ops.stop_gradient(deviation) > 0, ops.relu(contributions), 0.0)
-        largest_first = ops.flip(ops.sort(blamed, axis=-1), axis=-1)
-        made_up_before = ops.cumsum(largest_first, axis=-1) - largest_first
-        smallest = ops.min(ops.where(made_up_before < excess, largest_first, np.inf), axis=-1, keepdims=True)
-        chosen = ops.logical_and(blamed > 0, blamed >= smallest)
-        return ops.sum(ops.where(chosen, deviation * pull, 0.0), axis=-1) / arrays["limit"]
-
-
-def outliers(layer: str, *, mean: np.ndarray, precision: np.ndarray, limit: float) -> Outliers:
+def outliers(layer: str, *, mean: np.ndarray, precision: np.ndarray, limit: float) -> Term:
     """Decrease the channels that make a layer's means an outlier of their class, and leave the others alone.
 
     With a the means over positions, every channel has its contribution to ``D² = Σ_c (a - μ)_c [Σ⁻¹ (a - μ)]_c``. An image is an outlier
@@ -50,7 +29,7 @@ def outliers(layer: str, *, mean: np.ndarray, precision: np.ndarray, limit: floa
 
     Returns
     -------
-    Outliers
+    Term
         0 for an image within the limit.
     """
     mean, precision = np.asarray(mean, np.float32), np.asarray(precision, np.float32)
@@ -60,4 +39,20 @@ def outliers(layer: str, *, mean: np.ndarray, precision: np.ndarray, limit: floa
         )
     if not limit > 0:
         raise InputError(f"outliers of '{layer}' need a limit above 0; got {limit}")
-    return Outliers(layer, arrays={"mean": mean, "precision": precision, "limit": np.float32(limit)})
+    return _excess(layer, mean, precision, np.float32(limit))
+
+
+@loss(name="outliers")
+def _excess(values: Tensor, mean: np.ndarray, precision: np.ndarray, limit: np.float32) -> Tensor:
+    axes = tuple(range(1, len(values.shape) - 1))
+    deviation = (ops.mean(values, axis=axes) if axes else values) - mean
+    # Neither the choice nor the pull of the other channels is differentiated: only the chosen are to give way.
+    pull = ops.stop_gradient(ops.matmul(deviation, precision))
+    contributions = ops.stop_gradient(deviation) * pull
+    excess = ops.sum(contributions, axis=-1, keepdims=True) - limit
+    blamed = ops.where(ops.stop_gradient(deviation) > 0, ops.relu(contributions), 0.0)
+    largest_first = ops.flip(ops.sort(blamed, axis=-1), axis=-1)
+    made_up_before = ops.cumsum(largest_first, axis=-1) - largest_first
+    smallest = ops.min(ops.where(made_up_before < excess, largest_first, np.inf), axis=-1, keepdims=True)
+    chosen = ops.logical_and(blamed > 0, blamed >= smallest)
+    return ops.sum(ops.where(chosen, deviation * pull, 0.0), axis=-1) / limit

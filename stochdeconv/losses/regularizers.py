@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from keras import ops
 
-from stochdeconv.images.colors import LUMINANCE
-from stochdeconv.losses.terms import Term
+from stochdeconv.images.colors import luminance
+from stochdeconv.losses.functions import loss
+from stochdeconv.losses.terms import Tensor, Term
 from stochdeconv.statistics.class_statistics import INPUT
 from stochdeconv.statistics.summary import LOG_GRADIENT_EPSILON
 
 # Keeps a square root differentiable at zero; (0.0002)^2, far below one grey level.
 _SQUARE_FLOOR = 4e-8
+# Standard deviation of the log gradient that any other counts as at least: that of a blank picture is 0.
+_LEAST_STD = 0.05
 
 
-@dataclass(frozen=True)
-class TotalVariation(Term):
-    """Mean squared (or beta-th power) difference of neighbours. See `total_variation`."""
-
-    beta: float = 2.0
-
-    def of_values(self, values, arrays):
-        """Return the loss per image."""
-        everywhere, within = tuple(range(1, len(values.shape))), range(1, len(values.shape) - 1)
-        if self.beta == 2.0:
-            return sum(ops.mean(ops.diff(values, axis=axis) ** 2, axis=everywhere) for axis in within)
-        squared = sum((ops.roll(values, -1, axis=axis) - values) ** 2 for axis in within)
-        # The last place of an axis has no next one.
-        squared = squared[(slice(None), *(slice(-1) for _ in within))] + _SQUARE_FLOOR
-        return ops.mean(squared ** (self.beta / 2), axis=everywhere)
-
-
-def total_variation(beta: float = 2.0) -> TotalVariation:
+@loss(layer=INPUT)
+def total_variation(images: Tensor, beta: float = 2.0) -> Tensor:
     """Ask for smoothness: mean over pixels and colours of ``(dx² + dy²)^(beta / 2)`` (Mahendran & Vedaldi 2015).
 
     The sum is over all axes between images and channels: of voxels it is ``dx² + dy² + dz²``.
@@ -45,23 +30,19 @@ def total_variation(beta: float = 2.0) -> TotalVariation:
 
     Returns
     -------
-    TotalVariation
+    Term
     """
-    return TotalVariation(INPUT, beta)
+    everywhere, within = tuple(range(1, len(images.shape))), range(1, len(images.shape) - 1)
+    if beta == 2.0:
+        return sum(ops.mean(ops.diff(images, axis=axis) ** 2, axis=everywhere) for axis in within)
+    squared = sum((ops.roll(images, -1, axis=axis) - images) ** 2 for axis in within)
+    # The last place of an axis has no next one.
+    squared = squared[(slice(None), *(slice(-1) for _ in within))] + _SQUARE_FLOOR
+    return ops.mean(squared ** (beta / 2), axis=everywhere)
 
 
-@dataclass(frozen=True)
-class L2(Term):
-    """Summed square of the network's input. See `l2`."""
-
-    unit: float = 1.0
-
-    def of_values(self, values, arrays):
-        """Return the loss per image."""
-        return self.unit**2 * ops.sum((values - arrays["origin"]) ** 2, axis=tuple(range(1, len(values.shape))))
-
-
-def l2(unit: float = 1.0, origin: np.ndarray | float = 0.0) -> L2:
+@loss(layer="network_input", arrays=("origin",))
+def l2(values: Tensor, unit: float = 1.0, origin: np.ndarray | float = 0.0) -> Tensor:
     """Ask for little contrast: the summed square of the preprocessed image (Simonyan et al. 2014).
 
     It acts on the mean-centred network input, since on [0, 1] it would pull toward black.
@@ -75,47 +56,31 @@ def l2(unit: float = 1.0, origin: np.ndarray | float = 0.0) -> L2:
 
     Returns
     -------
-    L2
+    Term
     """
-    return L2("network_input", unit, arrays={"origin": np.asarray(origin, np.float32)})
+    return unit**2 * ops.sum((values - origin) ** 2, axis=tuple(range(1, len(values.shape))))
 
 
-@dataclass(frozen=True)
-class AlphaNorm(Term):
-    """Mean alpha-th power of the centred image. See `alpha_norm`."""
-
-    alpha: float = 6.0
-
-    def of_values(self, values, arrays):
-        """Return the loss per image."""
-        return ops.mean(ops.abs(2.0 * values - 1.0) ** self.alpha, axis=tuple(range(1, len(values.shape))))
-
-
-def alpha_norm(alpha: float = 6.0) -> AlphaNorm:
+@loss(layer=INPUT)
+def alpha_norm(images: Tensor, alpha: float = 6.0) -> Tensor:
     """Ask pixels to stay in range: mean of ``|2 x - 1|^alpha`` (Mahendran & Vedaldi 2015).
 
     About mid-grey, where the range has its middle. About the training mean, as in the paper, it costs the brighter side more, and
     inversions come out a little darker and further from the photograph (one photograph, SqueezeNet's fire6 and fire9).
+
+    Parameters
+    ----------
+    alpha : float
+
+    Returns
+    -------
+    Term
     """
-    return AlphaNorm(INPUT, alpha)
+    return ops.mean(ops.abs(2.0 * images - 1.0) ** alpha, axis=tuple(range(1, len(images.shape))))
 
 
-@dataclass(frozen=True)
-class EdgeSharpness(Term):
-    """Distance of mean and spread of the log gradient magnitude to given ones. See `edge_sharpness`."""
-
-    def of_values(self, values, arrays):
-        """Return the loss per image."""
-        is_grey = values.shape[-1] == 1
-        light = values[..., 0] if is_grey else ops.matmul(values, np.array(LUMINANCE, np.float32)[:, None])[..., 0]
-        dx = light[:, :-1, 1:] - light[:, :-1, :-1]
-        dy = light[:, 1:, :-1] - light[:, :-1, :-1]
-        logs = ops.log(ops.sqrt(dx**2 + dy**2 + _SQUARE_FLOOR) + LOG_GRADIENT_EPSILON)
-        mean, std = ops.mean(logs, axis=(1, 2)), ops.std(logs, axis=(1, 2))
-        return ((mean - arrays["mean"]) ** 2 + (std - arrays["std"]) ** 2) / arrays["std"] ** 2
-
-
-def edge_sharpness(mean: np.ndarray, std: np.ndarray) -> EdgeSharpness:
+@loss(layer=INPUT, arrays=("mean", "std"))
+def edge_sharpness(images: Tensor, mean: np.ndarray, std: np.ndarray) -> Tensor:
     """Ask for edges as sharp as a photograph's.
 
     Parameters
@@ -125,33 +90,19 @@ def edge_sharpness(mean: np.ndarray, std: np.ndarray) -> EdgeSharpness:
 
     Returns
     -------
-    EdgeSharpness
+    Term
         Squared distances of both, in units of the sampled variance.
     """
-    arrays = {"mean": np.asarray(mean, np.float32), "std": np.maximum(np.asarray(std, np.float32), np.float32(0.05))}
-    return EdgeSharpness(INPUT, arrays=arrays)
+    light = luminance(images)
+    dx = light[:, :-1, 1:] - light[:, :-1, :-1]
+    dy = light[:, 1:, :-1] - light[:, :-1, :-1]
+    logs = ops.log(ops.sqrt(dx**2 + dy**2 + _SQUARE_FLOOR) + LOG_GRADIENT_EPSILON)
+    std = ops.maximum(std, _LEAST_STD)
+    distances = (ops.mean(logs, axis=(1, 2)) - mean) ** 2 + (ops.std(logs, axis=(1, 2)) - std) ** 2
+    return distances / std**2
 
 
-@dataclass(frozen=True)
-class AmplitudeSpectrum(Term):
-    """Distance of the log amplitude per band of frequencies to the class's. See `amplitude_spectrum`."""
-
-    @property
-    def is_tied_to_places(self):
-        """Yes: its targets lie at places of the whole image."""
-        return True
-
-    def of_values(self, values, arrays):
-        """Return the loss per image."""
-        planes = ops.transpose(values, (0, 3, 1, 2))
-        real, imaginary = ops.fft2((planes, ops.zeros_like(planes)))
-        amplitude = ops.sqrt(real**2 + imaginary**2 + 1e-6)
-        amplitude = ops.reshape(amplitude, (-1, planes.shape[1], planes.shape[2] * planes.shape[3]))
-        bands = ops.log(ops.matmul(amplitude, arrays["bands"]))
-        return ops.mean((bands - arrays["log_amplitude"]) ** 2, axis=(1, 2))
-
-
-def amplitude_spectrum(amplitude: np.ndarray, size: tuple[int, int], *, n_bands: int = 24) -> AmplitudeSpectrum:
+def amplitude_spectrum(amplitude: np.ndarray, size: tuple[int, int], *, n_bands: int = 24) -> Term:
     """Ask for the class's share of coarse and fine: mean amplitude in bands of spatial frequency, compared by logarithm.
 
     Parameters
@@ -165,7 +116,7 @@ def amplitude_spectrum(amplitude: np.ndarray, size: tuple[int, int], *, n_bands:
 
     Returns
     -------
-    AmplitudeSpectrum
+    Term
     """
     height, width = size
     # rfft2 keeps half of the plane; the other half mirrors it, and one set of bands then serves the full transform.
@@ -179,6 +130,13 @@ def amplitude_spectrum(amplitude: np.ndarray, size: tuple[int, int], *, n_bands:
     members = (frequency[:, None] >= edges[:-1]) & (frequency[:, None] < edges[1:])
     members = members[:, members.any(axis=0)]
     bands = (members / members.sum(axis=0)).astype(np.float32)
-    return AmplitudeSpectrum(
-        INPUT, arrays={"bands": bands, "log_amplitude": np.log(full @ bands + 1e-6).astype(np.float32)}
-    )
+    return _band_amplitudes(bands, np.log(full @ bands + 1e-6))
+
+
+@loss(layer=INPUT, name="amplitude_spectrum", is_tied_to_places=True)
+def _band_amplitudes(images: Tensor, bands: np.ndarray, log_amplitude: np.ndarray) -> Tensor:
+    planes = ops.transpose(images, (0, 3, 1, 2))
+    real, imaginary = ops.fft2((planes, ops.zeros_like(planes)))
+    amplitude = ops.sqrt(real**2 + imaginary**2 + 1e-6)
+    amplitude = ops.reshape(amplitude, (-1, planes.shape[1], planes.shape[2] * planes.shape[3]))
+    return ops.mean((ops.log(ops.matmul(amplitude, bands)) - log_amplitude) ** 2, axis=(1, 2))

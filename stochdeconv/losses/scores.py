@@ -2,69 +2,58 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 from keras import ops
 
 from stochdeconv.errors import InputError
-from stochdeconv.losses.terms import Term
+from stochdeconv.losses.functions import FunctionTerm, loss
+from stochdeconv.losses.terms import LayerShape, Tensor, Term
 from stochdeconv.networks.network import LOG_PROBABILITIES
 
-Tensor = Any
+
+def _check_class(term: FunctionTerm, layer_shape: LayerShape) -> None:
+    index, n_classes = int(term.arguments["class_index"]), layer_shape(term.layer)[-1]
+    if not 0 <= index < n_classes:
+        raise InputError(f"class_index is {index}; the network's classes are 0 to {n_classes - 1}")
 
 
-@dataclass(frozen=True)
-class CrossEntropy(Term):
-    """Minus the log probability of a class. See `cross_entropy`."""
-
-    @property
-    def name(self):
-        """Name in the history: ``cross_entropy:logits``."""
-        return "cross_entropy:logits"
-
-    def check(self, layer_shape):
-        """Refuse a class that the network does not have."""
-        index, n_classes = int(self.arrays["class_index"]), layer_shape(self.layer)[-1]
-        if not 0 <= index < n_classes:
-            raise InputError(f"class_index is {index}; the network's classes are 0 to {n_classes - 1}")
-
-    def of_values(self, values, arrays):
-        """Return the loss per image."""
-        return -ops.take(values, arrays["class_index"], axis=-1)
+def _check_channel(term: FunctionTerm, layer_shape: LayerShape) -> None:
+    channel = term.arguments["channel"]
+    if channel is None:
+        return
+    n_channels = _n_channels(term.layer, layer_shape)
+    if not 0 <= channel < n_channels:
+        raise InputError(f"channel is {channel}; channels of '{term.layer}' are 0 to {n_channels - 1}")
 
 
-def cross_entropy(class_index: int) -> CrossEntropy:
-    """Ask the network to name the class: ``-log p(class)``; satisfied once it does.
-
-    p is the softmax of the class scores, or the sigmoid where each class has a probability of its own (see `heads.Head`).
-    """
-    return CrossEntropy(LOG_PROBABILITIES, arrays={"class_index": np.int32(class_index)})
+def _check_length(what: str, n_numbers: int, layer: str, layer_shape: LayerShape) -> None:
+    n_channels = _n_channels(layer, layer_shape)
+    if n_numbers != n_channels:
+        raise InputError(f"the {what} has {n_numbers} numbers; '{layer}' has {n_channels} channels")
 
 
-def _numbered(name: str, *numbers: int) -> str:
-    return ":".join([name, *map(str, numbers)])
-
-
-def _check_channel(channel: int, layer: str, shape: tuple[int, ...]) -> None:
-    if not 0 <= channel < _n_channels(layer, shape):
-        raise InputError(f"channel is {channel}; channels of '{layer}' are 0 to {shape[-1] - 1}")
-
-
-def _check_length(what: str, n_numbers: int, layer: str, shape: tuple[int, ...]) -> None:
-    if n_numbers != _n_channels(layer, shape):
-        raise InputError(f"the {what} has {n_numbers} numbers; '{layer}' has {shape[-1]} channels")
-
-
-def _n_channels(layer: str, shape: tuple[int, ...]) -> int:
+def _n_channels(layer: str, layer_shape: LayerShape) -> int:
+    shape = layer_shape(layer)
     if not shape:
         raise InputError(f"'{layer}' is a single number for each input, without channels; name a layer below it")
     return shape[-1]
 
 
-def _at(position: tuple[int, ...], values: Tensor) -> Tensor:
-    """Take the values (image, channel) at one position of a map."""
+def _numbered_name(term: FunctionTerm) -> str:
+    """Name a loss by its layer, channel and position: ``NAME:LAYER[:CHANNEL][:ROW:COLUMN]``."""
+    channel, position = term.arguments.get("channel"), term.arguments.get("position")
+    numbers = [*(() if channel is None else (int(channel),)), *(position or ())]
+    return ":".join([term.definition.function.__name__, term.layer, *map(str, numbers)])
+
+
+def _is_at_a_position(term: FunctionTerm) -> bool:
+    return term.arguments["position"] is not None
+
+
+def _at(position: tuple[int, ...] | None, values: Tensor) -> Tensor:
+    """Take the values (image, channel) at one position of a map; all of them without one."""
+    if position is None:
+        return values
     if len(position) != len(values.shape) - 2:
         raise InputError(
             f"position {position} has {len(position)} numbers; expected one for each of the {len(values.shape) - 2} axes "
@@ -76,35 +65,29 @@ def _at(position: tuple[int, ...], values: Tensor) -> Tensor:
     return values[(slice(None), *position)]
 
 
-@dataclass(frozen=True)
-class Unit(Term):
-    """Minus the activation of a channel or unit. See `unit`."""
-
-    position: tuple[int, ...] | None = None
-
-    @property
-    def name(self):
-        """Name in the history: ``unit:LAYER:CHANNEL[:ROW:COLUMN]``."""
-        return _numbered(super().name, int(self.arrays["channel"]), *(self.position or ()))
-
-    @property
-    def is_tied_to_places(self):
-        """Whether it is about one position."""
-        return self.position is not None
-
-    def check(self, layer_shape):
-        """Refuse a channel that the layer does not have."""
-        _check_channel(int(self.arrays["channel"]), self.layer, layer_shape(self.layer))
-
-    def of_values(self, values, arrays):
-        """Return the loss per image."""
-        if self.position is not None:
-            values = _at(self.position, values)
-        values = ops.take(values, arrays["channel"], axis=-1)
-        return -values if len(values.shape) == 1 else -ops.mean(values, axis=tuple(range(1, len(values.shape))))
+def _name_of_cross_entropy(term: FunctionTerm) -> str:
+    return "cross_entropy:logits"
 
 
-def unit(layer: str, channel: int, position: tuple[int, ...] | None = None) -> Unit:
+@loss(layer=LOG_PROBABILITIES, arrays=("class_index",), name=_name_of_cross_entropy, check=_check_class)
+def cross_entropy(log_probabilities: Tensor, class_index: int) -> Tensor:
+    """Ask the network to name the class: ``-log p(class)``; satisfied once it does.
+
+    p is the softmax of the class scores, or the sigmoid where each class has a probability of its own (see `heads.Head`).
+
+    Parameters
+    ----------
+    class_index : int
+
+    Returns
+    -------
+    Term
+    """
+    return -ops.take(log_probabilities, class_index, axis=-1)
+
+
+@loss(arrays=("channel",), name=_numbered_name, check=_check_channel, is_tied_to_places=_is_at_a_position)
+def unit(values: Tensor, channel: int, position: tuple[int, ...] | None = None) -> Tensor:
     """Maximise a unit: the value of a channel at a position, or its mean over positions.
 
     Parameters
@@ -117,40 +100,13 @@ def unit(layer: str, channel: int, position: tuple[int, ...] | None = None) -> U
 
     Returns
     -------
-    Unit
+    Term
     """
-    return Unit(layer, position, arrays={"channel": np.int32(channel)})
+    values = ops.take(_at(position, values), channel, axis=-1)
+    return -values if len(values.shape) == 1 else -ops.mean(values, axis=tuple(range(1, len(values.shape))))
 
 
-@dataclass(frozen=True)
-class Direction(Term):
-    """Minus the projection of a layer's values on a direction. See `direction`."""
-
-    position: tuple[int, ...] | None = None
-
-    @property
-    def name(self):
-        """Name in the history: ``direction:LAYER[:ROW:COLUMN]``."""
-        return _numbered(super().name, *(self.position or ()))
-
-    @property
-    def is_tied_to_places(self):
-        """Whether it is about one position."""
-        return self.position is not None
-
-    def check(self, layer_shape):
-        """Refuse a vector of another length than the layer has channels."""
-        _check_length("direction", len(self.arrays["direction"]), self.layer, layer_shape(self.layer))
-
-    def of_values(self, values, arrays):
-        """Return the loss per image."""
-        if self.position is not None:
-            values = _at(self.position, values)
-        along = ops.sum(values * arrays["direction"], axis=-1)
-        return -ops.mean(ops.reshape(along, (along.shape[0], -1)), axis=-1)
-
-
-def direction(layer: str, vector: np.ndarray, position: tuple[int, ...] | None = None) -> Direction:
+def direction(layer: str, vector: np.ndarray, position: tuple[int, ...] | None = None) -> Term:
     """Maximise a direction of a layer's channels: the projection on it at a position, or the mean over positions.
 
     Parameters
@@ -163,7 +119,7 @@ def direction(layer: str, vector: np.ndarray, position: tuple[int, ...] | None =
 
     Returns
     -------
-    Direction
+    Term
     """
     vector = np.asarray(vector, np.float64)
     norm = np.linalg.norm(vector)
@@ -171,33 +127,25 @@ def direction(layer: str, vector: np.ndarray, position: tuple[int, ...] | None =
         raise InputError(
             f"a direction is one finite number for each channel, not all zero; got an array of shape {vector.shape} and norm {norm:g}"
         )
-    return Direction(layer, position, arrays={"direction": (vector / norm).astype(np.float32)})
+    return _projection(layer, vector / norm, position)
 
 
-@dataclass(frozen=True)
-class ActivationNorm(Term):
-    """Minus the mean square of a layer's values. See `activation_norm`."""
-
-    channel: int | None = None
-
-    @property
-    def name(self):
-        """Name in the history: ``activation_norm:LAYER[:CHANNEL]``."""
-        return super().name if self.channel is None else _numbered(super().name, self.channel)
-
-    def check(self, layer_shape):
-        """Refuse a channel that the layer does not have."""
-        if self.channel is not None:
-            _check_channel(self.channel, self.layer, layer_shape(self.layer))
-
-    def of_values(self, values, arrays):
-        """Return the loss per image."""
-        if self.channel is not None:
-            values = values[..., self.channel]
-        return -ops.mean(values**2, axis=tuple(range(1, len(values.shape)))) / arrays["unit"]
+def _name_of_projection(term: FunctionTerm) -> str:
+    return ":".join(["direction", term.layer, *map(str, term.arguments["position"] or ())])
 
 
-def activation_norm(layer: str, channel: int | None = None, *, unit: float | np.ndarray = 1.0) -> ActivationNorm:
+def _check_direction(term: FunctionTerm, layer_shape: LayerShape) -> None:
+    _check_length("direction", len(term.arguments["direction"]), term.layer, layer_shape)
+
+
+@loss(name=_name_of_projection, check=_check_direction, is_tied_to_places=_is_at_a_position)
+def _projection(values: Tensor, direction: np.ndarray, position: tuple[int, ...] | None) -> Tensor:
+    along = ops.sum(_at(position, values) * direction, axis=-1)
+    return -ops.mean(ops.reshape(along, (along.shape[0], -1)), axis=-1)
+
+
+@loss(arrays=("unit",), name=_numbered_name, check=_check_channel)
+def activation_norm(values: Tensor, channel: int | None = None, *, unit: float | np.ndarray = 1.0) -> Tensor:
     """Amplify whatever a layer sees: its squared L2 norm, as a mean over values (DeepDream: Mordvintsev, Olah & Tyka 2015).
 
     Parameters
@@ -210,27 +158,19 @@ def activation_norm(layer: str, channel: int | None = None, *, unit: float | np.
 
     Returns
     -------
-    ActivationNorm
+    Term
     """
-    return ActivationNorm(layer, channel, arrays={"unit": np.asarray(unit, np.float32)})
+    if channel is not None:
+        values = values[..., channel]
+    return -ops.mean(values**2, axis=tuple(range(1, len(values.shape)))) / unit
 
 
-@dataclass(frozen=True)
-class Guide(Term):
-    """Minus the mean over places of the best match among a guide's features. See `guide`."""
-
-    def check(self, layer_shape):
-        """Refuse features of another number of channels than the layer has."""
-        _check_length("guide", self.arrays["features"].shape[-1], self.layer, layer_shape(self.layer))
-
-    def of_values(self, values, arrays):
-        """Return the loss per image."""
-        places = ops.reshape(values, (values.shape[0], -1, values.shape[-1]))
-        matches = ops.matmul(places, ops.transpose(arrays["features"]))
-        return -ops.mean(ops.max(matches, axis=-1), axis=-1) / arrays["unit"]
+def _check_guide(term: FunctionTerm, layer_shape: LayerShape) -> None:
+    _check_length("guide", term.arguments["features"].shape[-1], term.layer, layer_shape)
 
 
-def guide(layer: str, features: np.ndarray, *, unit: float | np.ndarray = 1.0) -> Guide:
+@loss(arrays=("features", "unit"), check=_check_guide)
+def guide(values: Tensor, features: np.ndarray, *, unit: float | np.ndarray = 1.0) -> Tensor:
     """Amplify what a guide image shows: at every place the feature of the guide that fits best, by dot product (DeepDream's guide).
 
     Parameters
@@ -243,34 +183,15 @@ def guide(layer: str, features: np.ndarray, *, unit: float | np.ndarray = 1.0) -
 
     Returns
     -------
-    Guide
+    Term
     """
-    features = np.asarray(features, np.float32)
-    return Guide(
-        layer, arrays={"features": features.reshape(-1, features.shape[-1]), "unit": np.asarray(unit, np.float32)}
-    )
+    places = ops.reshape(values, (values.shape[0], -1, values.shape[-1]))
+    matches = ops.matmul(places, ops.transpose(ops.reshape(features, (-1, features.shape[-1]))))
+    return -ops.mean(ops.max(matches, axis=-1), axis=-1) / unit
 
 
-@dataclass(frozen=True)
-class Diversity(Term):
-    """Mean likeness of an image's texture to that of the others beside it. See `diversity`."""
-
-    @property
-    def is_tied_to_places(self):
-        """Yes: tiles of one image are no images beside each other."""
-        return True
-
-    def of_values(self, values, arrays):
-        """Return the loss per image."""
-        n_images = values.shape[0]
-        places = ops.reshape(values, (n_images, -1, values.shape[-1]))
-        gram = ops.reshape(ops.matmul(ops.swapaxes(places, 1, 2), places), (n_images, -1))
-        gram = gram / (ops.sqrt(ops.sum(gram**2, axis=-1, keepdims=True)) + 1e-12)
-        likeness = ops.matmul(gram, ops.transpose(gram)) * (1.0 - np.eye(n_images, dtype=np.float32))
-        return ops.sum(likeness, axis=-1) / max(n_images - 1, 1)
-
-
-def diversity(layer: str) -> Diversity:
+@loss(is_tied_to_places=True)  # tiles of one image are no images beside each other
+def diversity(values: Tensor) -> Tensor:
     """Ask the images of a batch to differ: mean cosine of an image's Gram matrix with the others' (Olah et al. 2017).
 
     The one loss by which images influence each other: what image i becomes depends on who is in its batch.
@@ -282,7 +203,12 @@ def diversity(layer: str) -> Diversity:
 
     Returns
     -------
-    Diversity
+    Term
         From 0 to 1 after a ReLU; 0 for a single image.
     """
-    return Diversity(layer)
+    n_images = values.shape[0]
+    places = ops.reshape(values, (n_images, -1, values.shape[-1]))
+    gram = ops.reshape(ops.matmul(ops.swapaxes(places, 1, 2), places), (n_images, -1))
+    gram = gram / (ops.sqrt(ops.sum(gram**2, axis=-1, keepdims=True)) + 1e-12)
+    likeness = ops.matmul(gram, ops.transpose(gram)) * (1.0 - np.eye(n_images, dtype=np.float32))
+    return ops.sum(likeness, axis=-1) / max(n_images - 1, 1)

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from stochdeconv.errors import InputError
+from stochdeconv.losses.functions import loss
 from stochdeconv.losses.terms import Loss, Term, WeightedTerm
 from stochdeconv.statistics.class_statistics import Facets
 from stochdeconv.statistics.pooling import pooled_map
@@ -231,20 +232,10 @@ def facet_moments(
     return FacetMoments(layer, facets.layer, tuple(layout_shape), arrays=arrays)
 
 
-@dataclass(frozen=True)
-class Match(Term):
-    """Relative squared distance to given activations. See `match`."""
-
-    @property
-    def is_tied_to_places(self):
-        """Yes: its targets lie at places of the whole image."""
-        return True
-
-    def of_values(self, values, arrays):
-        """Return the loss per image."""
-        axes = tuple(range(1, len(values.shape)))
-        target = arrays["target"]
-        return ops.sum((values - target) ** 2, axis=axes) / (ops.sum(target**2, axis=axes) + _VARIANCE_FLOOR)
+@loss(name="match", is_tied_to_places=True)
+def _relative_distance(values: Tensor, target: np.ndarray) -> Tensor:
+    axes = tuple(range(1, len(values.shape)))
+    return ops.sum((values - target) ** 2, axis=axes) / (ops.sum(target**2, axis=axes) + _VARIANCE_FLOOR)
 
 
 def match(target: Mapping[str, np.ndarray]) -> Loss:
@@ -261,5 +252,5 @@ def match(target: Mapping[str, np.ndarray]) -> Loss:
     """
     if not target:
         raise InputError("match needs the activations of at least one layer; got an empty mapping")
-    terms = [Match(layer, arrays={"target": np.asarray(values, np.float32)}) for layer, values in target.items()]
-    return Loss(tuple(WeightedTerm(term) for term in terms))
+    terms = (_relative_distance(layer, np.asarray(values, np.float32)) for layer, values in target.items())
+    return Loss(tuple(map(WeightedTerm, terms)))

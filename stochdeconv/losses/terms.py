@@ -13,11 +13,12 @@ from stochdeconv.errors import InputError
 
 Tensor = Any
 Activations = Mapping[str, Tensor]
+LayerShape = Callable[[str], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class Term:
-    """One named loss: activations -> one number an image, to be minimised.
+    """One named loss: activations -> one number an image, to be minimised. Most are made by `losses.loss`.
 
     A term is its own program (class, layer, settings: what `==` compares) and the `arrays` it reads. The loop compiles the program
     once and passes the arrays in, so a new target needs no new compilation.
@@ -58,7 +59,7 @@ class Term:
         """Whether activations come as the network computed them, in bfloat16 maybe; in float32 otherwise."""
         return False
 
-    def check(self, layer_shape: Callable[[str], tuple[int, ...]]) -> None:
+    def check(self, layer_shape: LayerShape) -> None:
         """Raise InputError where a layer has not what the term asks of it; by default anything will do.
 
         Indices are checked here: in a compiled program one too large, or negative, is another channel's without a word.
@@ -73,8 +74,9 @@ class Term:
         raise NotImplementedError
 
     def __call__(self, activations: Activations) -> Tensor:
-        """Return the loss per image, (image,)."""
-        return self.evaluate(activations, {name: ops.convert_to_tensor(array) for name, array in self.arrays.items()})
+        """Return the loss per image, (image,), of activations that may be NumPy arrays."""
+        tensors = {layer: ops.convert_to_tensor(values) for layer, values in activations.items()}
+        return self.evaluate(tensors, {name: ops.convert_to_tensor(array) for name, array in self.arrays.items()})
 
     def __add__(self, other: Term | Loss) -> Loss:
         return Loss.of(self) + other
@@ -128,7 +130,8 @@ class Loss:
         if isinstance(part, Term):
             return Loss((WeightedTerm(part),))
         raise InputError(
-            f"a loss is made of losses; got {type(part).__name__}. Derive from stochdeconv.losses.Term for one of your own"
+            f"a loss is made of losses; got {type(part).__name__}. "
+            "Decorate a function by stochdeconv.losses.loss for one of your own, and call it with a layer"
         )
 
     @property

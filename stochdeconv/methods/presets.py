@@ -123,7 +123,7 @@ def with_decay(how: Preset, model: ImageModel, scores: Loss, size: tuple[int, in
     if how.l2 is not None:
         return how
     terms = [weighted.term for weighted in scores.terms] if how.amplitude else []
-    found = [balanced_decay(model, t.layer, t.position, amplitude=how.amplitude, size=size) for t in terms]
+    found = [balanced_decay(model, t.layer, t.arguments["position"], amplitude=how.amplitude, size=size) for t in terms]
     return replace(how, l2=math.hypot(*found))
 
 

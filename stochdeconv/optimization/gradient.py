@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -49,22 +50,16 @@ def loss_gradient(
     if rule == "true":
         return extra, true, ops.ones(ops.shape(variable)[:1])
 
-    seen = {layer: ops.stop_gradient(values) for layer, values in activations["true"](variable).items()}
-    _, residual = value_and_gradient(loss)(seen)
-    ruled_activations = activations["guided" if rule == "mix" else rule]
-
-    def pulled_down(half):
-        def score(x):
-            values = ruled_activations(x)
-            # Layers come in the network's dtype, the image beside them in float32.
-            products = (ops.sum(values[layer] * ops.stop_gradient(half[layer])) for layer in half)
-            return sum(ops.cast(product, "float32") for product in products), ()
-
-        return value_and_gradient(score)(variable)[1]
-
-    raise_these = pulled_down({layer: ops.relu(-values) for layer, values in residual.items()})
-    lower_these = pulled_down({layer: ops.relu(values) for layer, values in residual.items()})
-    ruled = lower_these - raise_these
+    values = {layer: ops.stop_gradient(part) for layer, part in activations["true"](variable).items()}
+    _, residual = value_and_gradient(loss)(values)
+    under_rule = activations["guided" if rule == "mix" else rule]
+    raise_these = {layer: ops.relu(-values) for layer, values in residual.items()}
+    lower_these = {layer: ops.relu(values) for layer, values in residual.items()}
+    (_, up), (_, down) = (
+        value_and_gradient(functools.partial(_projection, under_rule, half))(variable)
+        for half in (raise_these, lower_these)
+    )
+    ruled = down - up
 
     axes = tuple(range(1, len(variable.shape)))
     true_norm = ops.sqrt(ops.sum(true**2, axis=axes, keepdims=True) + 1e-30)
@@ -73,3 +68,15 @@ def loss_gradient(
     if rule == "mix":
         ruled = guided_share * ruled * (true_norm / ruled_norm) + (1.0 - guided_share) * true
     return extra, ruled, cosine
+
+
+def _projection(
+    activations: Callable[[Tensor], Activations], onto: Activations, variable: Tensor
+) -> tuple[Tensor, tuple]:
+    """Return the sum of products of activations and what is sent down from them."""
+    from keras import ops
+
+    values = activations(variable)
+    # Layers come in the network's dtype, the image beside them in float32.
+    products = (ops.sum(values[layer] * ops.stop_gradient(onto[layer])) for layer in onto)
+    return sum(ops.cast(product, "float32") for product in products), ()

@@ -119,7 +119,7 @@ class ClipSmallContributions:
 
     def apply(self, images: Tensor, gradient: Tensor) -> Tensor:
         """Reset pixels of images (image, ..., channel)."""
-        contribution = ops.abs(ops.sum((images - self.origin) * gradient, axis=-1, keepdims=True))
+        contribution = ops.abs(ops.sum(ops.subtract(images, self.origin) * gradient, axis=-1, keepdims=True))
         ordered = ops.sort(ops.reshape(contribution, (images.shape[0], -1)), axis=-1)
         threshold = ordered[:, min(int(self.percentile / 100 * ordered.shape[1]), ordered.shape[1] - 1)]
         threshold = ops.reshape(threshold, (-1, *([1] * (len(images.shape) - 1))))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,11 +13,12 @@ from keras import ops
 
 from stochdeconv import backend
 from stochdeconv.errors import InputError
-from stochdeconv.losses import Loss, Term
+from stochdeconv.losses import Activations, Loss, Term
 from stochdeconv.networks.network import Network
 from stochdeconv.optimization.descent import Descent, Evaluation, tiles
 from stochdeconv.optimization.gradient import loss_gradient
 from stochdeconv.optimization.parameterizations import Parameterization, Pixels
+from stochdeconv.optimization.steps import steps_of
 from stochdeconv.optimization.transforms import view
 
 Tensor = Any
@@ -33,8 +35,10 @@ class Program:
     ----------
     gradient : callable
         variables, arrays of each term, (views, weights, guided share) -> loss of each term and image, gradient, cosine, whether finite.
-    moved : callable
+    moved : callable or None
         variables, optimizer state, gradient, learning rate -> variables, optimizer state.
+    initial_state : callable or None
+        shape of the variables -> optimizer state; like `moved`, L-BFGS has none.
     decode : callable
         variables -> images.
     names : tuple of str
@@ -45,7 +49,8 @@ class Program:
     """
 
     gradient: Callable[..., tuple]
-    moved: Callable[..., tuple]
+    moved: Callable[..., tuple] | None
+    initial_state: Callable[[tuple[int, ...]], list] | None
     decode: Callable[[Tensor], Tensor]
     names: tuple[str, ...]
     tile_size: int | None
@@ -144,60 +149,76 @@ def program_of(
     # Arrays are handed in at every step: a program that kept those it was compiled with would keep whole statistics alive.
     terms = [replace(term, arrays={}) if term.is_described_by_fields else term for term in terms]
     identities = tuple(term if term.is_described_by_fields else id(term) for term in terms)
-    how = (descent.optimizer, descent.gradient_rule, descent.tile_size, descent.tile_batch_size)
-    key = (identities, parameterization.key(), parameterization.n_images, views, *how, dtype)
-    program = model.program(key, lambda: _compiled(model, terms, loss, parameterization, views, descent, dtype))
+    key = (identities, parameterization.key(), parameterization.n_images, views, descent.key, dtype)
+    program = model.program(key, lambda: _compiled(model, terms, parameterization.images, views, descent, dtype))
     # The same program may have served terms of other names: units of a layer differ in what is handed in.
     return replace(program, names=loss.names)
 
 
 def _compiled(
-    model: Network,
-    terms: Sequence[Term],
-    loss: Loss,
-    parameterization: Parameterization,
-    views: str,
-    descent: Descent,
-    dtype: str,
+    model: Network, terms: Sequence[Term], decode: Callable, views: str, descent: Descent, dtype: str
 ) -> Program:
     rule = descent.gradient_rule
     rules = ("true",) if rule == "true" else ("true", "guided" if rule == "mix" else rule)
-    how = {"dtype": dtype, "as_computed": True}
-    forwards = {name: model.forward(loss.layers, gradient_rule=name, **how) for name in rules}
-    to_images = parameterization.images
-
-    def gradient(variable, arrays, matrices, weights, guided_share):
-        def seen_by(forward):
-            def activations(x):
-                images = to_images(x)
-                seen = images if views == "none" else view(images, matrices, shifts_only=views == "shift")
-                return {**forward(seen), "input": images}
-
-            return activations
-
-        def total(activations):
-            exact = {layer: ops.cast(values, "float32") for layer, values in activations.items()}
-            rows = [
-                term.evaluate(activations if term.reads_network_dtype else exact, array)
-                for term, array in zip(terms, arrays, strict=True)
-            ]
-            per_term = ops.stack(rows)
-            return ops.sum(per_term * weights[:, None]), per_term
-
-        activations = {name: seen_by(forward) for name, forward in forwards.items()}
-        per_term, found, cosine = loss_gradient(variable, activations, total, rule, guided_share)
-        return per_term, found, cosine, ops.all(ops.isfinite(found))
-
-    def moved(variable, state, gradient, rate):
-        direction, state = descent.direction(gradient, state)
-        return variable - rate * direction, state
-
+    layers = tuple(dict.fromkeys(layer for term in terms for layer in term.layers))
+    steps = None if descent.searches_lines else steps_of(descent.optimizer)
+    forwards = {name: model.forward(layers, gradient_rule=name, dtype=dtype, as_computed=True) for name in rules}
     return Program(
-        backend.compile(gradient),
-        backend.compile(moved),
-        to_images,
-        loss.names,
+        backend.compile(_Pull(tuple(terms), forwards, decode, views, rule).gradient),
+        None if steps is None else backend.compile(steps.moved),
+        None if steps is None else steps.initial_state,
+        decode,
+        (),
         descent.tile_size,
         descent.tile_batch_size,
         rule != "true",
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Pull:
+    """How the loss pulls at the variables: what is compiled of a step before the move.
+
+    Attributes
+    ----------
+    terms : tuple of Term
+        Without arrays.
+    forwards : mapping of str to callable
+        Backward rule -> (inputs -> activations).
+    decode : callable
+        variables -> images.
+    views, rule : str
+        See `program_of` and `gradient.loss_gradient`.
+    """
+
+    terms: tuple[Term, ...]
+    forwards: Mapping[str, Callable[[Tensor], Activations]]
+    decode: Callable[[Tensor], Tensor]
+    views: str
+    rule: str
+
+    def gradient(self, variable, arrays, matrices, weights, guided_share) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the loss of each term and image, the gradient, its cosine with the true one, and whether all of it is finite."""
+        activations = {
+            rule: functools.partial(self.activations, forward, matrices) for rule, forward in self.forwards.items()
+        }
+        weighted_sum = functools.partial(self.weighted_sum, arrays, weights)
+        per_term, gradient, cosine = loss_gradient(variable, activations, weighted_sum, self.rule, guided_share)
+        return per_term, gradient, cosine, ops.all(ops.isfinite(gradient))
+
+    def activations(self, forward: Callable, matrices: Tensor, variable: Tensor) -> dict[str, Tensor]:
+        """Return what the network computes from a view of the images, and the images themselves."""
+        images = self.decode(variable)
+        viewed = images if self.views == "none" else view(images, matrices, shifts_only=self.views == "shift")
+        return {**forward(viewed), "input": images}
+
+    def weighted_sum(self, arrays: Sequence, weights: Tensor, activations: Activations) -> tuple[Tensor, Tensor]:
+        """Return the loss, and its terms, (term, image)."""
+        exact = {layer: ops.cast(values, "float32") for layer, values in activations.items()}
+        per_term = ops.stack(
+            [
+                term.evaluate(activations if term.reads_network_dtype else exact, array)
+                for term, array in zip(self.terms, arrays, strict=True)
+            ]
+        )
+        return ops.sum(per_term * weights[:, None]), per_term
