@@ -9,8 +9,8 @@ from scipy.ndimage import label
 
 from stochdeconv.images.colormaps import heat, signed_heat
 from stochdeconv.images.files import stretch
-from stochdeconv.statistics.class_statistics import Facets, LayerStatistics
-from stochdeconv.statistics.regions import memberships
+from stochdeconv.statistics.class_statistics import LayerStatistics
+from stochdeconv.statistics.regions import Regions, memberships
 
 #: One colour a region, told apart side by side; beyond twelve they repeat (ColorBrewer's "Paired", Brewer 2003, yellow darkened).
 REGION_COLORS = (
@@ -104,12 +104,12 @@ def layouts_of(layer: LayerStatistics, scores: np.ndarray) -> np.ndarray:
     return layer.layout_mean + flat.reshape(-1, *layer.layout_shape)
 
 
-def regions_of(facets: Facets, layouts: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def regions_of(facets: Regions, layouts: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Tell which region each pixel of pictures belongs to.
 
     Parameters
     ----------
-    facets : Facets
+    facets : Regions
     layouts : ndarray of shape (image, height, width, channel)
         Pooled maps of the regions' layer.
     size : tuple of int

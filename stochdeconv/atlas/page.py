@@ -236,7 +236,7 @@ def _regions(
     facets = statistics.facets
     if facets is None or not targets or INPUT not in statistics:
         return None
-    tiles, areas = [], np.zeros(facets.n_facets)
+    tiles, areas = [], np.zeros(facets.n_regions)
     for sampler in _REGION_SAMPLERS:
         shown, layouts = made.samples.get(sampler), made.layouts.get(sampler)
         if layouts is None:
@@ -246,7 +246,7 @@ def _regions(
         for number, (image, regions) in enumerate(
             zip(shown, maps.regions_of(facets, layouts, shown.shape[1:3]), strict=True)
         ):
-            areas += np.bincount(regions.ravel(), minlength=facets.n_facets) / regions.size
+            areas += np.bincount(regions.ravel(), minlength=facets.n_regions) / regions.size
             what = f"{sampler}, image {number}"
             tiles.append(
                 {
@@ -267,7 +267,7 @@ def _regions(
             "mean": None if colors is None else _hex(colors[:, region].mean(axis=0)),
             "area": areas[region] / len(tiles),
         }
-        for region in range(facets.n_facets)
+        for region in range(facets.n_regions)
     ]
     return {"layer": facets.layer, "tiles": tiles, "legend": legend, "from_images": bool(made.layouts)}
 

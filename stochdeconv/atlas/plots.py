@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from stochdeconv.evaluation.report.plots import INK, STYLE, svg
 from stochdeconv.statistics.class_statistics import INPUT, ClassStatistics, LayerStatistics
-from stochdeconv.statistics.summary import HISTOGRAM_EDGES, LOG_GRADIENT_EDGES
+from stochdeconv.statistics.counts import HISTOGRAM_EDGES, LOG_GRADIENT_EDGES
 
 _PAPER = {"figsize": (3.9, 2.8), "layout": "constrained"}
 # A channel that fires at fewer places than this never does, to the precision of a plot.

@@ -338,7 +338,7 @@ def _network_at_hand(statistics: ClassStatistics, word: str | None, weights: Pat
     if source not in NETWORKS and not Path(source).is_file():
         why = f"the network '{source}' is not on this machine"
     else:
-        from stochdeconv.methods.generate import check_model
+        from stochdeconv.methods.objective import check_model
 
         try:
             network = terminal.load_model(source)

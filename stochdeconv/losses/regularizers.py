@@ -8,9 +8,9 @@ import numpy as np
 from keras import ops
 
 from stochdeconv.images.colors import LUMINANCE
+from stochdeconv.images.measures import LOG_GRADIENT_EPSILON
 from stochdeconv.losses.terms import Term
 from stochdeconv.statistics.class_statistics import INPUT
-from stochdeconv.statistics.summary import LOG_GRADIENT_EPSILON
 
 # Keeps a square root differentiable at zero; (0.0002)^2, far below one grey level.
 _SQUARE_FLOOR = 4e-8

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,34 +23,15 @@ from stochdeconv.errors import (
     StochDeconvError,
     closest,
 )
-from stochdeconv.statistics.class_statistics import ClassStatistics, Facets, LayerStatistics
+from stochdeconv.statistics.class_statistics import ClassStatistics, LayerStatistics
+from stochdeconv.statistics.registry import CLASS_FIELDS, LAYER_FIELDS, LAYER_STATISTICS
 from stochdeconv.statistics.spool import Spool, disk_error
+from stochdeconv.statistics.statistic import Array, Field, Number, Record, Text
 
 STATISTICS_FORMAT = "stochdeconv-statistics"
 SHARD_FORMAT = "stochdeconv-shard"
 FORMAT_VERSION = 1
 
-# Dataset -> (dtype on disk, dtype in memory). Components are rounded to float16 before scores are computed from them.
-_LAYER_ARRAYS = {
-    "channel_mean": ("<f4", "<f4"),
-    "within_covariance": ("<f4", "<f4"),
-    "firing_fraction": ("<f4", "<f4"),
-    "histogram": ("<u4", "<i8"),
-    "layout_mean": ("<f4", "<f4"),
-    "components": ("<f2", "<f4"),
-    "explained_variance": ("<f8", "<f8"),
-    "means": ("<f4", "<f4"),
-    "log_stds": ("<f4", "<f4"),
-    "scores": ("<f4", "<f4"),
-}
-_FACET_ARRAYS = {"offset": ("<f4", "<f4"), "projection": ("<f4", "<f4"), "centroids": ("<f4", "<f4")}
-_IMAGE_ARRAYS = {
-    "log_gradient_mean": ("<f4", "<f4"),
-    "log_gradient_std": ("<f4", "<f4"),
-    "log_gradient_histogram": ("<i8", "<i8"),
-    "amplitude_mean": ("<f4", "<f4"),
-    "amplitude_variance": ("<f4", "<f4"),
-}
 # Bytes below which a chunk's own book-keeping would outweigh what compression saves; HDF5 cannot chunk an empty array.
 _SMALL = 2048
 # Rows of a shard copied at once.
@@ -185,8 +166,6 @@ def _write_statistics(file: h5py.File, statistics: ClassStatistics, _: _Sink) ->
     # A dataset, not an attribute: HDF5 attributes hold 64 kB at most.
     skipped = np.array(statistics.skipped, object).reshape(-1, 2)
     file.create_dataset("skipped", data=skipped, dtype=text)
-    for name, (dtype, _) in _IMAGE_ARRAYS.items():
-        _store(file, name, getattr(statistics, name), dtype)
     if statistics.logits is not None:
         _store(file, "logits", statistics.logits, "<f4")
     for number, layer in enumerate(statistics.values()):
@@ -195,20 +174,22 @@ def _write_statistics(file: h5py.File, statistics: ClassStatistics, _: _Sink) ->
         group.attrs["shape"] = np.array(layer.shape, np.int64)
         group.attrs["layout_shape"] = np.array(layer.layout_shape, np.int64)
         group.attrs["n_images"] = layer.n_images
-        group.attrs["total_variance"] = float(layer.total_variance)
         group.attrs["residual_variance"] = float(layer.residual_variance)
-        for name, (dtype, _) in _LAYER_ARRAYS.items():
-            # One component a chunk: they can be read one by one.
-            chunks = (1, layer.components.shape[1]) if name == "components" else None
-            _store(group, name, getattr(layer, name), dtype, chunks=chunks)
-        if layer.facet_means is not None:
-            _store(group, "facet_means", layer.facet_means, "<f4")
-    if statistics.facets is not None:
-        group = file.create_group("facets")
-        group.attrs["layer"] = statistics.facets.layer
-        group.attrs["temperature"] = float(statistics.facets.temperature)
-        for name, (dtype, _) in _FACET_ARRAYS.items():
-            _store(group, name, getattr(statistics.facets, name), dtype)
+        _write_fields(group, LAYER_FIELDS, layer.fields)
+    _write_fields(file, CLASS_FIELDS, statistics.fields)
+
+
+def _write_fields(group: h5py.Group, kinds: Mapping[str, Field], fields: Mapping[str, Any]) -> None:
+    for name, kind in kinds.items():
+        value = fields[name]
+        if value is None:
+            continue
+        if isinstance(kind, Record):
+            _write_fields(group.create_group(name), kind.fields, vars(value))
+        elif isinstance(kind, Array):
+            _store(group, name, value, kind.stored, chunks=(1, *value.shape[1:]) if kind.one_a_chunk else None)
+        else:
+            group.attrs[name] = value if isinstance(kind, Text) else float(value)
 
 
 def load_statistics(path: str | os.PathLike) -> ClassStatistics:
@@ -234,7 +215,7 @@ def load_statistics(path: str | os.PathLike) -> ClassStatistics:
     with _opened(path, STATISTICS_FORMAT) as file:
         layers = {}
         for number in sorted(file["layers"]):
-            layer = _read_layer(file["layers"][number], path)
+            layer = _read_layer(file["layers"][number])
             layers[layer.name] = layer
         class_ = json.loads(file.attrs["class"]) or {"index": None, "wnid": None, "label": None}
         statistics = ClassStatistics(
@@ -255,35 +236,40 @@ def load_statistics(path: str | os.PathLike) -> ClassStatistics:
             else (),
             settings=json.loads(file.attrs["settings"]),
             versions=json.loads(file.attrs["versions"]),
-            facets=_read_facets(file["facets"]) if "facets" in file else None,
-            **{name: file[name][()].astype(dtype) for name, (_, dtype) in _IMAGE_ARRAYS.items()},
+            fields=_read_fields(file, CLASS_FIELDS),
         )
         if statistics.hash() != file.attrs["statistics_hash"]:
             raise FileFormatError(f"'{path}' is damaged: its numbers are not those that were saved; collect it anew")
         return statistics
 
 
-def _read_layer(group: h5py.Group, path: str | os.PathLike) -> LayerStatistics:
-    layer = LayerStatistics(
+def _read_layer(group: h5py.Group) -> LayerStatistics:
+    fields = _read_fields(group, LAYER_FIELDS)
+    for statistic in LAYER_STATISTICS:
+        statistic.check(fields)
+    return LayerStatistics(
         name=str(group.attrs["name"]),
         shape=tuple(int(value) for value in group.attrs["shape"]),
         layout_shape=tuple(int(value) for value in group.attrs["layout_shape"]),
         n_images=int(group.attrs["n_images"]),
-        total_variance=float(group.attrs["total_variance"]),
-        facet_means=group["facet_means"][()].astype("<f4") if "facet_means" in group else None,
-        **{name: group[name][()].astype(dtype) for name, (_, dtype) in _LAYER_ARRAYS.items()},
+        fields=fields,
     )
-    if layer.components.ndim != 2 or layer.components.shape[1] != layer.layout_mean.size:
-        raise FileFormatError(f"'{path}' is damaged: components of layer '{layer.name}' do not fit its layout")
-    return layer
 
 
-def _read_facets(group: h5py.Group) -> Facets:
-    return Facets(
-        layer=str(group.attrs["layer"]),
-        temperature=float(group.attrs["temperature"]),
-        **{name: group[name][()].astype(dtype) for name, (_, dtype) in _FACET_ARRAYS.items()},
-    )
+def _read_fields(group: h5py.Group, kinds: Mapping[str, Field]) -> dict[str, Any]:
+    return {name: _read_field(group, name, kind) for name, kind in kinds.items()}
+
+
+def _read_field(group: h5py.Group, name: str, kind: Field) -> Any:
+    if isinstance(kind, Number):
+        return float(group.attrs[name])
+    if isinstance(kind, Text):
+        return str(group.attrs[name])
+    if name not in group and (isinstance(kind, Record) or kind.is_optional):
+        return None
+    if isinstance(kind, Record):
+        return kind.kind(**_read_fields(group[name], kind.fields))
+    return group[name][()].astype(kind.loaded or kind.stored)
 
 
 def _shipped(path: Path) -> Path:

@@ -17,7 +17,8 @@ import numpy as np
 
 from stochdeconv.errors import ExistingOutputError, InputError
 from stochdeconv.files import write_atomically
-from stochdeconv.statistics.summary import ExactSum, MapReader
+from stochdeconv.statistics.exact_sums import ExactSum
+from stochdeconv.statistics.maps import MapReader
 
 FORMAT = "stochdeconv-spool"
 FORMAT_VERSION = 1
@@ -295,27 +296,6 @@ class Spool:
             return found
 
         return MapReader(len(self.kept), self.columns[values][1], read)
-
-
-def float16_with_exponent(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Store maps in 16 bits at their own scale: each row divided by a power of two, so that none overflows or vanishes.
-
-    Parameters
-    ----------
-    maps : ndarray of shape (image, value)
-        float32, finite.
-
-    Returns
-    -------
-    values : ndarray of shape (image, value)
-        float16, largest magnitude of each row in [2**14, 2**15).
-    exponents : ndarray of shape (image, 1)
-        int16; the maps are ``values * 2.0**exponents``.
-    """
-    _, exponents = np.frexp(np.abs(maps).max(axis=1, initial=0.0))
-    # A silent map has exponent 0; the range keeps both powers of two normal float32 numbers.
-    exponents = np.clip(exponents.astype(np.int16) - np.int16(15), -100, 100)
-    return (maps * np.exp2(-exponents.astype(np.float32))[:, np.newaxis]).astype(np.float16), exponents[:, np.newaxis]
 
 
 def differing(wanted: Mapping[str, object], found: Mapping[str, object]) -> str:

@@ -13,9 +13,9 @@ from stochdeconv.errors import ExistingOutputError, ModelError
 from stochdeconv.methods.generate import generate
 from stochdeconv.networks.image_model import load_model
 from stochdeconv.sampling.samplers import SAMPLERS
-from stochdeconv.statistics.class_statistics import Facets
 from stochdeconv.statistics.file import load_statistics
 from stochdeconv.statistics.pooling import pooled_map
+from stochdeconv.statistics.regions import Regions
 
 # A name that breaks a page which does not escape it, and one too long for a phone.
 AWKWARD = '<script>alert("x")</script> & $x$'
@@ -62,12 +62,11 @@ def pages(awkward, network, tmp_path_factory):
 def shuffled(statistics, order):
     """The same statistics with their rows in another order."""
     layers = {
-        name: replace(
-            layer,
+        name: layer.with_fields(
             **{
                 key: None if getattr(layer, key) is None else getattr(layer, key)[order]
                 for key in ("means", "log_stds", "scores", "facet_means")
-            },
+            }
         )
         for name, layer in statistics.items()
     }
@@ -110,7 +109,7 @@ def test_layouts_are_the_mean_plus_their_components(statistics):
 
 
 def test_regions_lie_where_their_layer_shows_them():
-    facets = Facets("deep", np.zeros(2, np.float32), np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), 0.1)
+    facets = Regions("deep", np.zeros(2, np.float32), np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), 0.1)
     layout = np.zeros((1, 2, 2, 2), np.float32)
     layout[0, :, 0, 1] = layout[0, :, 1, 0] = 1.0  # left as the second centroid, right as the first
     (regions,) = maps.regions_of(facets, layout, (20, 30))
@@ -238,10 +237,10 @@ def test_page_of_little(statistics, network, tmp_path, case):
     elif case == "one row":
         little = shuffled(statistics, np.array([0]))
     elif case == "no regions":
-        layers = {name: replace(layer, facet_means=None) for name, layer in statistics.items()}
-        little = replace(statistics, facets=None, layers=layers)
+        layers = {name: layer.with_fields(facet_means=None) for name, layer in statistics.items()}
+        little = replace(statistics, layers=layers).with_fields(facets=None)
     elif case == "no maps":
-        little = replace(statistics, layers={"input": statistics["input"]}, facets=None)
+        little = replace(statistics, layers={"input": statistics["input"]}).with_fields(facets=None)
     else:
         still = {
             name: replace(

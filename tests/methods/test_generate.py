@@ -344,7 +344,7 @@ def test_senseless_calls_are_refused(model, statistics, tmp_path):
         generate(model, statistics, size=0)
     with pytest.raises(ModelError, match="input convention"):
         generate(model, dataclasses.replace(statistics, preprocessing={"preprocessing": "none"}))
-    image_only = dataclasses.replace(statistics, layers={"input": statistics["input"]}, facets=None)
+    image_only = dataclasses.replace(statistics, layers={"input": statistics["input"]}).with_fields(facets=None)
     with pytest.raises(InputError, match="no layer with positions"):
         generate(model, image_only)
 

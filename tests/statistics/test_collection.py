@@ -25,12 +25,12 @@ from stochdeconv.errors import (
     ModelError,
 )
 from stochdeconv.images.files import load_image
-from stochdeconv.statistics import finalisation, measurement, spool, summary
+from stochdeconv.statistics import counts, finalisation, layout, measurement, spool
 from stochdeconv.statistics.class_statistics import ClassStatistics
 from stochdeconv.statistics.collection import collect, merge
 from stochdeconv.statistics.file import load_statistics, save_statistics
 from stochdeconv.statistics.pooling import pooled_map
-from stochdeconv.statistics.spool import float16_with_exponent, remove_spool
+from stochdeconv.statistics.spool import remove_spool
 
 SIZE = (20, 24)
 LAYERS = ["first", "second", "dense"]
@@ -86,18 +86,24 @@ def statistics(model, folder) -> ClassStatistics:
 
 
 def _assert_same(found: ClassStatistics, expected: ClassStatistics) -> None:
-    parts = [(found, expected), *((found[name], expected[name]) for name in expected)]
-    assert (found.facets is None) == (expected.facets is None)
-    if expected.facets is not None:
-        parts.append((found.facets, expected.facets))
-    for ours, theirs in parts:
-        for spec in fields(theirs):
-            a, b = getattr(ours, spec.name), getattr(theirs, spec.name)
-            if isinstance(b, np.ndarray):
-                assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes()), spec.name
-            elif spec.name not in ("layers", "facets"):
-                assert a == b, spec.name
     assert list(found) == list(expected)
+    for ours, theirs in ((found, expected), *((found[name], expected[name]) for name in expected)):
+        assert list(ours.fields) == list(theirs.fields)
+        for name, value in theirs.fields.items():
+            _assert_same_value(getattr(ours, name), value, name)
+        for spec in fields(theirs):
+            if spec.name not in ("layers", "fields"):
+                _assert_same_value(getattr(ours, spec.name), getattr(theirs, spec.name), spec.name)
+
+
+def _assert_same_value(ours, theirs, name: str) -> None:
+    if isinstance(theirs, np.ndarray):
+        assert (ours.dtype, ours.shape, ours.tobytes()) == (theirs.dtype, theirs.shape, theirs.tobytes()), name
+    elif dataclasses.is_dataclass(theirs):
+        for key, value in vars(theirs).items():
+            _assert_same_value(getattr(ours, key), value, f"{name}.{key}")
+    else:
+        assert ours == theirs, name
 
 
 # ---- what is measured ------------------------------------------------------------------------------------------------
@@ -159,9 +165,9 @@ def test_histogram_counts_the_seeded_positions(model, folder, statistics):
     maps = model.activations(np.stack([load_image(path) for path in paths]), ["first"])["first"]
     values = []
     for name, one in zip(statistics.image_names, maps, strict=True):
-        places = summary.seeded_positions(name, *one.shape[:2])
+        places = counts.seeded_positions(name, *one.shape[:2])
         values.append(one.reshape(-1, one.shape[-1])[places])
-    expected = summary.count_histogram(np.stack(values))
+    expected = counts.count_histogram(np.stack(values))
     # Values on an edge may fall to either side in another compilation of the network.
     assert np.abs(expected - statistics["first"].histogram).sum() <= 4
 
@@ -172,16 +178,6 @@ def test_pooling_is_an_average_by_share_of_area():
         maps = rng.random((2, height, width, 3)).astype(np.float32)
         shape = (min(height, 14), min(width, 14))
         np.testing.assert_allclose(np.asarray(pooled_map(maps, shape)), reference.pooled(maps, *shape), rtol=1e-5)
-
-
-def test_sixteen_bit_maps_keep_eleven_bits_at_any_scale():
-    rng = np.random.default_rng(0)
-    maps = (rng.random((4, 50)) * np.array([[1e-12], [1.0], [1e9], [0.0]])).astype(np.float32)
-    values, exponents = float16_with_exponent(maps)
-    assert values.dtype == np.float16
-    found = values.astype(np.float32) * np.exp2(exponents.astype(np.float32))
-    assert np.isfinite(found).all()
-    np.testing.assert_allclose(found, maps, rtol=2.0**-11)
 
 
 def test_layers_come_from_the_image_to_the_deepest(model, folder):
@@ -341,7 +337,7 @@ def test_a_killed_process_goes_on_to_the_same_bytes(model, folder, tmp_path):
     sidecar = {"preprocessing": "caffe", "mean": [104.0, 117.0, 123.0], "class_names": CLASSES}
     (tmp_path / "net.json").write_text(json.dumps(sidecar))
     script = f"""
-        import stochdeconv.measurement as measurement
+        import stochdeconv.statistics.measurement as measurement
         from stochdeconv.statistics.collection import collect
         from stochdeconv.networks.image_model import load_model
 
@@ -604,9 +600,9 @@ def test_fewer_images_than_components_warns(model, folder):
 
 
 def test_rough_components_are_said_to_who_called(model, folder, monkeypatch):
-    found = finalisation.principal_components
+    found = layout.principal_components
     monkeypatch.setattr(
-        finalisation, "principal_components", lambda *given: dataclasses.replace(found(*given), converged=False)
+        layout, "principal_components", lambda *given: dataclasses.replace(found(*given), converged=False)
     )
     with pytest.warns(UserWarning, match="still moved after") as caught:
         collect(model, folder, **SETTINGS)

@@ -14,6 +14,7 @@ import pytest
 from stochdeconv.errors import ExistingOutputError, FileFormatError, InputError, MissingInputError
 from stochdeconv.statistics import file
 from stochdeconv.statistics.class_statistics import ClassStatistics
+from stochdeconv.statistics.compaction import compact
 from stochdeconv.statistics.file import load_statistics, save_statistics
 
 VERSION_1 = Path(__file__).parent / "data" / "statistics_v1.h5"
@@ -54,7 +55,7 @@ def test_a_file_of_version_1_still_reads_as_it_did(statistics):
     np.testing.assert_allclose(second.means.mean(axis=0), second.channel_mean, rtol=1e-5)
     np.testing.assert_allclose(second.scores.var(axis=0, ddof=1), second.explained_variance, rtol=1e-5)
     assert statistics.facets.layer == "second"
-    assert statistics["first"].facet_means.shape == (8, statistics.facets.n_facets, 3)
+    assert statistics["first"].facet_means.shape == (8, statistics.facets.n_regions, 3)
 
 
 def test_what_is_saved_comes_back(statistics, tmp_path):
@@ -69,9 +70,7 @@ def test_what_may_be_missing_comes_back_missing(statistics, tmp_path):
     bare = dataclasses.replace(
         statistics,
         layers={
-            f"a/{name}": dataclasses.replace(
-                layer,
-                name=f"a/{name}",
+            f"a/{name}": dataclasses.replace(layer, name=f"a/{name}").with_fields(
                 components=empty[name],
                 explained_variance=np.zeros(0),
                 scores=np.zeros((8, 0), np.float32),
@@ -82,10 +81,9 @@ def test_what_may_be_missing_comes_back_missing(statistics, tmp_path):
         class_name=None,
         class_index=None,
         logits=None,
-        facets=None,
         skipped=(),
         image_names=tuple(f"ä {number}.png" for number in range(8)),
-    )
+    ).with_fields(facets=None)
     save_statistics(bare, tmp_path / "a.h5")
     assert _equal(load_statistics(tmp_path / "a.h5"), bare)
 
@@ -187,9 +185,10 @@ def test_damaged_numbers_are_noticed(tmp_path):
 
 def test_the_hash_is_of_all_that_an_image_can_depend_on(statistics, copy):
     first = statistics["first"]
+    regions = dataclasses.replace(statistics.facets, temperature=2 * statistics.facets.temperature)
     for changed in (
-        {"facets": dataclasses.replace(statistics.facets, temperature=2 * statistics.facets.temperature)},
-        {"layers": {**statistics.layers, "first": dataclasses.replace(first, total_variance=1.0)}},
+        {"fields": {**statistics.fields, "facets": regions}},
+        {"layers": {**statistics.layers, "first": first.with_fields(total_variance=1.0)}},
         {"preprocessing": {**statistics.preprocessing, "mean": [1.0, 2.0, 3.0]}},
         {"class_index": 1},
         {"input_size": (8, 8)},
@@ -278,15 +277,15 @@ def test_statistics_that_ship_are_found_by_network_and_class(statistics, tmp_pat
 
 def test_compacted_statistics_keep_the_same_rows_of_everything(statistics):
     n_rows = statistics.n_rows - 2
-    compact = statistics.compacted(n_rows)
-    kept = [statistics.image_names.index(name) for name in compact.image_names]
+    smaller = compact(statistics, n_rows)
+    kept = [statistics.image_names.index(name) for name in smaller.image_names]
     assert len(kept) == len(set(kept)) == n_rows
-    assert statistics.compacted(n_rows).hash() == compact.hash()
+    assert compact(statistics, n_rows).hash() == smaller.hash()
     for name, layer in statistics.items():
         for key in ("means", "log_stds", "scores", "facet_means", "within_covariance"):
             whole = getattr(layer, key)
             if whole is not None:
                 wanted = whole if key == "within_covariance" else whole[kept]
-                np.testing.assert_allclose(getattr(compact[name], key), wanted, rtol=2.0**-11)
-    np.testing.assert_array_equal(compact.logits, statistics.logits[kept])
-    np.testing.assert_array_equal(compact.log_gradient_std, statistics.log_gradient_std[kept])
+                np.testing.assert_allclose(getattr(smaller[name], key), wanted, rtol=2.0**-11)
+    np.testing.assert_array_equal(smaller.logits, statistics.logits[kept])
+    np.testing.assert_array_equal(smaller.log_gradient_std, statistics.log_gradient_std[kept])
