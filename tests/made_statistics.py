@@ -21,10 +21,8 @@ def make_layer(name, latent, rng):
         layout_shape=(2, 2, n_channels),
         n_images=n_images,
         fields={
-            "channel_mean": means.mean(axis=0),
             "within_covariance": np.eye(n_channels),
             "firing_fraction": np.ones(n_channels),
-            "histogram": np.zeros((n_channels, 3)),
             "layout_mean": np.zeros((2, 2, n_channels)),
             "components": np.eye(LATENTS, 4 * n_channels),
             "explained_variance": scores.var(axis=0, ddof=1) if n_images > 1 else np.zeros(LATENTS),
@@ -59,9 +57,7 @@ def make_statistics(latents, logits=None, *, seed=5):
         fields={
             "log_gradient_mean": -3.0 + latents[0][:, 0] + 0.5 * rng.normal(size=n_images),
             "log_gradient_std": 1.0 + 0.1 * rng.normal(size=n_images),
-            "log_gradient_histogram": np.zeros(3),
             "amplitude_mean": np.zeros((6, 4, 3)),
-            "amplitude_variance": np.zeros((6, 4, 3)),
             "facets": None,
         },
     )

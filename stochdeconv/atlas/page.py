@@ -342,18 +342,13 @@ def _plots(statistics: ClassStatistics, colors: Mapping[str, str]) -> list[dict[
             plots.firing_plot(statistics, colors),
         ),
         (
-            "Values",
-            "All channels of a layer together, in units of their root mean square: the longer the tail, the sparser the layer.",
-            plots.values_plot(statistics, colors),
-        ),
-        (
             "The photographs' edges",
-            "Gradient magnitude of the pixels: smooth ground on the left, sharp edges on the right.",
+            "Mean gradient magnitude of each photograph, as the samplers draw it: smooth ones on the left, sharp ones on the right.",
             plots.edges_plot(statistics),
         ),
         (
             "The photographs' amplitude spectrum",
-            "Red, green and blue from coarse to fine; shaded: one standard deviation over the photographs.",
+            "Red, green and blue from coarse to fine, the mean over the photographs.",
             plots.amplitude_plot(statistics),
         ),
     ]

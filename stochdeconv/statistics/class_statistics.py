@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +14,8 @@ from stochdeconv.errors import LayerNotFoundError, closest
 
 # The image itself is the first layer: its channel moments are the colour composition, its layout is the colour layout.
 INPUT = "input"
+# What `hash` leaves out: the parts that are hashed by themselves, and where the numbers come from rather than what they are.
+_NOT_HASHED = {"layers", "fields", "model_source", "skipped", "settings", "versions"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,13 +75,6 @@ class LayerStatistics(WithFields):
         """Share of the layouts' variance that the components hold, 0 to 1; 0 where nothing varies."""
         # Components are rounded to 16 bits: all of them may explain a little more than there is.
         return min(1.0, float(self.explained_variance.sum()) / float(self.total_variance or 1.0))
-
-    @property
-    def residual_variance(self) -> float:
-        """Variance per dimension that the components leave out: (total - explained) / (d - k)."""
-        n_left = self.layout_mean.size - self.n_components
-        left = max(float(self.total_variance) - float(np.sum(self.explained_variance, dtype=np.float64)), 0.0)
-        return left / n_left if n_left > 0 else 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +162,23 @@ class ClassStatistics(WithFields, Mapping[str, LayerStatistics]):
 
     def hash(self) -> str:
         """Identify the statistics: sha256 over all that a generated image can depend on, independent of file and compression."""
-        from stochdeconv.statistics.version_1 import hash_of
+        digest = hashlib.sha256()
+        for part in (self, *self.layers.values()):
+            for name, value in sorted({**vars(part), **part.fields}.items()):
+                if name not in _NOT_HASHED and value is not None:
+                    _add_to(digest, f"{getattr(part, 'name', '')}.{name}", value)
+        return digest.hexdigest()
 
-        return hash_of(self)
+
+def _add_to(digest: Any, name: str, value: Any) -> None:
+    """Hash a value by its name: an array with shape and dtype, a dataclass field by field, anything else as JSON."""
+    if is_dataclass(value):
+        for key, part in sorted(vars(value).items()):
+            _add_to(digest, f"{name}.{key}", part)
+        return
+    digest.update(name.encode())
+    if isinstance(value, np.ndarray):
+        digest.update(f"{value.shape}{value.dtype}".encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    else:
+        digest.update(json.dumps(value, sort_keys=True).encode())

@@ -23,6 +23,7 @@ from stochdeconv.errors import (
     StochDeconvError,
     closest,
 )
+from stochdeconv.statistics import version_1
 from stochdeconv.statistics.class_statistics import ClassStatistics, LayerStatistics
 from stochdeconv.statistics.registry import CLASS_FIELDS, LAYER_FIELDS, LAYER_STATISTICS
 from stochdeconv.statistics.spool import Spool, disk_error
@@ -30,7 +31,9 @@ from stochdeconv.statistics.statistic import Array, Field, Number, Record, Text
 
 STATISTICS_FORMAT = "stochdeconv-statistics"
 SHARD_FORMAT = "stochdeconv-shard"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# Shards of version 1 hold other columns than a merge of this version needs.
+_READ_VERSIONS = {STATISTICS_FORMAT: (1, 2), SHARD_FORMAT: (2,)}
 
 # Bytes below which a chunk's own book-keeping would outweigh what compression saves; HDF5 cannot chunk an empty array.
 _SMALL = 2048
@@ -174,7 +177,6 @@ def _write_statistics(file: h5py.File, statistics: ClassStatistics, _: _Sink) ->
         group.attrs["shape"] = np.array(layer.shape, np.int64)
         group.attrs["layout_shape"] = np.array(layer.layout_shape, np.int64)
         group.attrs["n_images"] = layer.n_images
-        group.attrs["residual_variance"] = float(layer.residual_variance)
         _write_fields(group, LAYER_FIELDS, layer.fields)
     _write_fields(file, CLASS_FIELDS, statistics.fields)
 
@@ -213,9 +215,12 @@ def load_statistics(path: str | os.PathLike) -> ClassStatistics:
         The file is truncated, damaged, of another kind or of an unknown version, or lacks a dataset.
     """
     with _opened(path, STATISTICS_FORMAT) as file:
+        is_first = file.attrs["format_version"] == 1
         layers = {}
         for number in sorted(file["layers"]):
-            layer = _read_layer(file["layers"][number])
+            layer = _read_layer(
+                file["layers"][number], LAYER_FIELDS | version_1.LAYER_FIELDS if is_first else LAYER_FIELDS
+            )
             layers[layer.name] = layer
         class_ = json.loads(file.attrs["class"]) or {"index": None, "wnid": None, "label": None}
         statistics = ClassStatistics(
@@ -236,15 +241,16 @@ def load_statistics(path: str | os.PathLike) -> ClassStatistics:
             else (),
             settings=json.loads(file.attrs["settings"]),
             versions=json.loads(file.attrs["versions"]),
-            fields=_read_fields(file, CLASS_FIELDS),
+            fields=_read_fields(file, CLASS_FIELDS | version_1.CLASS_FIELDS if is_first else CLASS_FIELDS),
         )
-        if statistics.hash() != file.attrs["statistics_hash"]:
+        own_hash = version_1.hash_of(statistics) if is_first else statistics.hash()
+        if own_hash != file.attrs["statistics_hash"]:
             raise FileFormatError(f"'{path}' is damaged: its numbers are not those that were saved; collect it anew")
-        return statistics
+        return version_1.without_unread(statistics) if is_first else statistics
 
 
-def _read_layer(group: h5py.Group) -> LayerStatistics:
-    fields = _read_fields(group, LAYER_FIELDS)
+def _read_layer(group: h5py.Group, kinds: Mapping[str, Field]) -> LayerStatistics:
+    fields = _read_fields(group, kinds)
     for statistic in LAYER_STATISTICS:
         statistic.check(fields)
     return LayerStatistics(
@@ -283,11 +289,11 @@ def _shipped(path: Path) -> Path:
             f"no such statistics file: '{path}'; the folder '{NETWORK}' here hides the statistics that ship: {shipped}"
         )
     if not shipped.exists():
-        known = sorted(file.name for file in shipped.parent.glob("*.h5"))
-        near = closest(path.name, known)
+        names = sorted(file.name for file in shipped.parent.glob("*.h5"))
+        near = closest(path.name, names)
         raise MissingInputError(
             f"no such statistics file: '{path}'{f'; closest: {near}' if near else ''}; of {NETWORK} there ship "
-            f"{', '.join(known)}"
+            f"{', '.join(names)}"
         )
     return shipped
 
@@ -302,13 +308,13 @@ def _opened(path: str | os.PathLike, kind: str) -> Iterator[h5py.File]:
     if not h5py.is_hdf5(path):
         raise FileFormatError(f"'{path}' is no readable statistics file: it is no HDF5 file, or a truncated one")
     with _reading(path), h5py.File(path, "r") as file:
-        found, version = file.attrs.get("format"), file.attrs.get("format_version")
-        if found != kind:
-            raise FileFormatError(_another_kind(path, found, kind, file))
-        if version != FORMAT_VERSION:
+        own_kind, version = file.attrs.get("format"), file.attrs.get("format_version")
+        if own_kind != kind:
+            raise FileFormatError(_another_kind(path, own_kind, kind, file))
+        if version not in _READ_VERSIONS[kind]:
             raise FileFormatError(
-                f"'{path}' is of format version {version}; this program reads version {FORMAT_VERSION}. "
-                "Update stochdeconv, or collect the statistics anew"
+                f"'{path}' is of format version {version}; this program reads version "
+                f"{' and '.join(map(str, _READ_VERSIONS[kind]))}. Update stochdeconv, or collect the statistics anew"
             )
         yield file
 
@@ -327,19 +333,19 @@ def _reading(path: Path) -> Iterator[None]:
         raise FileFormatError(f"'{path}' is no readable statistics file (truncated or damaged): {error}") from error
 
 
-def _another_kind(path: Path, found: object, wanted: str, file: h5py.File) -> str:
-    if found == SHARD_FORMAT:
+def _another_kind(path: Path, own_kind: object, kind: str, file: h5py.File) -> str:
+    if own_kind == SHARD_FORMAT:
         number, n_shards = json.loads(file.attrs["manifest"])["shard"]
         return (
             f"'{path}' is shard {number}/{n_shards} of a collection, not finished statistics; "
             "join all shards first: stochdeconv merge A.h5 B.h5 … -o C.h5"
         )
-    if found == STATISTICS_FORMAT and wanted == SHARD_FORMAT:
+    if own_kind == STATISTICS_FORMAT and kind == SHARD_FORMAT:
         return (
             f"'{path}' holds finished statistics, which cannot be merged exactly; collect shards of one list of images "
             "(stochdeconv collect … --shard 1/2, 2/2) and merge those"
         )
-    return f"'{path}' is no statistics file of stochdeconv (format {found!r})"
+    return f"'{path}' is no statistics file of stochdeconv (format {own_kind!r})"
 
 
 # ---- shards ------------------------------------------------------------------------------------------------------------
@@ -357,8 +363,6 @@ def _write_shard(file: h5py.File, spool: Spool, sink: _Sink) -> None:
     for name, total in spool.sums.items():
         _store(file, f"sums/{name}/high", total.high, "<f8")
         _store(file, f"sums/{name}/low", total.low, "<f8")
-    for name, count in spool.counts.items():
-        _store(file, f"counts/{name}", count, "<i8")
     n_rows = len(spool.kept)
     for name, (kind, width) in spool.columns.items():
         column = file.create_dataset(
@@ -387,7 +391,6 @@ class ShardFile:
     kept : ndarray of shape (row,)
     skipped : list of (int, str)
     sums : dict of str to (high, low)
-    counts : dict of str to ndarray
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -402,7 +405,6 @@ class ShardFile:
             self.kept = file["kept"][()]
             self.skipped = [(int(number), str(reason)) for number, reason in json.loads(file["skipped"].asstr()[()])]
             self.sums = {name: (group["high"][()], group["low"][()]) for name, group in file["sums"].items()}
-            self.counts = {name: count[()] for name, count in file["counts"].items()}
             self._stack = stack.pop_all()
         return self
 

@@ -92,17 +92,17 @@ class Layout(LayerStatistic):
         n_components = measured.settings["n_components"]
         if measured.layer.name == INPUT:
             n_components = max(n_components, _IMAGE_COMPONENTS)
-        found = principal_components(pooled_maps(measured), n_components)
-        if not found.converged:
+        layout = principal_components(pooled_maps(measured), n_components)
+        if not layout.converged:
             measured.remarks.append(
-                f"the layout components of '{measured.layer.name}' still moved after {found.n_passes} passes; the last are rough"
+                f"the layout components of '{measured.layer.name}' still moved after {layout.n_passes} passes; the last are rough"
             )
         return {
-            "layout_mean": found.mean.reshape(measured.layer.layout_shape),
-            "components": found.components,
-            "explained_variance": found.explained_variance,
-            "total_variance": found.total_variance,
-            "scores": found.scores[measured.rows],
+            "layout_mean": layout.mean.reshape(measured.layer.layout_shape),
+            "components": layout.components,
+            "explained_variance": layout.explained_variance,
+            "total_variance": layout.total_variance,
+            "scores": layout.scores[measured.rows],
         }
 
     def summarise_together(self, measured):

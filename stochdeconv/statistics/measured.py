@@ -74,18 +74,11 @@ class Measurements:
 
     def column(self, name: str) -> np.ndarray:
         """Read what was kept of the rows, (row, value)."""
-        if name in (LOGIT, "log_gradient"):
-            image = self.spool.read("image", self.rows)
-            return image[:, :1] if name == LOGIT else image[:, 1:]
         return self.spool.read(self._stored(name), self.rows)
 
     def mean(self, name: str) -> np.ndarray:
         """Divide what was added up by the number of images, float64."""
         return self.spool.sums[self._stored(name)].value / self.n_images
-
-    def count(self, name: str) -> np.ndarray:
-        """Copy what was counted, int64."""
-        return self.spool.counts[self._stored(name)].copy()
 
     def maps(self, values: str, exponents: str) -> MapReader:
         """Read float16 maps of all images back as float32, see `Spool.maps`."""

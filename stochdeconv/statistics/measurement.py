@@ -16,7 +16,6 @@ import numpy as np
 from stochdeconv.errors import InputError, ModelError, StochDeconvError
 from stochdeconv.images.files import load_image
 from stochdeconv.statistics.class_statistics import INPUT
-from stochdeconv.statistics.counts import LAYER_COUNTS
 from stochdeconv.statistics.measured import LOGIT, MeasuredLayer, layers_of
 from stochdeconv.statistics.registry import LAYER_STATISTICS, PHOTOGRAPH_STATISTICS
 from stochdeconv.statistics.spool import Spool
@@ -64,15 +63,13 @@ def open_spool(
     resumable: bool = True,
 ) -> Spool:
     """Open a working folder with a place for everything that is measured of the manifest's layers."""
-    layout: dict[str, Any] = {"columns": {LOGIT: ("<f4", 1)}, "sums": {}, "counts": {}, "resumable": resumable}
+    layout: dict[str, Any] = {"columns": {LOGIT: ("<f4", 1)}, "sums": {}, "resumable": resumable}
     layers = layers_of(manifest)
     for layer in layers:
         for statistic in LAYER_STATISTICS:
             _reserve(layout, statistic.storage(layer), layer.column)
     for statistic in PHOTOGRAPH_STATISTICS:
         _reserve(layout, statistic.storage(layers[0].shape), str)
-    del layout["columns"][LOGIT], layout["columns"]["log_gradient"]
-    layout["columns"]["image"] = ("<f4", 3)  # the two in one, as version 1 has it
     spool = Spool.temporary(manifest, **layout) if folder is None else Spool(folder, manifest, **layout)
     try:
         spool.open(resume=resume, overwrite=overwrite)
@@ -84,7 +81,7 @@ def open_spool(
 
 def _reserve(layout: dict[str, Any], storage: Storage, stored: Callable[[str], str]) -> None:
     """Make room for what a statistic keeps."""
-    for place in ("columns", "sums", "counts"):
+    for place in ("columns", "sums"):
         layout[place].update({stored(name): size for name, size in getattr(storage, place).items()})
 
 
@@ -122,7 +119,7 @@ def measure(
         with ThreadPoolExecutor(1) as adder:
             pending: Future | None = None
             for numbers, photographs in _batches(paths, spool, batch_size):
-                measured = _through_network(describe, spool, layers, numbers, photographs, batch_size)
+                measured = _through_network(describe, photographs, (batch_size, *layers[0].shape))
                 if pending is not None:
                     pending.result()
                     if time.monotonic() - committed > COMMIT_SECONDS:
@@ -165,7 +162,7 @@ def _batches(
 def _network_statistics(
     model: ImageModel, layers: Sequence[MeasuredLayer], class_: Mapping[str, Any] | None
 ) -> Callable:
-    """Compile images and positions -> what each statistic measures of each layer, and the class's logit."""
+    """Compile images -> what each statistic measures of each layer, and the class's logit."""
     from keras import ops
 
     from stochdeconv import backend
@@ -173,19 +170,12 @@ def _network_statistics(
     names = [layer.name for layer in layers if layer.name != INPUT]
     forward = model.forward(tuple(dict.fromkeys([*names, "logits"] if class_ is not None else names)))
 
-    def describe(images: Any, positions: Sequence[Any]) -> tuple[list[dict], Any]:
+    def describe(images: Any) -> tuple[list[dict], Any]:
         activations = forward(images)
         described = []
-        for layer, places in zip(layers, positions, strict=True):
+        for layer in layers:
             maps = ops.reshape(activations[layer.name], (images.shape[0], *layer.shape))
-            described.append(
-                {
-                    statistic.name: statistic.measure(maps, layer, places)
-                    if hasattr(statistic, "places")
-                    else statistic.measure(maps, layer)
-                    for statistic in LAYER_STATISTICS
-                }
-            )
+            described.append({statistic.name: statistic.measure(maps, layer) for statistic in LAYER_STATISTICS})
         logit = activations["logits"][:, class_["index"]] if class_ is not None else ops.zeros((images.shape[0],))
         return described, logit
 
@@ -193,25 +183,15 @@ def _network_statistics(
 
 
 def _through_network(
-    describe: Callable,
-    spool: Spool,
-    layers: Sequence[MeasuredLayer],
-    numbers: Sequence[int],
-    photographs: Sequence[_Photograph | str],
-    batch_size: int,
+    describe: Callable, photographs: Sequence[_Photograph | str], shape: tuple[int, ...]
 ) -> tuple[list[dict[str, dict[str, np.ndarray]]], np.ndarray]:
     from keras import ops
 
-    images = np.zeros((batch_size, *layers[0].shape), np.float32)
+    images = np.zeros(shape, np.float32)
     for place, photograph in enumerate(photographs):
         if not isinstance(photograph, str):
             images[place] = photograph.pixels
-    positions = []
-    keys = [spool.manifest["images"][number][0] for number in numbers]
-    for layer in layers:
-        places = np.stack([LAYER_COUNTS.places(key, layer) for key in keys])
-        positions.append(np.pad(places, ((0, batch_size - len(numbers)), (0, 0))))
-    described, logit = describe(ops.convert_to_tensor(images), [ops.convert_to_tensor(p) for p in positions])
+    described, logit = describe(ops.convert_to_tensor(images))
     described = [
         {
             statistic: {name: ops.convert_to_numpy(values) for name, values in measured.items()}
@@ -244,7 +224,6 @@ def _add(
             parts = [photographs[place].measured[statistic.name] for place in read]
             values = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
             _store(spool, rows, statistic.storage(layers[0].shape), values, str)
-        rows["image"] = np.concatenate([rows.pop(LOGIT), rows.pop("log_gradient")], axis=1)
         spool.append(rows, [numbers[place] for place in read])
     spool.skipped.extend((numbers[i], entry) for i, entry in enumerate(photographs) if isinstance(entry, str))
     spool.n_done = numbers[-1] + 1
@@ -271,5 +250,3 @@ def _store(
     for name in storage.sums:
         for term in values[name]:
             spool.sums[stored(name)].add(term)
-    for name in storage.counts:
-        spool.counts[stored(name)] += values[name].sum(axis=0)

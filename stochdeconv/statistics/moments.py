@@ -37,14 +37,13 @@ class Moments(LayerStatistic):
 
     Fields of a layer: ``means`` (row, channel), the spatial mean of each image; ``log_stds`` (row, channel), the logarithm of its spatial
     standard deviation + `LOG_STD_EPSILON`; ``within_covariance`` (channel, channel), the covariance over the positions of one image,
-    averaged over images; ``channel_mean`` (channel,), the mean over images of the means.
+    averaged over images.
     Targets: ``mean`` and ``std``, (image, channel).
     """
 
     name = "moments"
     weights = MomentsWeights
     layer_fields: ClassVar = {
-        "channel_mean": Array("<f4"),
         "within_covariance": Array("<f4", is_rounded_when_compacted=True),
         "means": Array("<f4", per_row=True, is_rounded_when_compacted=True),
         "log_stds": Array("<f4", per_row=True, is_rounded_when_compacted=True),
@@ -55,7 +54,7 @@ class Moments(LayerStatistic):
         n_channels = layer.shape[-1]
         return Storage(
             columns={"mean": ("<f4", n_channels), "log_std": ("<f4", n_channels)},
-            sums={"mean": (n_channels,), "within": (n_channels, n_channels)},
+            sums={"within": (n_channels, n_channels)},
         )
 
     def measure(self, maps, layer):
@@ -80,7 +79,6 @@ class Moments(LayerStatistic):
         """Average the covariances; what each row has stays as it is."""
         within = measured.mean("within")
         return {
-            "channel_mean": measured.mean("mean").astype(np.float32),
             "within_covariance": ((within + within.T) / 2).astype(np.float32),
             "means": measured.column("mean"),
             "log_stds": measured.column("log_std"),

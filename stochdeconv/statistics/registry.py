@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from stochdeconv.statistics.counts import LAYER_COUNTS, PHOTOGRAPH_COUNTS
 from stochdeconv.statistics.edges import EDGES
+from stochdeconv.statistics.firing import FIRING
 from stochdeconv.statistics.layout import LAYOUT
 from stochdeconv.statistics.moments import MOMENTS
 from stochdeconv.statistics.regions import REGIONS
@@ -11,7 +11,7 @@ from stochdeconv.statistics.spectrum import SPECTRUM
 from stochdeconv.statistics.statistic import LayerStatistic, PhotographStatistic, Statistic
 
 #: All of them. Samplers have their columns in this order, and a seed's samples depend on it: add new ones at the end.
-STATISTICS: tuple[Statistic, ...] = (MOMENTS, LAYOUT, REGIONS, EDGES, SPECTRUM, LAYER_COUNTS, PHOTOGRAPH_COUNTS)
+STATISTICS: tuple[Statistic, ...] = (MOMENTS, LAYOUT, REGIONS, EDGES, SPECTRUM, FIRING)
 
 #: Those of layers and those of photographs.
 LAYER_STATISTICS = tuple(statistic for statistic in STATISTICS if isinstance(statistic, LayerStatistic))

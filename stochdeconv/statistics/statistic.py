@@ -88,13 +88,10 @@ class Storage:
         dtype and width of what is kept for every image.
     sums : mapping of str to tuple of int
         Shape of what is added up exactly, see `exact_sums.ExactSum`.
-    counts : mapping of str to tuple of int
-        Shape of what is counted, in int64.
     """
 
     columns: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     sums: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 # ---- what is sampled and asked ---------------------------------------------------------------------------------------

@@ -1,13 +1,21 @@
-"""Version 1 of the file: how it tells damage."""
+"""Files of version 1: what they hold that was read by nobody, and how they tell damage."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from stochdeconv.statistics.class_statistics import ClassStatistics
+from stochdeconv.statistics.statistic import Array
+
+#: Fields that version 2 leaves out; they are read to be hashed.
+LAYER_FIELDS = {"channel_mean": Array("<f4"), "histogram": Array("<u4", "<i8")}
+CLASS_FIELDS = {"log_gradient_histogram": Array("<i8"), "amplitude_variance": Array("<f4")}
 # What was hashed, in this order.
 _OF_CLASS = (
     "model_name", "weights_hash", "preprocessing", "input_size", "class_name", "wnid", "class_index", "n_images", "image_names", "logits",
@@ -20,10 +28,20 @@ _OF_LAYER = (
 _OF_REGIONS = ("layer", "offset", "projection", "centroids", "temperature")
 
 
-def hash_of(statistics: Any) -> str:
-    """Hash statistics as version 1 did, sha256 in hexadecimal digits."""
-    parts = [("ClassStatistics", statistics, _OF_CLASS)]
-    parts += [("LayerStatistics", layer, _OF_LAYER) for layer in statistics.values()]
+def without_unread(statistics: ClassStatistics) -> ClassStatistics:
+    """Leave out what version 2 leaves out."""
+    layers = {name: replace(layer, fields=_without(layer.fields, LAYER_FIELDS)) for name, layer in statistics.items()}
+    return replace(statistics, layers=layers, fields=_without(statistics.fields, CLASS_FIELDS))
+
+
+def _without(fields: Mapping[str, Any], unread: Mapping[str, Array]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in unread}
+
+
+def hash_of(statistics: ClassStatistics) -> str:
+    """Hash statistics with all fields of version 1 as it did, sha256 in hexadecimal digits."""
+    parts: list[tuple[str, Any, tuple[str, ...]]] = [("ClassStatistics", statistics, _OF_CLASS)]
+    parts += [("LayerStatistics", layer, _OF_LAYER) for layer in statistics.layers.values()]
     if statistics.facets is not None:
         parts.append(("Facets", statistics.facets, _OF_REGIONS))
     digest = hashlib.sha256()
