@@ -17,9 +17,9 @@ from stochdeconv.errors import ClassNotFoundError, InputError, StochDeconvError
 from stochdeconv.images.folders import find_images, image_keys
 from stochdeconv.parsing import read_list
 from stochdeconv.statistics.class_statistics import ClassStatistics
-from stochdeconv.statistics.file import ShardFile
 from stochdeconv.statistics.finalisation import finalise
 from stochdeconv.statistics.measurement import Progress, measure, measured_layers, open_spool
+from stochdeconv.statistics.shards import ShardFile
 from stochdeconv.statistics.spool import FORMAT, FORMAT_VERSION, Spool, differing
 
 if TYPE_CHECKING:

@@ -128,34 +128,61 @@ def test_a_crash_while_writing_leaves_the_old_file(statistics, tmp_path, monkeyp
     assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("a.h5", b"precious")]
 
 
-def test_a_disk_that_fills_anywhere_is_one_clear_line(statistics, tmp_path):
+# What is written, and how it is told to be whole.
+_WRITTEN = {
+    "statistics": (f"load_statistics({str(VERSION_2)!r})", "load_statistics(path).hash() == written.hash()", 30_000),
+    "shard": (
+        "spool_of(np.random.default_rng(0).integers(0, 99, (300, 200)))",
+        "np.array_equal(read_rows(path), written.read('a', np.arange(300)))",
+        60_000,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", _WRITTEN)
+def test_a_disk_that_fills_anywhere_is_one_clear_line(tmp_path, kind):
     """In a process of its own: HDF5 may bring it down, and only after a while."""
     pytest.importorskip("resource")
+    written, is_whole, n_bytes = _WRITTEN[kind]
     script = f"""
         import gc, resource, signal
         from pathlib import Path
         import h5py
+        import numpy as np
         from stochdeconv.errors import InputError
         from stochdeconv.statistics.file import load_statistics, save_statistics
+        from stochdeconv.statistics.shards import ShardFile
+        from stochdeconv.statistics.spool import Spool
 
-        statistics = load_statistics({str(VERSION_2)!r})
+        def spool_of(rows):
+            spool = Spool.temporary({{"images": []}}, columns={{"a": ("<i4", rows.shape[1])}}, sums={{"total": (3, 5)}})
+            spool.open(resume=False, overwrite=False)
+            spool.append({{"a": rows}}, range(len(rows)))
+            return spool
+
+        def read_rows(path):
+            with ShardFile(path) as shard:
+                return shard.read("a", 0, len(shard.kept))
+
+        written = {written}
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-        folder = Path({str(tmp_path)!r})
-        for size in [0, 1, *range(50, 30_000, 611)]:
+        path = Path({str(tmp_path)!r}) / "a.h5"
+        for size in [0, 1, *range(50, {n_bytes}, 611)]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
             try:
-                save_statistics(statistics, folder / "a.h5")
+                save_statistics(written, path)
             except InputError as error:
                 assert "disk is full" in str(error), error
             else:
                 raise AssertionError(f"no error at {{size}} bytes")
             resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
             gc.collect()
-            assert not list(folder.iterdir()), size
+            assert not list(path.parent.iterdir()), size
             assert h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE) == 0
-        save_statistics(statistics, folder / "a.h5")
-        assert load_statistics(folder / "a.h5").hash() == statistics.hash()
+        save_statistics(written, path)
+        assert path.stat().st_size > {n_bytes}
+        assert {is_whole}
     """
     environment = {**os.environ, "PYTHONPATH": str(Path(file.__file__).parents[2])}
     command = [sys.executable, "-c", textwrap.dedent(script)]
