@@ -104,12 +104,12 @@ def layouts_of(layer: LayerStatistics, scores: np.ndarray) -> np.ndarray:
     return layer.layout_mean + flat.reshape(-1, *layer.layout_shape)
 
 
-def regions_of(facets: Regions, layouts: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def regions_of(regions: Regions, layouts: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Tell which region each pixel of pictures belongs to.
 
     Parameters
     ----------
-    facets : Regions
+    regions : Regions
     layouts : ndarray of shape (image, height, width, channel)
         Pooled maps of the regions' layer.
     size : tuple of int
@@ -120,7 +120,7 @@ def regions_of(facets: Regions, layouts: np.ndarray, size: tuple[int, int]) -> n
     ndarray of shape (image, *size)
         Number of the region with the largest weight; weights are interpolated between the places.
     """
-    weights = memberships(facets, layouts)
+    weights = memberships(regions, layouts)
     return np.stack([stretch(weight, size).argmax(axis=-1) for weight in weights])
 
 

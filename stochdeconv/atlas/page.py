@@ -119,8 +119,8 @@ def render_atlas(
     colors = plots.layer_colors(statistics)
     targets = {}
     if statistics.n_rows >= 2:  # fewer have no spread to sample from
-        how = {"n_images": _N_PLOTTED, "seed": seed}
-        targets = {name: sample_targets(statistics, sampler=name, **how) for name in _SAMPLER_WORDS}
+        sampling = {"n_images": _N_PLOTTED, "seed": seed}
+        targets = {name: sample_targets(statistics, sampler=name, **sampling) for name in _SAMPLER_WORDS}
     return fill(
         "atlas.html.j2",
         package="stochdeconv.atlas",
@@ -169,8 +169,8 @@ def _ends(statistics: ClassStatistics, layer: LayerStatistics, component: int) -
 def _walk(statistics: ClassStatistics, walk: Walk) -> dict[str, Any]:
     name = f"{walk.layer}:{walk.component}"
     tiles = []
-    for image, (asked, reached) in zip(walk.images, walk.deviations, strict=True):
-        place = "mean" if abs(asked) < 1e-9 else f"{_signed(asked)} sd"
+    for image, (goal, reached) in zip(walk.images, walk.deviations, strict=True):
+        place = "mean" if abs(goal) < 1e-9 else f"{_signed(goal)} sd"
         tiles.append(_tile(image, f"component {name} at {place}", place=place, reached=_signed(reached, "+.2f")))
     layer = statistics[walk.layer]
     low, high = _ends(statistics, layer, walk.component)
@@ -233,29 +233,29 @@ def _regions(
     statistics: ClassStatistics, made: NetworkPictures, targets: Mapping[str, Targets]
 ) -> dict[str, Any] | None:
     """Show which place of pictures belongs to which region; None where the statistics tell no regions apart."""
-    facets = statistics.facets
-    if facets is None or not targets or INPUT not in statistics:
+    kinds = statistics.facets
+    if kinds is None or not targets or INPUT not in statistics:
         return None
-    tiles, areas = [], np.zeros(facets.n_regions)
+    tiles, areas = [], np.zeros(kinds.n_regions)
     for sampler in _REGION_SAMPLERS:
-        shown, layouts = made.samples.get(sampler), made.layouts.get(sampler)
+        images, layouts = made.samples.get(sampler), made.layouts.get(sampler)
         if layouts is None:
             few = targets[sampler].take(slice(_N_LAYOUTS))
-            shown = _color_layouts(statistics, few)
-            layouts = maps.layouts_of(statistics[facets.layer], few.layers[facets.layer].scores)
-        for number, (image, regions) in enumerate(
-            zip(shown, maps.regions_of(facets, layouts, shown.shape[1:3]), strict=True)
+            images = _color_layouts(statistics, few)
+            layouts = maps.layouts_of(statistics[kinds.layer], few.layers[kinds.layer].scores)
+        for number, (image, region_map) in enumerate(
+            zip(images, maps.regions_of(kinds, layouts, images.shape[1:3]), strict=True)
         ):
-            areas += np.bincount(regions.ravel(), minlength=facets.n_regions) / regions.size
+            areas += np.bincount(region_map.ravel(), minlength=kinds.n_regions) / region_map.size
             what = f"{sampler}, image {number}"
             tiles.append(
                 {
                     "title": what,
                     "plain": _tile(image, what),
-                    "regions": _tile(maps.draw_regions(image, regions), f"regions of {what}"),
+                    "regions": _tile(maps.draw_regions(image, region_map), f"regions of {what}"),
                     "labels": [
                         {"region": region, "left": f"{100 * x:.1f}", "top": f"{100 * y:.1f}"}
-                        for region, x, y in maps.place_labels(regions)
+                        for region, x, y in maps.place_labels(region_map)
                     ],
                 }
             )
@@ -267,9 +267,9 @@ def _regions(
             "mean": None if colors is None else _hex(colors[:, region].mean(axis=0)),
             "area": areas[region] / len(tiles),
         }
-        for region in range(facets.n_regions)
+        for region in range(kinds.n_regions)
     ]
-    return {"layer": facets.layer, "tiles": tiles, "legend": legend, "from_images": bool(made.layouts)}
+    return {"layer": kinds.layer, "tiles": tiles, "legend": legend, "from_images": bool(made.layouts)}
 
 
 def _color_layouts(statistics: ClassStatistics, targets: Targets) -> np.ndarray:
@@ -282,12 +282,12 @@ def _hex(color: np.ndarray) -> str:
 
 
 def _samples(statistics: ClassStatistics, made: NetworkPictures, name: str, targets: Targets) -> dict[str, Any]:
-    shown = made.samples.get(name)
-    are_images = shown is not None
-    if shown is None and INPUT in statistics:
-        shown = _color_layouts(statistics, targets.take(slice(_N_LAYOUTS)))
+    images = made.samples.get(name)
+    are_images = images is not None
+    if images is None and INPUT in statistics:
+        images = _color_layouts(statistics, targets.take(slice(_N_LAYOUTS)))
     tiles = []
-    for number, image in enumerate([] if shown is None else shown):
+    for number, image in enumerate([] if images is None else images):
         source = int(targets.source_rows[number])
         tiles.append(
             _tile(

@@ -133,7 +133,7 @@ def _make_pictures(
     total = n_steps * (len(components) * _N_PLACES + len(SAMPLERS) * n_images)
     before = 0
 
-    def run(what: str, n: int, **asked: object) -> RunResult:
+    def run(what: str, n: int, **options: object) -> RunResult:
         """Make n images and count them."""
         nonlocal before
 
@@ -141,7 +141,7 @@ def _make_pictures(
             if progress is not None:
                 progress(before + round(n * n_steps * step.step / step.n_steps), total, f"{what}\n{step}")
 
-        result = generate(model, statistics, n_images=n, n_steps=n_steps, seed=seed, callback=on_step, **asked)
+        result = generate(model, statistics, n_images=n, n_steps=n_steps, seed=seed, callback=on_step, **options)
         before += n * n_steps
         return result
 

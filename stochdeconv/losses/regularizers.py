@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from keras import ops
 
-from stochdeconv.images.colors import LUMINANCE
-from stochdeconv.images.measures import LOG_GRADIENT_EPSILON
+from stochdeconv.losses.targets import StatisticTerm
 from stochdeconv.losses.terms import Term
 from stochdeconv.statistics.class_statistics import INPUT
+from stochdeconv.statistics.edges import ask_edge_sharpness
+from stochdeconv.statistics.spectrum import ask_amplitude_spectrum
 
 # Keeps a square root differentiable at zero; (0.0002)^2, far below one grey level.
 _SQUARE_FLOOR = 4e-8
@@ -100,58 +101,23 @@ def alpha_norm(alpha: float = 6.0) -> AlphaNorm:
     return AlphaNorm(INPUT, alpha)
 
 
-@dataclass(frozen=True)
-class EdgeSharpness(Term):
-    """Distance of mean and spread of the log gradient magnitude to given ones. See `edge_sharpness`."""
-
-    def of_values(self, values, arrays):
-        """Return the loss per image."""
-        is_grey = values.shape[-1] == 1
-        light = values[..., 0] if is_grey else ops.matmul(values, np.array(LUMINANCE, np.float32)[:, None])[..., 0]
-        dx = light[:, :-1, 1:] - light[:, :-1, :-1]
-        dy = light[:, 1:, :-1] - light[:, :-1, :-1]
-        logs = ops.log(ops.sqrt(dx**2 + dy**2 + _SQUARE_FLOOR) + LOG_GRADIENT_EPSILON)
-        mean, std = ops.mean(logs, axis=(1, 2)), ops.std(logs, axis=(1, 2))
-        return ((mean - arrays["mean"]) ** 2 + (std - arrays["std"]) ** 2) / arrays["std"] ** 2
-
-
-def edge_sharpness(mean: np.ndarray, std: np.ndarray) -> EdgeSharpness:
+def edge_sharpness(mean: np.ndarray, std: np.ndarray) -> StatisticTerm:
     """Ask for edges as sharp as a photograph's.
 
     Parameters
     ----------
     mean, std : ndarray of shape (image,)
-        Sampled mean and standard deviation of `summary.log_gradient_magnitude`.
+        Sampled mean and standard deviation of `measures.log_gradient_magnitude`.
 
     Returns
     -------
-    EdgeSharpness
+    StatisticTerm
         Squared distances of both, in units of the sampled variance.
     """
-    arrays = {"mean": np.asarray(mean, np.float32), "std": np.maximum(np.asarray(std, np.float32), np.float32(0.05))}
-    return EdgeSharpness(INPUT, arrays=arrays)
+    return StatisticTerm.of(ask_edge_sharpness(mean, std))
 
 
-@dataclass(frozen=True)
-class AmplitudeSpectrum(Term):
-    """Distance of the log amplitude per band of frequencies to the class's. See `amplitude_spectrum`."""
-
-    @property
-    def is_tied_to_places(self):
-        """Yes: its targets lie at places of the whole image."""
-        return True
-
-    def of_values(self, values, arrays):
-        """Return the loss per image."""
-        planes = ops.transpose(values, (0, 3, 1, 2))
-        real, imaginary = ops.fft2((planes, ops.zeros_like(planes)))
-        amplitude = ops.sqrt(real**2 + imaginary**2 + 1e-6)
-        amplitude = ops.reshape(amplitude, (-1, planes.shape[1], planes.shape[2] * planes.shape[3]))
-        bands = ops.log(ops.matmul(amplitude, arrays["bands"]))
-        return ops.mean((bands - arrays["log_amplitude"]) ** 2, axis=(1, 2))
-
-
-def amplitude_spectrum(amplitude: np.ndarray, size: tuple[int, int], *, n_bands: int = 24) -> AmplitudeSpectrum:
+def amplitude_spectrum(amplitude: np.ndarray, size: tuple[int, int], *, n_bands: int = 24) -> StatisticTerm:
     """Ask for the class's share of coarse and fine: mean amplitude in bands of spatial frequency, compared by logarithm.
 
     Parameters
@@ -165,20 +131,6 @@ def amplitude_spectrum(amplitude: np.ndarray, size: tuple[int, int], *, n_bands:
 
     Returns
     -------
-    AmplitudeSpectrum
+    StatisticTerm
     """
-    height, width = size
-    # rfft2 keeps half of the plane; the other half mirrors it, and one set of bands then serves the full transform.
-    row, column = np.mgrid[:height, :width]
-    mirrored = column > width // 2
-    full = amplitude[np.where(mirrored, -row % height, row), np.where(mirrored, width - column, column)]
-    full = full.transpose(2, 0, 1).reshape(full.shape[-1], -1)
-    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None]).ravel()
-    edges = np.geomspace(1.0 / max(size), 0.5, n_bands + 1)
-    edges[0] *= 0.99
-    members = (frequency[:, None] >= edges[:-1]) & (frequency[:, None] < edges[1:])
-    members = members[:, members.any(axis=0)]
-    bands = (members / members.sum(axis=0)).astype(np.float32)
-    return AmplitudeSpectrum(
-        INPUT, arrays={"bands": bands, "log_amplitude": np.log(full @ bands + 1e-6).astype(np.float32)}
-    )
+    return StatisticTerm.of(ask_amplitude_spectrum(amplitude, size, n_bands=n_bands))

@@ -89,8 +89,8 @@ def parse_recipe(text: str, base: Recipe | None = None) -> Recipe:
         try:
             changes[name] = readings[value.lower()] if readings else kind(value)
         except (KeyError, ValueError):
-            wanted = "true or false" if kind is bool else f"a value like {defaults[name]}"
-            raise InputError(f"recipe: {name} is {wanted}; got '{value}'") from None
+            expected = "true or false" if kind is bool else f"a value like {defaults[name]}"
+            raise InputError(f"recipe: {name} is {expected}; got '{value}'") from None
     return replace(base, **changes)
 
 
