@@ -15,6 +15,7 @@ from pathlib import Path
 import stochdeconv as sd
 from stochdeconv.images.folders import find_class_folders, find_images, hold_out
 from stochdeconv.networks.classes import file_stem
+from stochdeconv.statistics.compaction import compact
 
 
 def collect_class(model, folder: Path, output: Path, *, held_out: float, n_rows: int | None, **settings: int) -> Path:
@@ -27,7 +28,7 @@ def collect_class(model, folder: Path, output: Path, *, held_out: float, n_rows:
     seen, kept = hold_out([file.absolute() for file in find_images(folder)], part=held_out)
     statistics = sd.collect(model, seen, class_name=folder.name, **settings)
     if n_rows is not None:
-        statistics = statistics.compacted(n_rows)
+        statistics = compact(statistics, n_rows)
     output.mkdir(parents=True, exist_ok=True)
     (output / f"{name}_held_out.txt").write_text("".join(f"{photograph}\n" for photograph in kept))
     sd.save_statistics(statistics, path)

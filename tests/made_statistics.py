@@ -20,17 +20,18 @@ def make_layer(name, latent, rng):
         shape=(6, 6, n_channels),
         layout_shape=(2, 2, n_channels),
         n_images=n_images,
-        channel_mean=means.mean(axis=0),
-        within_covariance=np.eye(n_channels),
-        firing_fraction=np.ones(n_channels),
-        histogram=np.zeros((n_channels, 3)),
-        layout_mean=np.zeros((2, 2, n_channels)),
-        components=np.eye(LATENTS, 4 * n_channels),
-        explained_variance=scores.var(axis=0, ddof=1) if n_images > 1 else np.zeros(LATENTS),
-        total_variance=1.0,
-        means=means.astype(np.float32),
-        log_stds=log_stds.astype(np.float32),
-        scores=scores.astype(np.float32),
+        fields={
+            "within_covariance": np.eye(n_channels),
+            "firing_fraction": np.ones(n_channels),
+            "layout_mean": np.zeros((2, 2, n_channels)),
+            "components": np.eye(LATENTS, 4 * n_channels),
+            "explained_variance": scores.var(axis=0, ddof=1) if n_images > 1 else np.zeros(LATENTS),
+            "total_variance": 1.0,
+            "means": means.astype(np.float32),
+            "log_stds": log_stds.astype(np.float32),
+            "scores": scores.astype(np.float32),
+            "facet_means": None,
+        },
     )
 
 
@@ -53,11 +54,12 @@ def make_statistics(latents, logits=None, *, seed=5):
         n_images=n_images,
         image_names=tuple(f"{row}.png" for row in range(n_images)),
         logits=logits,
-        log_gradient_mean=-3.0 + latents[0][:, 0] + 0.5 * rng.normal(size=n_images),
-        log_gradient_std=1.0 + 0.1 * rng.normal(size=n_images),
-        log_gradient_histogram=np.zeros(3),
-        amplitude_mean=np.zeros((6, 4, 3)),
-        amplitude_variance=np.zeros((6, 4, 3)),
+        fields={
+            "log_gradient_mean": -3.0 + latents[0][:, 0] + 0.5 * rng.normal(size=n_images),
+            "log_gradient_std": 1.0 + 0.1 * rng.normal(size=n_images),
+            "amplitude_mean": np.zeros((6, 4, 3)),
+            "facets": None,
+        },
     )
 
 

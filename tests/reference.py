@@ -22,7 +22,6 @@ def layer_statistics(maps: np.ndarray, layout_size: int) -> dict[str, np.ndarray
     return {
         "means": means,
         "log_stds": np.log(flat.std(axis=1) + 0.01),
-        "channel_mean": means.mean(axis=0),
         "within_covariance": within.mean(axis=0),
         "firing_fraction": (flat > 0).mean(axis=(0, 1)),
         "layouts": layouts.reshape(n_images, -1),

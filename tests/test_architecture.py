@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "stochdeconv"
 
 # Library -> who may import it: a room, or a module of one.
 SOLE_IMPORTERS = {
-    "h5py": "statistics.file",
+    "h5py": "statistics",
     "PIL": "images",
     "av": "images.animations",
     "cv2": "images.faces",

@@ -10,8 +10,8 @@ from scipy.ndimage import label
 from stochdeconv.images.colormaps import heat, signed_heat
 from stochdeconv.images.colors import luminance
 from stochdeconv.images.files import stretch
-from stochdeconv.statistics.class_statistics import Facets, LayerStatistics
-from stochdeconv.statistics.regions import memberships
+from stochdeconv.statistics.class_statistics import LayerStatistics
+from stochdeconv.statistics.regions import Regions, memberships
 
 #: One colour a region, told apart side by side; beyond twelve they repeat (ColorBrewer's "Paired", Brewer 2003, yellow darkened).
 REGION_COLORS = (
@@ -105,12 +105,12 @@ def layouts_of(layer: LayerStatistics, scores: np.ndarray) -> np.ndarray:
     return layer.layout_mean + flat.reshape(-1, *layer.layout_shape)
 
 
-def regions_of(facets: Facets, layouts: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def regions_of(regions: Regions, layouts: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Tell which region each pixel of pictures belongs to.
 
     Parameters
     ----------
-    facets : Facets
+    regions : Regions
     layouts : ndarray of shape (image, height, width, channel)
         Pooled maps of the regions' layer.
     size : tuple of int
@@ -121,7 +121,7 @@ def regions_of(facets: Facets, layouts: np.ndarray, size: tuple[int, int]) -> np
     ndarray of shape (image, *size)
         Number of the region with the largest weight; weights are interpolated between the places.
     """
-    weights = memberships(facets, layouts)
+    weights = memberships(regions, layouts)
     return np.stack([stretch(weight, size).argmax(axis=-1) for weight in weights])
 
 

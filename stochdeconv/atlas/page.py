@@ -234,29 +234,29 @@ def _regions(
     statistics: ClassStatistics, made: NetworkPictures, targets: Mapping[str, Targets]
 ) -> dict[str, Any] | None:
     """Show which place of pictures belongs to which region; None where the statistics tell no regions apart."""
-    facets = statistics.facets
-    if facets is None or not targets or INPUT not in statistics:
+    kinds = statistics.facets
+    if kinds is None or not targets or INPUT not in statistics:
         return None
-    tiles, areas = [], np.zeros(facets.n_facets)
+    tiles, areas = [], np.zeros(kinds.n_regions)
     for sampler in _REGION_SAMPLERS:
         images, layouts = made.samples.get(sampler), made.layouts.get(sampler)
         if images is None or layouts is None:
             few = targets[sampler].take(slice(_N_LAYOUTS))
             images = _color_layouts(statistics, few)
-            layouts = maps.layouts_of(statistics[facets.layer], few.layers[facets.layer].scores)
-        for number, (image, regions) in enumerate(
-            zip(images, maps.regions_of(facets, layouts, images.shape[1:3]), strict=True)
+            layouts = maps.layouts_of(statistics[kinds.layer], few.layers[kinds.layer].scores)
+        for number, (image, region_map) in enumerate(
+            zip(images, maps.regions_of(kinds, layouts, images.shape[1:3]), strict=True)
         ):
-            areas += np.bincount(regions.ravel(), minlength=facets.n_facets) / regions.size
+            areas += np.bincount(region_map.ravel(), minlength=kinds.n_regions) / region_map.size
             what = f"{sampler}, image {number}"
             tiles.append(
                 {
                     "title": what,
                     "plain": _tile(image, what),
-                    "regions": _tile(maps.draw_regions(image, regions), f"regions of {what}"),
+                    "regions": _tile(maps.draw_regions(image, region_map), f"regions of {what}"),
                     "labels": [
                         {"region": region, "left": f"{100 * x:.1f}", "top": f"{100 * y:.1f}"}
-                        for region, x, y in maps.place_labels(regions)
+                        for region, x, y in maps.place_labels(region_map)
                     ],
                 }
             )
@@ -268,9 +268,9 @@ def _regions(
             "mean": None if colors is None else _hex(colors[:, region].mean(axis=0)),
             "area": areas[region] / len(tiles),
         }
-        for region in range(facets.n_facets)
+        for region in range(kinds.n_regions)
     ]
-    return {"layer": facets.layer, "tiles": tiles, "legend": legend, "from_images": bool(made.layouts)}
+    return {"layer": kinds.layer, "tiles": tiles, "legend": legend, "from_images": bool(made.layouts)}
 
 
 def _color_layouts(statistics: ClassStatistics, targets: Targets) -> np.ndarray:
@@ -343,18 +343,13 @@ def _plots(statistics: ClassStatistics, colors: Mapping[str, str]) -> list[dict[
             plots.firing_plot(statistics, colors),
         ),
         (
-            "Values",
-            "All channels of a layer together, in units of their root mean square: the longer the tail, the sparser the layer.",
-            plots.values_plot(statistics, colors),
-        ),
-        (
             "The photographs' edges",
-            "Gradient magnitude of the pixels: smooth ground on the left, sharp edges on the right.",
+            "Mean gradient magnitude of each photograph, as the samplers draw it: smooth ones on the left, sharp ones on the right.",
             plots.edges_plot(statistics),
         ),
         (
             "The photographs' amplitude spectrum",
-            "Red, green and blue from coarse to fine; shaded: one standard deviation over the photographs.",
+            "Red, green and blue from coarse to fine, the mean over the photographs.",
             plots.amplitude_plot(statistics),
         ),
     ]

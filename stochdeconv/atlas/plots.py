@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from stochdeconv.evaluation.report.plots import INK, STYLE, svg
 from stochdeconv.statistics.class_statistics import INPUT, ClassStatistics, LayerStatistics
-from stochdeconv.statistics.summary import HISTOGRAM_EDGES, LOG_GRADIENT_EDGES
 
 _PAPER: dict[str, Any] = {"figsize": (3.9, 2.8), "layout": "constrained"}
 # A channel that fires at fewer places than this never does, to the precision of a plot.
@@ -113,47 +112,20 @@ def n_silent(layer: LayerStatistics) -> int:
     return int((layer.firing_fraction < _NEVER).sum())
 
 
-def values_plot(statistics: ClassStatistics, colors: Mapping[str, str]) -> str:
-    """Show how the values of each layer are distributed, all channels together, in units of their root mean square."""
-    edges = HISTOGRAM_EDGES.astype(np.float64)
-    centres, widths = (edges[:-1] + edges[1:]) / 2, np.diff(edges)
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "values"}):
-        figure = Figure(**_PAPER)
-        axes = figure.subplots()
-        for name, layer in statistics.items():
-            counts = layer.histogram.sum(axis=0, dtype=np.float64)
-            n_values = counts.sum()
-            unit = np.sqrt((counts * centres**2).sum() / max(n_values, 1.0)) or 1.0
-            density = counts / max(n_values, 1.0) / widths * unit
-            inside = np.abs(centres / unit) < 8
-            axes.semilogy(
-                centres[inside] / unit, np.where(density > 0, density, np.nan)[inside], color=colors[name], lw=1.4
-            )
-        axes.set_ylim(1e-5, 2)  # zeros, where a layer has them, stand far above: the plot of firing tells of them
-        axes.grid(color="#eef0f4", lw=0.8)
-        axes.set_xlabel("value / root mean square")
-        axes.set_ylabel("density")
-        return svg(figure, ident="values", title="Distribution of the activations of each layer")
-
-
 def edges_plot(statistics: ClassStatistics) -> str:
-    """Show how sharp the photographs' edges are: the histogram of the log gradient magnitude."""
-    counts = statistics.log_gradient_histogram.astype(np.float64)
-    centres = np.exp((LOG_GRADIENT_EDGES[:-1] + LOG_GRADIENT_EDGES[1:]) / 2)
+    """Show how sharp the photographs' edges are: the mean log gradient magnitude of each, as a histogram of the rows."""
+    sharpness = np.exp(np.asarray(statistics.log_gradient_mean, np.float64))
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": "edges"}):
         figure = Figure(**_PAPER)
         axes = figure.subplots()
-        axes.set_xscale("log")
-        axes.fill_between(centres, counts / max(counts.sum(), 1.0), color=INK, alpha=0.25, lw=0, step="mid")
-        axes.step(centres, counts / max(counts.sum(), 1.0), color=INK, lw=1.2, where="mid")
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel("difference of neighbouring pixels (smooth → sharp)")
-        axes.set_ylabel("share of the pixels")
-        return svg(figure, ident="edges", title="Histogram of the gradient magnitude of the photographs")
+        axes.hist(sharpness, bins=min(30, max(len(sharpness) // 4, 5)), color=INK, alpha=0.35, lw=0)
+        axes.set_xlabel("typical difference of neighbouring pixels (smooth → sharp)")
+        axes.set_ylabel("photographs")
+        return svg(figure, ident="edges", title="Sharpness of the photographs' edges")
 
 
 def amplitude_plot(statistics: ClassStatistics) -> str:
-    """Show the photographs' amplitude spectrum from coarse to fine, one curve a colour, with its spread over the photographs."""
+    """Show the photographs' amplitude spectrum from coarse to fine, one curve a colour."""
     is_grey = statistics.amplitude_mean.shape[-1] == 1
     height, width = statistics.input_size
     rows = np.fft.fftfreq(height)[:, None] * height
@@ -164,14 +136,7 @@ def amplitude_plot(statistics: ClassStatistics) -> str:
         figure = Figure(**_PAPER)
         axes = figure.subplots()
         for channel, color in enumerate([INK] if is_grey else ["#c8102e", "#2e8b57", "#1f5fb4"]):
-            mean, variance = (
-                _radial_mean(values[..., channel], radius, len(cycles))
-                for values in (statistics.amplitude_mean, statistics.amplitude_variance)
-            )
-            spread = np.sqrt(variance)
-            axes.fill_between(
-                cycles, np.maximum(mean - spread, 0.05 * mean), mean + spread, color=color, alpha=0.1, lw=0
-            )
+            mean = _radial_mean(statistics.amplitude_mean[..., channel], radius, len(cycles))
             axes.loglog(cycles, mean, color=color, lw=1.4)
         axes.set_xlabel("cycles per image (coarse → fine)")
         axes.set_ylabel("amplitude")

@@ -77,7 +77,7 @@ def write_atlas(
     """
     from stochdeconv.atlas.page import NetworkPictures, map_layers, render_atlas
     from stochdeconv.files import write_atomically
-    from stochdeconv.methods.generate import check_model
+    from stochdeconv.methods.objective import check_model
 
     output = Path(output)
     refuse_existing(output, overwrite=overwrite)

@@ -185,8 +185,9 @@ def _collect_one(
 
 def _refuse_another(network: ImageModel, source: Path, path: Path, settings: dict[str, Any]) -> None:
     """Raise where a finished file is not what a collection with these settings would leave."""
-    from stochdeconv.statistics.file import ShardFile, load_statistics
+    from stochdeconv.statistics.file import load_statistics
     from stochdeconv.statistics.measurement import measured_layers
+    from stochdeconv.statistics.shards import ShardFile
     from stochdeconv.statistics.spool import differing
 
     # Only a file that was made smaller afterwards has n_rows.
@@ -338,7 +339,7 @@ def _network_at_hand(statistics: ClassStatistics, word: str | None, weights: Pat
     if source not in NETWORKS and not Path(source).is_file():
         why = f"the network '{source}' is not on this machine"
     else:
-        from stochdeconv.methods.generate import check_model
+        from stochdeconv.methods.objective import check_model
 
         try:
             network = terminal.load_model(source)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from keras import ops
 
-from stochdeconv.images.colors import luminance
 from stochdeconv.losses.functions import loss
+from stochdeconv.losses.targets import term_of
 from stochdeconv.losses.terms import Tensor, Term
 from stochdeconv.statistics.class_statistics import INPUT
-from stochdeconv.statistics.summary import LOG_GRADIENT_EPSILON
+from stochdeconv.statistics.edges import ask_edge_sharpness
+from stochdeconv.statistics.spectrum import ask_amplitude_spectrum
 
 # Keeps a square root differentiable at zero; (0.0002)^2, far below one grey level.
 _SQUARE_FLOOR = 4e-8
@@ -79,27 +80,20 @@ def alpha_norm(images: Tensor, alpha: float = 6.0) -> Tensor:
     return ops.mean(ops.abs(2.0 * images - 1.0) ** alpha, axis=tuple(range(1, len(images.shape))))
 
 
-@loss(layer=INPUT, arrays=("mean", "std"))
-def edge_sharpness(images: Tensor, mean: np.ndarray, std: np.ndarray) -> Tensor:
+def edge_sharpness(mean: np.ndarray, std: np.ndarray) -> Term:
     """Ask for edges as sharp as a photograph's.
 
     Parameters
     ----------
     mean, std : ndarray of shape (image,)
-        Sampled mean and standard deviation of `summary.log_gradient_magnitude`.
+        Sampled mean and standard deviation of `measures.log_gradient_magnitude`.
 
     Returns
     -------
     Term
         Squared distances of both, in units of the sampled variance.
     """
-    light = luminance(images)
-    dx = light[:, :-1, 1:] - light[:, :-1, :-1]
-    dy = light[:, 1:, :-1] - light[:, :-1, :-1]
-    logs = ops.log(ops.sqrt(dx**2 + dy**2 + _SQUARE_FLOOR) + LOG_GRADIENT_EPSILON)
-    std = ops.maximum(std, _LEAST_STD)
-    distances = (ops.mean(logs, axis=(1, 2)) - mean) ** 2 + (ops.std(logs, axis=(1, 2)) - std) ** 2
-    return distances / std**2
+    return term_of(ask_edge_sharpness(mean, std))
 
 
 def amplitude_spectrum(amplitude: np.ndarray, size: tuple[int, int], *, n_bands: int = 24) -> Term:
@@ -118,25 +112,4 @@ def amplitude_spectrum(amplitude: np.ndarray, size: tuple[int, int], *, n_bands:
     -------
     Term
     """
-    height, width = size
-    # rfft2 keeps half of the plane; the other half mirrors it, and one set of bands then serves the full transform.
-    row, column = np.mgrid[:height, :width]
-    mirrored = column > width // 2
-    full = amplitude[np.where(mirrored, -row % height, row), np.where(mirrored, width - column, column)]
-    full = full.transpose(2, 0, 1).reshape(full.shape[-1], -1)
-    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None]).ravel()
-    edges = np.geomspace(1.0 / max(size), 0.5, n_bands + 1)
-    edges[0] *= 0.99
-    members = (frequency[:, None] >= edges[:-1]) & (frequency[:, None] < edges[1:])
-    members = members[:, members.any(axis=0)]
-    bands = (members / members.sum(axis=0)).astype(np.float32)
-    return _band_amplitudes(bands, np.log(full @ bands + 1e-6))
-
-
-@loss(layer=INPUT, name="amplitude_spectrum", is_tied_to_places=True)
-def _band_amplitudes(images: Tensor, bands: np.ndarray, log_amplitude: np.ndarray) -> Tensor:
-    planes = ops.transpose(images, (0, 3, 1, 2))
-    real, imaginary = ops.fft2((planes, ops.zeros_like(planes)))
-    amplitude = ops.sqrt(real**2 + imaginary**2 + 1e-6)
-    amplitude = ops.reshape(amplitude, (-1, planes.shape[1], planes.shape[2] * planes.shape[3]))
-    return ops.mean((ops.log(ops.matmul(amplitude, bands)) - log_amplitude) ** 2, axis=(1, 2))
+    return term_of(ask_amplitude_spectrum(amplitude, size, n_bands=n_bands))

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stochdeconv.errors import InputError, ModelError
+from stochdeconv.errors import InputError
+from stochdeconv.methods.objective import check_model, target_loss
 from stochdeconv.methods.recipe import Recipe, own_recipe, parse_recipe
 
 if TYPE_CHECKING:
-    from stochdeconv.losses import Loss
     from stochdeconv.methods.runs import RunResult
     from stochdeconv.networks.image_model import ImageModel
     from stochdeconv.optimization.loop import OptimizationResult, Step
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 # A walk starts from its middle frame after this part of the steps.
 _OPENING = 0.5
-# Shallower layers have all joined after this fraction of the steps, in the order "deepest-first".
-_JOINED_AT = 0.5
 
 
 def generate(
@@ -280,96 +278,3 @@ def _variables(recipe: Recipe, shape: tuple[int, int, int], photo: np.ndarray | 
         return fourier(shape[:2], n_channels=shape[2], initial_images=start, **seeds)
     start = np.full(shape, 0.5, np.float32) if photo is None else photo
     return pixels(start, constraints=[Clip(0.0, 1.0)], **seeds)
-
-
-def check_model(model: ImageModel, statistics: ClassStatistics) -> None:
-    """Raise ModelError unless the statistics were collected with this very network and input convention."""
-    if model.weights_hash != statistics.weights_hash:
-        raise ModelError(
-            f"the statistics were collected with '{statistics.model_name}' (weights {statistics.weights_hash[:12]}…), "
-            f"but '{model.name}' has weights {model.weights_hash[:12]}…; pass the network they were made with, or collect anew"
-        )
-    if dict(model.preprocessing) != dict(statistics.preprocessing):
-        raise ModelError(
-            f"the statistics were collected with the input convention {dict(statistics.preprocessing)}, but '{model.name}' now has "
-            f"{dict(model.preprocessing)}; put its sidecar right, or collect anew"
-        )
-
-
-def target_loss(
-    statistics: ClassStatistics, targets: Targets, recipe: Recipe, *, score_layer: str | None = None
-) -> Loss:
-    """Put the objective together: sampled layouts of the deep layers, sampled textures of the others, realism.
-
-    Parameters
-    ----------
-    statistics : ClassStatistics
-    targets : Targets
-        What the images of one batch should activate.
-    recipe : Recipe
-    score_layer : str, optional
-        Where class scores are before any ReLU (`ImageModel.score_layer`), for `class_score`.
-
-    Returns
-    -------
-    Loss
-    """
-    from stochdeconv import losses
-    from stochdeconv.losses import regularizers
-    from stochdeconv.statistics.class_statistics import INPUT
-
-    maps = [name for name, layer in statistics.items() if name != INPUT and layer.shape[0] * layer.shape[1] > 1]
-    if not maps:
-        raise InputError(
-            f"the statistics hold no layer with positions, a convolution's ({', '.join(statistics)}), and images are made of those: "
-            "collect with --layers naming some, or without it; a network of dense layers alone has none"
-        )
-    layout_weights = dict.fromkeys(maps, recipe.shallow_layout) | {INPUT: recipe.color_layout}
-    # Of fewer layers than that, all.
-    layout_weights |= dict.fromkeys(maps[max(len(maps) - recipe.n_layout_layers, 0) :], recipe.layout)
-    textured = maps[:-1] or maps
-
-    loss = losses.Loss()
-    from_the_deepest = [*reversed(maps), INPUT]
-    for i, name in enumerate(from_the_deepest):
-        layer, sampled, terms = statistics[name], targets.layers[name], losses.Loss()
-        # A layer that is the same in every image has no components.
-        if layout_weights[name] and layer.n_components:
-            terms = terms + layout_weights[name] * losses.layout_scores(
-                name,
-                scores=sampled.scores,
-                components=layer.components,
-                explained_variance=layer.explained_variance,
-                layout_mean=layer.layout_mean,
-            )
-        texture_weight = recipe.moments if name in textured else recipe.color if name == INPUT else 0.0
-        if texture_weight:
-            terms = terms + texture_weight * losses.channel_moments(
-                name, mean=sampled.mean, std=sampled.std, covariance=layer.within_covariance
-            )
-        if recipe.facets and layer.facet_means is not None:
-            terms = terms + recipe.facets * losses.facet_moments(
-                name,
-                facets=statistics.facets,
-                layout_shape=layer.layout_shape[:2],
-                means=sampled.facet_means,
-                variance=float(layer.facet_means.reshape(-1, layer.shape[-1]).var(axis=0).sum()),
-            )
-        if recipe.order == "deepest-first" and i:
-            terms = terms.joining_at(_JOINED_AT * i / len(from_the_deepest))
-        loss = loss + terms
-    if recipe.class_term and statistics.class_index is not None:
-        loss = loss + recipe.class_term * losses.cross_entropy(statistics.class_index)
-    if recipe.class_score and statistics.class_index is not None:
-        loss = loss + recipe.class_score * losses.unit(score_layer or "logits", statistics.class_index)
-    if recipe.total_variation:
-        loss = loss + recipe.total_variation * regularizers.total_variation()
-    if recipe.sharpness:
-        loss = loss + recipe.sharpness * regularizers.edge_sharpness(
-            targets.log_gradient_mean, targets.log_gradient_std
-        )
-    if recipe.spectrum:
-        loss = loss + recipe.spectrum * regularizers.amplitude_spectrum(
-            statistics.amplitude_mean, statistics.input_size
-        )
-    return loss

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stochdeconv.errors import InputError
-from stochdeconv.methods.generate import check_model
+from stochdeconv.methods.objective import check_model
 from stochdeconv.statistics.class_statistics import INPUT
 
 if TYPE_CHECKING:

@@ -7,28 +7,22 @@ from typing import TYPE_CHECKING
 
 from stochdeconv.errors import InputError, ModelError, closest
 from stochdeconv.parsing import read_list
+from stochdeconv.statistics.registry import WEIGHTS
 
 if TYPE_CHECKING:
     from stochdeconv.networks.image_model import ImageModel
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(*WEIGHTS):
     """What is asked of a generated image, and how strongly; a weight of 0 leaves a term out.
+
+    The weights of the statistics stand with these: `moments.MomentsWeights` (``moments``, ``color``), `layout.LayoutWeights` (``layout``,
+    ``n_layout_layers``, ``shallow_layout``, ``color_layout``), `regions.RegionsWeights` (``facets``), `edges.EdgesWeights` (``sharpness``)
+    and `spectrum.SpectrumWeights` (``spectrum``).
 
     Attributes
     ----------
-    layout : float
-        Whitened distance to the sampled layout scores, each of the `n_layout_layers` deepest layers: where things are.
-    n_layout_layers : int
-    shallow_layout : float
-        The same, each of the other layers.
-    color_layout : float
-        The same for the image itself: where its colours are.
-    moments : float
-        Channel means, spreads and correlations of every layer but the deepest: the texture.
-    facets : float
-        Means of the shallower layers over each kind of place, to the sampled ones: which texture is where.
     class_term : float
         Cross-entropy of the class.
     class_score : float
@@ -36,12 +30,6 @@ class Recipe:
         small changes answers with the object.
     total_variation : float
         Smoothness.
-    color : float
-        Colour mean and covariance of the image, to the sampled ones.
-    sharpness : float
-        Mean and standard deviation of the log gradient magnitude, to the sampled ones: edges as sharp as a photograph's.
-    spectrum : float
-        Amplitude spectrum, to the class's.
     order : {"together", "deepest-first"}
         All layers from the first step on, or the deepest first and the shallower ones joining one by one over the first half.
     parameterization : {"fourier", "pixels"}
@@ -55,18 +43,9 @@ class Recipe:
         Largest random change of the view's size (fraction) and rotation (degrees).
     """
 
-    layout: float = 2.0
-    n_layout_layers: int = 3
-    shallow_layout: float = 1.0
-    color_layout: float = 4.0
-    moments: float = 1.0
-    facets: float = 4.0
     class_term: float = 0.2
     class_score: float = 0.0
     total_variation: float = 100.0
-    color: float = 0.0
-    sharpness: float = 0.0
-    spectrum: float = 0.0
     order: str = "together"
     parameterization: str = "fourier"
     learning_rate: float = 0.05
@@ -110,8 +89,8 @@ def parse_recipe(text: str, base: Recipe | None = None) -> Recipe:
         try:
             changes[name] = readings[value.lower()] if readings else kind(value)
         except (KeyError, ValueError):
-            wanted = "true or false" if kind is bool else f"a value like {defaults[name]}"
-            raise InputError(f"recipe: {name} is {wanted}; got '{value}'") from None
+            expected = "true or false" if kind is bool else f"a value like {defaults[name]}"
+            raise InputError(f"recipe: {name} is {expected}; got '{value}'") from None
     return replace(base, **changes)
 
 

@@ -31,8 +31,8 @@ def sample_targets(
 ) -> Targets:
     """Sample targets of images of the class.
 
-    Every layer is described by its channel means, log deviations, layout scores and the means over its facets; each of the four
-    is centred and divided by the root of its summed variance, the scores weighted by 3, the facets by 2. The number of principal
+    Every layer is described by its channel means, log deviations, layout scores and the means over its regions; each of the four
+    is centred and divided by the root of its summed variance, the scores weighted by 3, the regions by 2. The number of principal
     components comes from the rows: enough for 95 % of the variance, at most one for four rows and at most 120; what they leave out
     is drawn from the residuals of the rows, so the covariance within a layer is that of the rows whichever sampler is used (within
     the whole image for ``joint`` and ``bootstrap``). A draw further out in the components than 95 % of the real rows is pulled back.

@@ -2,48 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from stochdeconv.errors import InputError
-from stochdeconv.statistics.class_statistics import ClassStatistics, LayerStatistics
-from stochdeconv.statistics.summary import LOG_STD_EPSILON
-
-# Weight of the layout scores against the channel means and log deviations, each of them scaled to a summed variance of one:
-# the layout carries where the object is (the prototype's weight).
-SCORE_WEIGHT = 3.0
-# Weight of the facets' means, in the same units.
-FACET_WEIGHT = 2.0
+from stochdeconv.statistics.class_statistics import ClassStatistics, WithFields
+from stochdeconv.statistics.registry import LAYER_STATISTICS, PHOTOGRAPH_STATISTICS
+from stochdeconv.statistics.statistic import Block
 
 
 @dataclass(frozen=True, eq=False)
-class LayerTarget:
+class LayerTarget(WithFields):
     """What images should activate in one layer.
 
     Attributes
     ----------
-    mean, std : ndarray of shape (image, channel), float32
-        Spatial mean and standard deviation of each channel within the image.
-    scores : ndarray of shape (image, component), float32
-        Layout: scores of the pooled map along the layer's components.
-    facet_means : ndarray of shape (image, facet, channel), float32, or None
-        Means over each kind of place; None where the layer has none.
+    fields : mapping of str to ndarray of shape (image, ...), float32
+        The targets of each statistic, readable as attributes: ``mean`` and ``std`` (see `moments.Moments`), ``scores`` (`layout.Layout`)
+        and, where the layer has them, ``facet_means`` (`regions.RegionMeans`).
     """
-
-    mean: np.ndarray
-    std: np.ndarray
-    scores: np.ndarray
-    facet_means: np.ndarray | None = None
 
     def take(self, images: slice | np.ndarray) -> LayerTarget:
         """Target of some of the images."""
-        return LayerTarget(*(None if part is None else part[images] for part in vars(self).values()))
+        return LayerTarget(fields={name: values[images] for name, values in self.fields.items()})
 
 
 @dataclass(frozen=True, eq=False)
-class Targets:
+class Targets(WithFields):
     """Complete targets of several images.
 
     Attributes
@@ -52,16 +39,14 @@ class Targets:
         From the image (``"input"``: its colours and their layout) to the deepest layer.
     logit : ndarray of shape (image,), float32, or None
         Class logit; None where the statistics carry no class.
-    log_gradient_mean, log_gradient_std : ndarray of shape (image,), float32
-        Mean and standard deviation of the log gradient magnitude: the sharpness of edges.
     source_rows : ndarray of shape (image,), int64
         Row of the statistics a bootstrap sample started from, -1 where there is no single one.
+    fields : mapping of str to ndarray of shape (image, ...), float32
+        Targets of no single layer, readable as attributes: ``log_gradient_mean`` and ``log_gradient_std`` (see `edges.Edges`).
     """
 
     layers: Mapping[str, LayerTarget]
     logit: np.ndarray | None
-    log_gradient_mean: np.ndarray
-    log_gradient_std: np.ndarray
     source_rows: np.ndarray
 
     @property
@@ -71,49 +56,36 @@ class Targets:
 
     def take(self, images: slice | np.ndarray) -> Targets:
         """Targets of some of the images, for a batch: a slice or an array of positions."""
-        layers = {name: layer.take(images) for name, layer in self.layers.items()}
         return Targets(
-            layers,
+            {name: layer.take(images) for name, layer in self.layers.items()},
             None if self.logit is None else self.logit[images],
-            self.log_gradient_mean[images],
-            self.log_gradient_std[images],
             self.source_rows[images],
+            fields={name: values[images] for name, values in self.fields.items()},
         )
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Plain arrays for ``numpy.savez``: ``LAYER/mean``, ``/std``, ``/scores``, ``/facet_means`` and the fields beside them."""
+        """Plain arrays for ``numpy.savez``: ``LAYER/mean``, ``/std``, ``/scores``, … and the fields beside them."""
         arrays = {
-            f"{name}/{kind}": getattr(layer, kind)
-            for name, layer in self.layers.items()
-            for kind in ("mean", "std", "scores", "facet_means")
-            if getattr(layer, kind) is not None
+            f"{name}/{kind}": values for name, layer in self.layers.items() for kind, values in layer.fields.items()
         }
         if self.logit is not None:
             arrays["logit"] = self.logit
-        for kind in ("log_gradient_mean", "log_gradient_std", "source_rows"):
-            arrays[kind] = getattr(self, kind)
-        return arrays
+        return {**arrays, **self.fields, "source_rows": self.source_rows}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Targets:
         """Targets again from what ``to_arrays`` gave, an opened ``targets.npz`` included."""
-        # A layer's name may hold slashes of its own, so the last one parts it from the kind.
-        names = [key.rpartition("/")[0] for key in arrays if key.endswith("/mean")]
-        layers = {
-            name: LayerTarget(
-                arrays[f"{name}/mean"],
-                arrays[f"{name}/std"],
-                arrays[f"{name}/scores"],
-                arrays.get(f"{name}/facet_means", None),
-            )
-            for name in names
-        }
+        layers: dict[str, dict[str, np.ndarray]] = {}
+        beside = {}
+        for key in arrays:
+            # A layer's name may hold slashes of its own, so the last one parts it from the kind.
+            name, slash, kind = key.rpartition("/")
+            (layers.setdefault(name, {}) if slash else beside)[kind] = arrays[key]
         return cls(
-            layers,
-            arrays.get("logit"),
-            arrays["log_gradient_mean"],
-            arrays["log_gradient_std"],
-            arrays["source_rows"],
+            {name: LayerTarget(fields=fields) for name, fields in layers.items()},
+            beside.pop("logit", None),
+            beside.pop("source_rows"),
+            fields=beside,
         )
 
 
@@ -123,23 +95,26 @@ class Rows:
 
     Attributes
     ----------
+    statistics : ClassStatistics
+        What they are rows of.
     weighted : ndarray of shape (row, column)
         Deviations from `center`, in units of `scale`.
     center, scale : ndarray of shape (column,)
         Mean of the rows; what one weighted unit is.
-    layers : mapping of str to (slice, slice, slice, slice)
-        Columns of each layer's channel means, log deviations, layout scores and facet means.
-    edges : slice
-        Columns of the mean and standard deviation of the log gradient magnitude.
+    layers : mapping of str to mapping of str to list of slice
+        Columns of each block of each statistic of each layer.
+    photographs : mapping of str to list of slice
+        Columns of each block of each statistic of the photographs.
     logit : slice or None
         Column of the class logit.
     """
 
+    statistics: ClassStatistics
     weighted: np.ndarray
     center: np.ndarray
     scale: np.ndarray
-    layers: Mapping[str, tuple[slice, slice, slice, slice]]
-    edges: slice
+    layers: Mapping[str, Mapping[str, list[slice]]]
+    photographs: Mapping[str, list[slice]]
     logit: slice | None
 
     @classmethod
@@ -150,57 +125,42 @@ class Rows:
                 f"the statistics hold {statistics.n_rows} image{'s' * (statistics.n_rows != 1)}; sampling needs the spread "
                 "between at least 2, and a varied class some hundreds: collect more images"
             )
-        blocks: list[np.ndarray] = []
-        weights: list[float] = []
-
-        def add(block: np.ndarray, weight: float = 1.0) -> slice:
-            start = sum(part.shape[1] for part in blocks)
-            blocks.append(np.asarray(block, dtype=np.float64))
-            weights.append(weight)
-            return slice(start, start + block.shape[1])
-
+        columns = _Columns()
         layers = {
-            name: (
-                add(layer.means),
-                add(layer.log_stds),
-                add(layer.scores, SCORE_WEIGHT),
-                add(_flat_facets(layer), FACET_WEIGHT),
-            )
+            name: {statistic.name: columns.add(statistic.blocks(layer)) for statistic in LAYER_STATISTICS}
             for name, layer in statistics.items()
         }
-        edges = add(np.stack([statistics.log_gradient_mean, statistics.log_gradient_std], axis=1))
-        logit = None if statistics.logits is None else add(np.asarray(statistics.logits)[:, None])
-        scales = []
-        for block, weight in zip(blocks, weights, strict=True):
-            spread = np.sqrt(np.var(block, axis=0, ddof=1).sum())
-            scales.append(np.full(block.shape[1], spread / weight if spread > 0 else 1.0))
-        values, scale = np.concatenate(blocks, axis=1), np.concatenate(scales)
+        photographs = {statistic.name: columns.add(statistic.blocks(statistics)) for statistic in PHOTOGRAPH_STATISTICS}
+        logit = None
+        if statistics.logits is not None:
+            (logit,) = columns.add([Block(np.asarray(statistics.logits)[:, None])])
+        values, scale = np.concatenate(columns.values, axis=1), np.concatenate(columns.scales)
         center = values.mean(axis=0)
-        return cls((values - center) / scale, center, scale, layers, edges, logit)
+        return cls(statistics, (values - center) / scale, center, scale, layers, photographs, logit)
 
     @property
     def parts(self) -> list[slice]:
-        """Columns of what is sampled together, along the chain: the deepest layer first, the image and its edges last."""
-        whole = [slice(parts[0].start, parts[-1].stop) for parts in self.layers.values()]
-        return [*reversed(whole), self.edges]
+        """Columns of what is sampled together, along the chain: the deepest layer first, the image and the photographs' own last."""
+        sampled = [*reversed(self.layers.values()), self.photographs]
+        blocks = [[block for statistic in part.values() for block in statistic] for part in sampled]
+        return [slice(part[0].start, part[-1].stop) for part in blocks if part]
 
     def targets(self, deviations: np.ndarray, source_rows: np.ndarray) -> Targets:
         """Make targets of weighted deviations from the mean of the class, of shape (image, column)."""
         values = (self.center + deviations * self.scale).astype(np.float32)
-        layers = {
-            name: LayerTarget(
-                values[:, means],
-                np.maximum(np.exp(values[:, log_stds]) - LOG_STD_EPSILON, 0.0),
-                values[:, scores],
-                values[:, facets].reshape(len(values), -1, means.stop - means.start)
-                if facets.stop > facets.start
-                else None,
-            )
-            for name, (means, log_stds, scores, facets) in self.layers.items()
-        }
-        edges = values[:, self.edges]
+        layers = {}
+        for name, sampled in self.layers.items():
+            fields = {}
+            for statistic in LAYER_STATISTICS:
+                blocks = [values[:, block] for block in sampled[statistic.name]]
+                fields |= statistic.targets(blocks, self.statistics[name]) if blocks else {}
+            layers[name] = LayerTarget(fields=fields)
+        fields = {}
+        for statistic in PHOTOGRAPH_STATISTICS:
+            blocks = [values[:, block] for block in self.photographs[statistic.name]]
+            fields |= statistic.targets(blocks) if blocks else {}
         logit = None if self.logit is None else values[:, self.logit.start]
-        return Targets(layers, logit, edges[:, 0], edges[:, 1], source_rows)
+        return Targets(layers, logit, source_rows, fields=fields)
 
     def draw_logit(self, rng: np.random.Generator) -> np.ndarray:
         """Draw a logit of the class's own distribution, skewed as it is and never outside of it; empty without a class."""
@@ -209,6 +169,22 @@ class Rows:
         return np.quantile(self.weighted[:, self.logit], rng.random(), axis=0)
 
 
-def _flat_facets(layer: LayerStatistics) -> np.ndarray:
-    means = layer.facet_means
-    return np.zeros((len(layer.means), 0)) if means is None else means.reshape(len(means), -1)
+class _Columns:
+    """Blocks laid side by side."""
+
+    def __init__(self):
+        self.values: list[np.ndarray] = []
+        self.scales: list[np.ndarray] = []
+        self._n_columns = 0
+
+    def add(self, blocks: Sequence[Block]) -> list[slice]:
+        """Append blocks, each scaled to a summed variance of the square of its weight, and tell where they are."""
+        places = []
+        for block in blocks:
+            values = np.asarray(block.rows, dtype=np.float64)
+            spread = np.sqrt(np.var(values, axis=0, ddof=1).sum())
+            self.values.append(values)
+            self.scales.append(np.full(values.shape[1], spread / block.weight if spread > 0 else 1.0))
+            places.append(slice(self._n_columns, self._n_columns + values.shape[1]))
+            self._n_columns += values.shape[1]
+        return places

@@ -10,6 +10,7 @@ from stochdeconv.errors import InputError
 from stochdeconv.sampling.samplers import check_temperature, sample_deviations
 from stochdeconv.sampling.targets import Rows, Targets
 from stochdeconv.statistics.class_statistics import INPUT, ClassStatistics
+from stochdeconv.statistics.layout import LAYOUT
 from stochdeconv.statistics.pooling import pooled_map
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def component_targets(statistics: ClassStatistics, component: str, deviations: n
     """
     rows = Rows.of(statistics)
     name, index = find_component(statistics, component)
-    _, _, columns, _ = rows.layers[name]
+    (columns,) = rows.layers[name][LAYOUT.name]
     scores = rows.weighted[:, columns.start + index]
     per_deviation = rows.weighted.T @ scores / (len(scores) - 1) / scores.std(ddof=1)
     return rows.targets(np.outer(deviations, per_deviation), np.full(len(deviations), -1))

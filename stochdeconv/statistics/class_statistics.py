@@ -5,21 +5,44 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, is_dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 
 from stochdeconv.errors import LayerNotFoundError, closest
-from stochdeconv.statistics.summary import drawn_by_key, rounded
 
 # The image itself is the first layer: its channel moments are the colour composition, its layout is the colour layout.
 INPUT = "input"
 # What `hash` leaves out: the parts that are hashed by themselves, and where the numbers come from rather than what they are.
-_NOT_HASHED = {"layers", "facets", "model_source", "skipped", "settings", "versions"}
+_NOT_HASHED = {"layers", "fields", "model_source", "skipped", "settings", "versions"}
 
 
 @dataclass(frozen=True, eq=False)
-class LayerStatistics:
+class WithFields:
+    """Fields that statistics have, by name, readable as attributes: ``layer.components``.
+
+    Attributes
+    ----------
+    fields : mapping of str to ndarray, float or dataclass
+    """
+
+    fields: Mapping[str, Any] = field(kw_only=True)
+
+    def __getattr__(self, name: str) -> Any:
+        # Copies ask before there are fields.
+        fields = vars(self).get("fields", {})
+        if name not in fields:
+            raise AttributeError(f"{type(self).__name__} has no '{name}'; fields: {', '.join(fields)}")
+        return fields[name]
+
+    def with_fields(self, **fields: Any) -> Self:
+        """Return the same with some fields put in the place of others."""
+        return replace(self, fields={**self.fields, **fields})
+
+
+@dataclass(frozen=True, eq=False)
+class LayerStatistics(WithFields):
     """Statistics of one layer's maps over the images of a class.
 
     Attributes
@@ -32,44 +55,15 @@ class LayerStatistics:
         (height, width, channel) of the map after mean pooling to at most the layout size.
     n_images : int
         Images seen.
-    channel_mean : ndarray of shape (channel,)
-        Mean over images of each image's own spatial mean.
-    within_covariance : ndarray of shape (channel, channel)
-        Covariance over the positions of one image, averaged over images: the texture of *one* image.
-    firing_fraction : ndarray of shape (channel,)
-        Fraction of positions with a value above zero.
-    histogram : ndarray of shape (channel, bin)
-        Counts in the bins of ``summary.HISTOGRAM_EDGES`` over seeded positions of every map.
-    layout_mean : ndarray of shape (height, width, channel)
-        Mean pooled map.
-    components : ndarray of shape (component, height * width * channel)
-        Principal axes of the pooled maps, orthonormal.
-    explained_variance : ndarray of shape (component,)
-        Variance of the scores along each component (n_images - 1 in the denominator).
-    total_variance : float
-        Variance of the pooled maps summed over all their dimensions.
-    means, log_stds, scores : ndarray of shape (image, channel), (image, channel), (image, component)
-        One row an image, aligned over all layers: spatial mean, log(spatial standard deviation + LOG_STD_EPSILON), layout scores.
-    facet_means : ndarray of shape (image, facet, channel) or None
-        One row an image: mean over the places of each facet (see `Facets`); None where the layer is not below the facets' own.
+    fields : mapping of str to ndarray or float
+        The fields of each statistic, readable as attributes; see `moments.Moments`, `layout.Layout` and `regions.RegionMeans`. What has
+        one row an image (``means``, ``log_stds``, ``scores``, ``facet_means``) is aligned over all layers.
     """
 
     name: str
     shape: tuple[int, int, int]
     layout_shape: tuple[int, int, int]
     n_images: int
-    channel_mean: np.ndarray
-    within_covariance: np.ndarray
-    firing_fraction: np.ndarray
-    histogram: np.ndarray
-    layout_mean: np.ndarray
-    components: np.ndarray
-    explained_variance: np.ndarray
-    total_variance: float
-    means: np.ndarray
-    log_stds: np.ndarray
-    scores: np.ndarray
-    facet_means: np.ndarray | None = None
 
     @property
     def n_components(self) -> int:
@@ -82,46 +76,9 @@ class LayerStatistics:
         # Components are rounded to 16 bits: all of them may explain a little more than there is.
         return min(1.0, float(self.explained_variance.sum()) / float(self.total_variance or 1.0))
 
-    @property
-    def residual_variance(self) -> float:
-        """Variance per dimension that the components leave out: (total - explained) / (d - k)."""
-        n_left = self.layout_mean.size - self.n_components
-        left = max(float(self.total_variance) - float(np.sum(self.explained_variance, dtype=np.float64)), 0.0)
-        return left / n_left if n_left > 0 else 0.0
-
 
 @dataclass(frozen=True, eq=False)
-class Facets:
-    """Kinds of places in the images of a class, told apart by what one deep layer shows there: the dog, the grass, the sky.
-
-    A place (a cell of the pooled map) with values a belongs to facet j with weight softmax_j(-|(a - offset) projection - centroid_j|² /
-    temperature).
-
-    Attributes
-    ----------
-    layer : str
-        The layer whose pooled maps tell places apart.
-    offset : ndarray of shape (channel,)
-    projection : ndarray of shape (channel, dimension)
-    centroids : ndarray of shape (facet, dimension)
-    temperature : float
-        Squared distance over which memberships fade.
-    """
-
-    layer: str
-    offset: np.ndarray
-    projection: np.ndarray
-    centroids: np.ndarray
-    temperature: float
-
-    @property
-    def n_facets(self) -> int:
-        """Number of facets."""
-        return len(self.centroids)
-
-
-@dataclass(frozen=True, eq=False)
-class ClassStatistics(Mapping[str, LayerStatistics]):
+class ClassStatistics(WithFields, Mapping[str, LayerStatistics]):
     """An ordered mapping layer name -> LayerStatistics, with what was seen and by which network.
 
     Attributes
@@ -142,18 +99,13 @@ class ClassStatistics(Mapping[str, LayerStatistics]):
         Name of each row's image.
     logits : ndarray of shape (image,) or None
         Class logit of each row's image.
-    log_gradient_mean, log_gradient_std : ndarray of shape (image,)
-        Mean and standard deviation of the log gradient magnitude of each row's image: the sharpness of its edges.
-    log_gradient_histogram : ndarray of shape (bin,)
-        Counts of the log gradient magnitude in the bins of ``summary.LOG_GRADIENT_EDGES``, all images.
-    amplitude_mean, amplitude_variance : ndarray of shape (height, width // 2 + 1, channel)
-        Amplitude spectrum of the images (``numpy.fft.rfft2``, unnormalised), over images.
     skipped : tuple of (str, str)
         Files that could not be read, and why.
     settings, versions : mapping
         Arguments of the collection; versions of the libraries.
-    facets : Facets or None
-        Kinds of places; None where no layer is fine and deep enough to tell them apart.
+    fields : mapping of str to ndarray or dataclass
+        The fields of each statistic that are of no single layer, readable as attributes; see `edges.Edges`, `spectrum.Spectrum` and
+        `regions.RegionMeans`.
     """
 
     layers: Mapping[str, LayerStatistics]
@@ -168,15 +120,9 @@ class ClassStatistics(Mapping[str, LayerStatistics]):
     n_images: int
     image_names: tuple[str, ...]
     logits: np.ndarray | None
-    log_gradient_mean: np.ndarray
-    log_gradient_std: np.ndarray
-    log_gradient_histogram: np.ndarray
-    amplitude_mean: np.ndarray
-    amplitude_variance: np.ndarray
     skipped: tuple[tuple[str, str], ...] = ()
     settings: Mapping[str, object] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
-    facets: Facets | None = None
 
     def __getitem__(self, name: str) -> LayerStatistics:
         try:
@@ -217,41 +163,22 @@ class ClassStatistics(Mapping[str, LayerStatistics]):
     def hash(self) -> str:
         """Identify the statistics: sha256 over all that a generated image can depend on, independent of file and compression."""
         digest = hashlib.sha256()
-        for part in [self, *self.layers.values(), *([self.facets] if self.facets else [])]:
-            for spec in fields(part):
-                if spec.name in _NOT_HASHED:
-                    continue
-                value = getattr(part, spec.name)
-                digest.update(f"{type(part).__name__}.{getattr(part, 'name', '')}.{spec.name}".encode())
-                if isinstance(value, np.ndarray):
-                    digest.update(f"{value.shape}{value.dtype}".encode())
-                    digest.update(np.ascontiguousarray(value).tobytes())
-                else:
-                    digest.update(json.dumps(value, sort_keys=True).encode())
+        for part in (self, *self.layers.values()):
+            for name, value in sorted({**vars(part), **part.fields}.items()):
+                if name not in _NOT_HASHED and value is not None:
+                    _add_to(digest, f"{getattr(part, 'name', '')}.{name}", value)
         return digest.hexdigest()
 
-    def compacted(self, n_rows: int) -> ClassStatistics:
-        """Return statistics that make a smaller file: fewer rows (drawn by their names), and what compresses to half its size.
 
-        Rows, covariances and spectra are rounded to 11 significant bits, those of float16; `settings` tells, by ``n_rows``.
-        """
-        chosen = drawn_by_key(self.image_names, n_rows)
-        layers = {}
-        for name, layer in self.layers.items():
-            of_rows = {key: getattr(layer, key) for key in ("means", "log_stds", "scores", "facet_means")}
-            layers[name] = replace(
-                layer,
-                within_covariance=rounded(layer.within_covariance),
-                **{key: None if rows is None else rounded(rows[chosen]) for key, rows in of_rows.items()},
-            )
-        return replace(
-            self,
-            layers=layers,
-            image_names=tuple(self.image_names[row] for row in chosen),
-            logits=None if self.logits is None else self.logits[chosen],
-            log_gradient_mean=self.log_gradient_mean[chosen],
-            log_gradient_std=self.log_gradient_std[chosen],
-            amplitude_mean=rounded(self.amplitude_mean),
-            amplitude_variance=rounded(self.amplitude_variance),
-            settings={**self.settings, "n_rows": len(chosen)},
-        )
+def _add_to(digest: Any, name: str, value: Any) -> None:
+    """Hash a value by its name: an array with shape and dtype, a dataclass field by field, anything else as JSON."""
+    if is_dataclass(value):
+        for key, part in sorted(vars(value).items()):
+            _add_to(digest, f"{name}.{key}", part)
+        return
+    digest.update(name.encode())
+    if isinstance(value, np.ndarray):
+        digest.update(f"{value.shape}{value.dtype}".encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    else:
+        digest.update(json.dumps(value, sort_keys=True).encode())

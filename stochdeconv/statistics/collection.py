@@ -17,9 +17,9 @@ from stochdeconv.errors import ClassNotFoundError, InputError, StochDeconvError
 from stochdeconv.images.folders import find_images, image_keys
 from stochdeconv.parsing import read_list
 from stochdeconv.statistics.class_statistics import ClassStatistics
-from stochdeconv.statistics.file import ShardFile
 from stochdeconv.statistics.finalisation import finalise
 from stochdeconv.statistics.measurement import Progress, measure, measured_layers, open_spool
+from stochdeconv.statistics.shards import ShardFile
 from stochdeconv.statistics.spool import FORMAT, FORMAT_VERSION, Spool, differing
 
 if TYPE_CHECKING:
@@ -139,13 +139,13 @@ def collect(
         measure(model, paths[own], kept, measured, progress)
         if shard is not None:
             return kept
-        found = finalise(kept, progress)
+        statistics = finalise(kept, progress)
     except BaseException as error:
         # Without a row there is nothing that `resume` could go on with.
         kept.close(remove=isinstance(error, StochDeconvError) and not kept.kept)
         raise
     kept.close()
-    return found
+    return statistics
 
 
 def _check_settings(n_components: int, layout_size: int, batch_size: int, shard: tuple[int, int] | None) -> None:
@@ -166,12 +166,12 @@ def _file_size(path: Path) -> int:
 def class_of(model: ImageModel, images: object, class_name: str | None) -> dict | None:
     """Tell the class of a collection as its manifest holds it: the one named, else the folder's where the network knows it."""
     if class_name is not None:
-        found = model.find_class(class_name)
+        entry = model.find_class(class_name)
     elif not model.class_names:
         return None
     elif isinstance(images, str | os.PathLike) and Path(images).is_dir():
         try:
-            found = model.find_class(Path(os.path.abspath(images)).name)
+            entry = model.find_class(Path(os.path.abspath(images)).name)
         except ClassNotFoundError as error:
             # An unknown name is a folder's good right; an ambiguous one must be decided by somebody.
             if "ambiguous" in str(error):
@@ -179,7 +179,7 @@ def class_of(model: ImageModel, images: object, class_name: str | None) -> dict 
             return None
     else:
         return None
-    return {"index": int(found.index), "wnid": found.wnid, "label": found.label}
+    return {"index": int(entry.index), "wnid": entry.wnid, "label": entry.label}
 
 
 def _versions() -> dict[str, str]:
@@ -279,7 +279,5 @@ def _join(shards: Sequence[ShardFile], joined: Spool, progress: Progress | None)
         joined.skipped.extend((number * n_shards + place, reason) for number, reason in shard.skipped)
         for name, total in joined.sums.items():
             total.merge(*shard.sums[name])
-        for name, count in joined.counts.items():
-            count += shard.counts[name]
     joined.skipped.sort()
     joined.n_done = joined.manifest["n_listed"]

@@ -16,17 +16,10 @@ import numpy as np
 from stochdeconv.errors import InputError, ModelError, StochDeconvError
 from stochdeconv.images.files import load_image
 from stochdeconv.statistics.class_statistics import INPUT
-from stochdeconv.statistics.spool import Spool, float16_with_exponent
-from stochdeconv.statistics.summary import (
-    HISTOGRAM_EDGES,
-    LOG_GRADIENT_EDGES,
-    LOG_STD_EPSILON,
-    amplitude_spectrum,
-    count_histogram,
-    count_log_gradients,
-    log_gradient_magnitude,
-    seeded_positions,
-)
+from stochdeconv.statistics.measured import LOGIT, MeasuredLayer, layers_of
+from stochdeconv.statistics.registry import LAYER_STATISTICS, PHOTOGRAPH_STATISTICS
+from stochdeconv.statistics.spool import Spool
+from stochdeconv.statistics.statistic import Storage
 
 if TYPE_CHECKING:
     from stochdeconv.networks.image_model import ImageModel
@@ -35,20 +28,6 @@ Progress = Callable[[int, int, str], None]
 
 # What a killed run loses at most.
 COMMIT_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class MeasuredLayer:
-    """A layer to be measured, and the names its columns and sums have in the spool."""
-
-    number: int
-    name: str
-    shape: tuple[int, int, int]
-    layout_shape: tuple[int, int, int]
-
-    def column(self, kind: str) -> str:
-        """Name the spool's column or sum of this layer."""
-        return f"{kind}_{self.number:03d}"
 
 
 def measured_layers(model: ImageModel, layers: Sequence[str] | None, layout_size: int) -> list[MeasuredLayer]:
@@ -84,22 +63,13 @@ def open_spool(
     resumable: bool = True,
 ) -> Spool:
     """Open a working folder with a place for everything that is measured of the manifest's layers."""
-    columns: dict[str, tuple[str, int]] = {"image": ("<f4", 3)}
-    height, width = manifest["input_size"]
-    spectrum = (height, width // 2 + 1, layers_of(manifest)[0].shape[-1])
-    sums: dict[str, tuple[int, ...]] = {"amplitude": spectrum, "amplitude_squared": spectrum}
-    counts: dict[str, tuple[int, ...]] = {"log_gradient": (len(LOG_GRADIENT_EDGES) - 1,)}
-    for layer in layers_of(manifest):
-        n_channels = layer.shape[-1]
-        columns[layer.column("layout")] = ("<f2", math.prod(layer.layout_shape))
-        columns[layer.column("exponent")] = ("<i2", 1)
-        columns[layer.column("mean")] = ("<f4", n_channels)
-        columns[layer.column("log_std")] = ("<f4", n_channels)
-        sums[layer.column("mean")] = (n_channels,)
-        sums[layer.column("within")] = (n_channels, n_channels)
-        counts[layer.column("firing")] = (n_channels,)
-        counts[layer.column("histogram")] = (n_channels, len(HISTOGRAM_EDGES) - 1)
-    layout = {"columns": columns, "sums": sums, "counts": counts, "resumable": resumable}
+    layout: dict[str, Any] = {"columns": {LOGIT: ("<f4", 1)}, "sums": {}, "resumable": resumable}
+    layers = layers_of(manifest)
+    for layer in layers:
+        for statistic in LAYER_STATISTICS:
+            _reserve(layout, statistic.storage(layer), layer.column)
+    for statistic in PHOTOGRAPH_STATISTICS:
+        _reserve(layout, statistic.storage(layers[0].shape), str)
     spool = Spool.temporary(manifest, **layout) if folder is None else Spool(folder, manifest, **layout)
     try:
         spool.open(resume=resume, overwrite=overwrite)
@@ -109,9 +79,10 @@ def open_spool(
     return spool
 
 
-def layers_of(manifest: Mapping[str, Any]) -> list[MeasuredLayer]:
-    """Read the measured layers out of a manifest."""
-    return [MeasuredLayer(i, name, tuple(s), tuple(pooled)) for i, (name, s, pooled) in enumerate(manifest["layers"])]
+def _reserve(layout: dict[str, Any], storage: Storage, stored: Callable[[str], str]) -> None:
+    """Make room for what a statistic keeps."""
+    for place in ("columns", "sums"):
+        layout[place].update({stored(name): size for name, size in getattr(storage, place).items()})
 
 
 # ---- the pass over the images ----------------------------------------------------------------------------------------
@@ -119,13 +90,10 @@ def layers_of(manifest: Mapping[str, Any]) -> list[MeasuredLayer]:
 
 @dataclass(frozen=True)
 class _Photograph:
-    """One image, read, with what is measured of it without the network."""
+    """One image, read, with what each statistic measures of it without the network."""
 
     pixels: np.ndarray
-    amplitude: np.ndarray
-    log_gradient_counts: np.ndarray
-    log_gradient_mean: float
-    log_gradient_std: float
+    measured: dict[str, dict[str, np.ndarray]]
 
 
 def _read(path: Path, shape: tuple[int, int, int]) -> _Photograph | str:
@@ -135,14 +103,7 @@ def _read(path: Path, shape: tuple[int, int, int]) -> _Photograph | str:
     except StochDeconvError as error:
         # The file's name only: where a collection lies is no part of its statistics.
         return str(error).replace(str(path), path.name)
-    edges = log_gradient_magnitude(pixels)
-    return _Photograph(
-        pixels,
-        amplitude_spectrum(pixels),
-        count_log_gradients(edges),
-        float(edges.mean(dtype=np.float64)),
-        float(edges.std(dtype=np.float64)),
-    )
+    return _Photograph(pixels, {statistic.name: statistic.measure(pixels) for statistic in PHOTOGRAPH_STATISTICS})
 
 
 def measure(
@@ -158,13 +119,13 @@ def measure(
         with ThreadPoolExecutor(1) as adder:
             pending: Future | None = None
             for numbers, photographs in _batches(paths, spool, batch_size):
-                statistics = _through_network(describe, spool, layers, numbers, photographs, batch_size)
+                measured = _through_network(describe, photographs, (batch_size, *layers[0].shape))
                 if pending is not None:
                     pending.result()
                     if time.monotonic() - committed > COMMIT_SECONDS:
                         spool.commit()
                         committed = time.monotonic()
-                pending = adder.submit(_add, spool, layers, numbers, photographs, statistics)
+                pending = adder.submit(_add, spool, layers, numbers, photographs, measured)
                 if progress is not None:
                     progress(numbers[-1] + 1, n_images, f"{numbers[-1] + 1 - len(spool.skipped)} images")
             if pending is not None:
@@ -201,31 +162,20 @@ def _batches(
 def _network_statistics(
     model: ImageModel, layers: Sequence[MeasuredLayer], class_: Mapping[str, Any] | None
 ) -> Callable:
-    """Compile images and positions -> per layer (mean, covariance, firing, pooled, values at the positions), and logit."""
+    """Compile images -> what each statistic measures of each layer, and the class's logit."""
     from keras import ops
 
     from stochdeconv import backend
-    from stochdeconv.statistics.pooling import pooled_map
 
-    wanted = [layer.name for layer in layers if layer.name != INPUT]
-    forward = model.forward(tuple(dict.fromkeys([*wanted, "logits"] if class_ is not None else wanted)))
+    names = [layer.name for layer in layers if layer.name != INPUT]
+    forward = model.forward(tuple(dict.fromkeys([*names, "logits"] if class_ is not None else names)))
 
-    def describe(images: Any, positions: Sequence[Any]) -> tuple[list[tuple], Any]:
+    def describe(images: Any) -> tuple[list[dict], Any]:
         activations = forward(images)
         described = []
-        for layer, places in zip(layers, positions, strict=True):
-            n_images, n_positions, n_channels = images.shape[0], layer.shape[0] * layer.shape[1], layer.shape[2]
-            maps = ops.reshape(activations[layer.name], (n_images, *layer.shape))
-            flat = ops.reshape(maps, (n_images, n_positions, n_channels))
-            # Averages over positions as products with a row of ones: two to three times as fast as a reduction.
-            mean = ops.matmul(np.full((1, n_positions), 1.0 / n_positions, np.float32), flat)
-            centred = flat - mean
-            covariance = ops.matmul(ops.swapaxes(centred, 1, 2), centred) / n_positions
-            firing = ops.matmul(np.ones((1, n_positions), np.float32), ops.cast(flat > 0, "float32"))[:, 0]
-            pooled = ops.reshape(pooled_map(maps, layer.layout_shape[:2]), (n_images, -1))
-            offsets = np.arange(n_images, dtype=np.int32)[:, np.newaxis] * n_positions
-            found = ops.take(ops.reshape(flat, (-1, n_channels)), places + offsets, axis=0)
-            described.append((mean[:, 0], covariance, firing, pooled, found))
+        for layer in layers:
+            maps = ops.reshape(activations[layer.name], (images.shape[0], *layer.shape))
+            described.append({statistic.name: statistic.measure(maps, layer) for statistic in LAYER_STATISTICS})
         logit = activations["logits"][:, class_["index"]] if class_ is not None else ops.zeros((images.shape[0],))
         return described, logit
 
@@ -233,26 +183,23 @@ def _network_statistics(
 
 
 def _through_network(
-    describe: Callable,
-    spool: Spool,
-    layers: Sequence[MeasuredLayer],
-    numbers: Sequence[int],
-    photographs: Sequence[_Photograph | str],
-    batch_size: int,
-) -> tuple[list[tuple[np.ndarray, ...]], np.ndarray]:
+    describe: Callable, photographs: Sequence[_Photograph | str], shape: tuple[int, ...]
+) -> tuple[list[dict[str, dict[str, np.ndarray]]], np.ndarray]:
     from keras import ops
 
-    images = np.zeros((batch_size, *layers[0].shape), np.float32)
+    images = np.zeros(shape, np.float32)
     for place, photograph in enumerate(photographs):
         if not isinstance(photograph, str):
             images[place] = photograph.pixels
-    positions = []
-    keys = [spool.manifest["images"][number][0] for number in numbers]
-    for layer in layers:
-        places = np.stack([seeded_positions(key, *layer.shape[:2]) for key in keys])
-        positions.append(np.pad(places, ((0, batch_size - len(numbers)), (0, 0))))
-    described, logit = describe(ops.convert_to_tensor(images), [ops.convert_to_tensor(p) for p in positions])
-    return [tuple(ops.convert_to_numpy(part) for part in layer) for layer in described], ops.convert_to_numpy(logit)
+    described, logit = describe(ops.convert_to_tensor(images))
+    described = [
+        {
+            statistic: {name: ops.convert_to_numpy(values) for name, values in measured.items()}
+            for statistic, measured in layer.items()
+        }
+        for layer in described
+    ]
+    return described, ops.convert_to_numpy(logit)
 
 
 def _add(
@@ -260,38 +207,46 @@ def _add(
     layers: Sequence[MeasuredLayer],
     numbers: Sequence[int],
     photographs: Sequence[_Photograph | str],
-    statistics: tuple[list[tuple[np.ndarray, ...]], np.ndarray],
+    measured: tuple[list[dict[str, dict[str, np.ndarray]]], np.ndarray],
 ) -> None:
     """Add a batch's measurements to the spool."""
     read = [place for place, photograph in enumerate(photographs) if not isinstance(photograph, str)]
-    described, logits = statistics
-    rows: dict[str, np.ndarray] = {
-        "image": np.array(
-            [[logits[i], photographs[i].log_gradient_mean, photographs[i].log_gradient_std] for i in read], np.float32
-        )
-    }
-    for layer, (mean, covariance, firing, pooled, found) in zip(layers, described, strict=True):
-        mean, covariance, pooled = mean[read], covariance[read], pooled[read]
-        # A value that overflows anywhere in a map reaches its channel's mean or variance.
-        variance = np.diagonal(covariance, axis1=1, axis2=2).astype(np.float64)
-        finite = np.isfinite(variance).all(axis=1) & np.isfinite(mean).all(axis=1)
-        if not finite.all():
-            key = spool.manifest["images"][numbers[read[int(np.argmin(finite))]]][0]
-            raise ModelError(f"layer '{layer.name}' is NaN or infinite for the image '{key}'; is the network sound?")
-        std = np.sqrt(np.maximum(variance, 0.0))
-        rows[layer.column("mean")] = mean
-        rows[layer.column("log_std")] = np.log(std + LOG_STD_EPSILON)
-        rows[layer.column("layout")], rows[layer.column("exponent")] = float16_with_exponent(pooled)
-        for i in range(len(read)):
-            spool.sums[layer.column("mean")].add(mean[i])
-            spool.sums[layer.column("within")].add(covariance[i])
-        spool.counts[layer.column("firing")] += firing[read].astype(np.int64).sum(axis=0)
-        spool.counts[layer.column("histogram")] += count_histogram(found[read])
-    for i in read:
-        amplitude = photographs[i].amplitude.astype(np.float64)
-        spool.sums["amplitude"].add(amplitude)
-        spool.sums["amplitude_squared"].add(amplitude * amplitude)
-        spool.counts["log_gradient"] += photographs[i].log_gradient_counts
-    spool.append(rows, [numbers[i] for i in read])
+    if read:
+        described, logits = measured
+        keys = [spool.manifest["images"][numbers[place]][0] for place in read]
+        rows = {LOGIT: logits[read, np.newaxis]}
+        for layer, of_layer in zip(layers, described, strict=True):
+            for statistic in LAYER_STATISTICS:
+                values = {name: values[read] for name, values in of_layer[statistic.name].items()}
+                _check_finite(values, layer, keys)
+                _store(spool, rows, statistic.storage(layer), statistic.encode(values), layer.column)
+        for statistic in PHOTOGRAPH_STATISTICS:
+            parts = [photographs[place].measured[statistic.name] for place in read]
+            values = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+            _store(spool, rows, statistic.storage(layers[0].shape), values, str)
+        spool.append(rows, [numbers[place] for place in read])
     spool.skipped.extend((numbers[i], entry) for i, entry in enumerate(photographs) if isinstance(entry, str))
     spool.n_done = numbers[-1] + 1
+
+
+def _check_finite(values: Mapping[str, np.ndarray], layer: MeasuredLayer, keys: Sequence[str]) -> None:
+    for measured in values.values():
+        finite = np.isfinite(measured.reshape(len(keys), -1)).all(axis=1)
+        if not finite.all():
+            key = keys[int(np.argmin(finite))]
+            raise ModelError(f"layer '{layer.name}' is NaN or infinite for the image '{key}'; is the network sound?")
+
+
+def _store(
+    spool: Spool,
+    rows: dict[str, np.ndarray],
+    storage: Storage,
+    values: Mapping[str, np.ndarray],
+    stored: Callable[[str], str],
+) -> None:
+    """Put the values of a batch, (image, ...), where they are to be kept; rows wait until all of the batch has them."""
+    for name in storage.columns:
+        rows[stored(name)] = values[name]
+    for name in storage.sums:
+        for term in values[name]:
+            spool.sums[stored(name)].add(term)

@@ -1,25 +1,175 @@
-"""Facets: what kinds of places the images of a class have, found in one deep layer, and what shallower layers hold there."""
+"""Regions: what kinds of places the images of a class have, told apart in one deep layer, and what shallower layers hold there."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 
-from stochdeconv.statistics.class_statistics import Facets
-from stochdeconv.statistics.summary import MapReader, rounded
+from stochdeconv.statistics.layout import pooled_maps
+from stochdeconv.statistics.maps import BLOCK_IMAGES, MapReader
+from stochdeconv.statistics.measured import LayerMeasurements
+from stochdeconv.statistics.pooling import pooled_map
+from stochdeconv.statistics.rounding import rounded
+from stochdeconv.statistics.statistic import (
+    Array,
+    Block,
+    LayerStatistic,
+    Number,
+    PureLoss,
+    Record,
+    Tensor,
+    Text,
+    Weights,
+)
 
 #: Kinds of places told apart: enough for an object's parts and its surroundings.
-N_FACETS = 12
+N_REGIONS = 12
 # Places are compared along this many principal directions of the layer's channels.
 _DIMENSIONS = 24
 # Places and images the clusters are learned from: enough for centroids of 24 numbers, and a bound on memory.
 _MAX_IMAGES = 512
 _PLACES_PER_IMAGE = 48
-# A facet that covers little of an image says little: its mean is drawn toward the image's own by this share of all places.
+# A region that covers little of an image says little: its mean is drawn toward the image's own by this share of all places.
 _PRIOR_SHARE = 0.011
-_BLOCK_IMAGES = 64
+# Kinds of places are told apart by a layer with at most this many pixels of the image to one of its positions.
+_COARSEST_PLACES = 8.5
+# Weight of the regions' means in the samplers, against the channel means.
+_REGION_WEIGHT = 2.0
+# Keeps a quotient finite where nothing varies; far below any activation's variance.
+_VARIANCE_FLOOR = 1e-8
 
 
-def fit_facets(layer: str, maps: MapReader, n_channels: int) -> Facets | None:
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """Kinds of places in the images of a class, told apart by what one deep layer shows there: the dog, the grass, the sky.
+
+    A place (a cell of the pooled map) with values a belongs to region j with weight softmax_j(-|(a - offset) projection - centroid_j|² /
+    temperature).
+
+    Attributes
+    ----------
+    layer : str
+        The layer whose pooled maps tell places apart.
+    offset : ndarray of shape (channel,)
+    projection : ndarray of shape (channel, dimension)
+    centroids : ndarray of shape (region, dimension)
+    temperature : float
+        Squared distance over which memberships fade.
+    """
+
+    layer: str
+    offset: np.ndarray
+    projection: np.ndarray
+    centroids: np.ndarray
+    temperature: float
+
+    @property
+    def n_regions(self) -> int:
+        """Number of regions."""
+        return len(self.centroids)
+
+
+@dataclass(frozen=True)
+class RegionsWeights(Weights):
+    """Weight of the regions in a recipe.
+
+    Attributes
+    ----------
+    facets : float
+        Means of the shallower layers over each kind of place, to the sampled ones: which texture is where.
+    """
+
+    facets: float = 4.0
+
+
+class RegionMeans(LayerStatistic):
+    """Means over each kind of place.
+
+    Field of the class: ``facets``, the `Regions`, or None where no layer is fine and deep enough to tell them apart.
+    Field of a layer: ``facet_means`` (row, region, channel), or None where the layer is not below the regions' own.
+    Targets: ``facet_means`` (image, region, channel), where the layer has them.
+    """
+
+    name = "regions"
+    weights = RegionsWeights
+    class_fields: ClassVar = {
+        "facets": Record(
+            Regions,
+            {
+                "layer": Text(),
+                "offset": Array("<f4"),
+                "projection": Array("<f4"),
+                "centroids": Array("<f4"),
+                "temperature": Number(),
+            },
+        )
+    }
+    layer_fields: ClassVar = {
+        "facet_means": Array("<f4", per_row=True, is_rounded_when_compacted=True, is_optional=True),
+    }
+
+    def summarise_together(self, measured):
+        """Tell the kinds of places apart by the deepest layer that is fine enough, and average the layers below it over them."""
+        layers = measured.layers
+        regions, below, key = None, [], _key_layer(layers)
+        if key is not None:
+            regions = fit_regions(key.layer.name, pooled_maps(key), key.layer.shape[2])
+        if regions is not None:
+            grid = key.layer.layout_shape[:2]
+            below = [part for part in layers[: key.layer.number] if part.layer.layout_shape[:2] == grid]
+        means = {
+            part.layer.name: region_means(
+                regions, pooled_maps(key), pooled_maps(part), part.layer.shape[2], measured.rows
+            )
+            for part in below
+        }
+        of_layers = {part.layer.name: {"facet_means": means.get(part.layer.name)} for part in layers}
+        return {"facets": regions}, of_layers
+
+    def blocks(self, layer):
+        """Sample the means of all regions."""
+        means = layer.facet_means
+        return [] if means is None else [Block(means.reshape(len(means), -1), _REGION_WEIGHT)]
+
+    def targets(self, blocks, layer):
+        """Part the means by region."""
+        (means,) = blocks
+        return {"facet_means": means.reshape(len(means), -1, layer.shape[-1])}
+
+    def weight(self, recipe, layer, maps):
+        """Ask every layer that has them."""
+        return recipe.facets
+
+    def loss(self, statistics, layer, target):
+        """Ask for the sampled means."""
+        means = statistics[layer].facet_means
+        if means is None:
+            return None
+        return ask_facet_moments(
+            layer,
+            regions=statistics.facets,
+            layout_shape=statistics[layer].layout_shape[:2],
+            means=target.facet_means,
+            variance=float(means.reshape(-1, means.shape[-1]).var(axis=0).sum()),
+        )
+
+
+def _key_layer(layers: Sequence[LayerMeasurements]) -> LayerMeasurements | None:
+    """Find the deepest layer with the image's own grid of places that is fine enough to tell places apart."""
+    image = layers[0].layer
+    grid, height = image.layout_shape[:2], image.shape[0]
+    fine = [
+        part
+        for part in layers[1:]
+        if part.layer.layout_shape[:2] == grid and part.layer.shape[0] * _COARSEST_PLACES >= height
+    ]
+    return fine[-1] if fine and grid != (1, 1) else None
+
+
+def fit_regions(layer: str, maps: MapReader, n_channels: int) -> Regions | None:
     """Cluster the places of a class's images by what a layer shows there.
 
     Parameters
@@ -31,17 +181,17 @@ def fit_facets(layer: str, maps: MapReader, n_channels: int) -> Facets | None:
 
     Returns
     -------
-    Facets or None
+    Regions or None
         None where there are too few places, or nothing varies.
     """
-    from sklearn.cluster import KMeans  # slow to import: only where facets are fitted
+    from sklearn.cluster import KMeans  # slow to import: only where regions are fitted
 
     chosen = np.unique(np.linspace(0, maps.n_images - 1, min(maps.n_images, _MAX_IMAGES)).astype(np.int64))
     rng = np.random.default_rng(0)
     n_places = maps.n_values // n_channels
     samples = []
-    for start in range(0, len(chosen), _BLOCK_IMAGES):
-        values = maps.read(chosen[start : start + _BLOCK_IMAGES], slice(0, maps.n_values))
+    for start in range(0, len(chosen), BLOCK_IMAGES):
+        values = maps.read(chosen[start : start + BLOCK_IMAGES], slice(0, maps.n_values))
         places = values.reshape(len(values), n_places, n_channels)
         picked = rng.permuted(np.tile(np.arange(n_places), (len(values), 1)), axis=1)[:, :_PLACES_PER_IMAGE]
         samples.append(np.take_along_axis(places, picked[:, :, None], axis=1).reshape(-1, n_channels))
@@ -50,15 +200,15 @@ def fit_facets(layer: str, maps: MapReader, n_channels: int) -> Facets | None:
     variances, axes = np.linalg.eigh(np.cov(sample - offset, rowvar=False).reshape(n_channels, n_channels))
     order = np.argsort(variances)[::-1][:_DIMENSIONS]
     order = order[variances[order] > 1e-9 * max(float(variances.max()), 1e-30)]
-    if len(sample) < 10 * N_FACETS or not len(order):
+    if len(sample) < 10 * N_REGIONS or not len(order):
         return None
     # Halfway to whitening: strong directions lead, but do not drown the others.
     projection = axes[:, order] / variances[order] ** 0.25
     points = (sample - offset) @ projection
-    centroids = KMeans(N_FACETS, n_init=3, random_state=0).fit(points).cluster_centers_
+    centroids = KMeans(N_REGIONS, n_init=3, random_state=0).fit(points).cluster_centers_
     nearest = _squared_distances(points, centroids).min(axis=1)
     temperature = max(0.25 * float(np.median(nearest)), 1e-12)
-    return Facets(
+    return Regions(
         layer, offset.astype(np.float32), projection.astype(np.float32), centroids.astype(np.float32), temperature
     )
 
@@ -67,45 +217,45 @@ def _squared_distances(points: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     return ((points[..., None, :] - centroids) ** 2).sum(axis=-1)
 
 
-def memberships(facets: Facets, places: np.ndarray) -> np.ndarray:
-    """Tell to which facet places belong: values (..., channel) -> weights (..., facet) that sum to one."""
+def memberships(regions: Regions, places: np.ndarray) -> np.ndarray:
+    """Tell to which region places belong: values (..., channel) -> weights (..., region) that sum to one."""
     from scipy.special import softmax
 
-    points = (np.asarray(places, np.float32) - facets.offset) @ facets.projection
-    distances = _squared_distances(points, facets.centroids) / facets.temperature
+    points = (np.asarray(places, np.float32) - regions.offset) @ regions.projection
+    distances = _squared_distances(points, regions.centroids) / regions.temperature
     return softmax(-distances, axis=-1)
 
 
-def facet_means(facets: Facets, keys: MapReader, maps: MapReader, n_channels: int, rows: np.ndarray) -> np.ndarray:
-    """Average a layer over the places of each facet, image by image.
+def region_means(regions: Regions, keys: MapReader, maps: MapReader, n_channels: int, rows: np.ndarray) -> np.ndarray:
+    """Average a layer over the places of each region, image by image.
 
     Parameters
     ----------
-    facets : Facets
+    regions : Regions
     keys : MapReader
-        Pooled maps of the facets' layer.
+        Pooled maps of the regions' layer.
     maps : MapReader
         Pooled maps of the layer to average, over the same places.
     n_channels : int
         Of that layer.
     rows : ndarray of int
-        The images wanted.
+        The images to do so for.
 
     Returns
     -------
-    ndarray of shape (row, facet, channel), float32
-        Drawn toward the image's mean plus the class's usual difference where the facet covers little of the image.
+    ndarray of shape (row, region, channel), float32
+        Drawn toward the image's mean plus the class's usual difference where the region covers little of the image.
     """
-    n_key_channels = len(facets.offset)
+    n_key_channels = len(regions.offset)
     n_places = keys.n_values // n_key_channels
-    areas = np.empty((len(rows), facets.n_facets), np.float32)
-    sums = np.empty((len(rows), facets.n_facets, n_channels), np.float32)
+    areas = np.empty((len(rows), regions.n_regions), np.float32)
+    sums = np.empty((len(rows), regions.n_regions, n_channels), np.float32)
     means = np.empty((len(rows), n_channels), np.float32)
-    for start in range(0, len(rows), _BLOCK_IMAGES):
-        block = slice(start, start + _BLOCK_IMAGES)
+    for start in range(0, len(rows), BLOCK_IMAGES):
+        block = slice(start, start + BLOCK_IMAGES)
         places = keys.read(rows[block], slice(0, keys.n_values)).reshape(-1, n_places, n_key_channels)
         values = maps.read(rows[block], slice(0, maps.n_values)).reshape(-1, n_places, n_channels)
-        weights = memberships(facets, places)
+        weights = memberships(regions, places)
         areas[block] = weights.sum(axis=1)
         sums[block] = np.swapaxes(weights, 1, 2) @ values
         means[block] = values.mean(axis=1)
@@ -113,3 +263,57 @@ def facet_means(facets: Facets, keys: MapReader, maps: MapReader, n_channels: in
     usual = (sums - areas * means).sum(axis=0, dtype=np.float64) / areas.sum(axis=0, dtype=np.float64)
     prior = _PRIOR_SHARE * n_places
     return rounded(((sums + prior * (means + usual)) / (areas + prior)).astype(np.float32))
+
+
+def ask_facet_moments(
+    layer: str, *, regions: Regions, layout_shape: tuple[int, int], means: np.ndarray, variance: float
+) -> PureLoss:
+    """Ask a layer for the texture of every kind of place, see `losses.facet_moments`."""
+    arrays = {
+        "offset": np.asarray(regions.offset, np.float32),
+        "projection": np.asarray(regions.projection, np.float32),
+        "centroids": np.asarray(regions.centroids, np.float32),
+        "temperature": np.float32(regions.temperature),
+        "means": np.asarray(means, np.float32),
+        "variance": np.float32(max(variance, _VARIANCE_FLOOR)),
+    }
+    settings = {"layout_shape": tuple(layout_shape)}
+    layers = (layer, regions.layer)
+    return PureLoss(facet_moments, layers, arrays, settings, is_tied_to_places=True, reads_network_dtype=True)
+
+
+def facet_moments(
+    values: tuple[Tensor, Tensor],
+    layout_shape: tuple[int, int],
+    offset: Tensor,
+    projection: Tensor,
+    centroids: Tensor,
+    temperature: Tensor,
+    means: Tensor,
+    variance: Tensor,
+) -> Tensor:
+    """Compare textures place by place, ``sum_j area_j |m_j - m*_j|² / variance``, in a layer and the one that tells places apart."""
+    from keras import ops
+
+    own, key = (_cells(part, layout_shape) for part in values)
+    points = ops.matmul(key - offset, projection)
+    crossed = ops.matmul(points, ops.transpose(centroids))
+    # |point|² is common to all regions and falls out of the softmax.
+    distance = ops.sum(centroids**2, axis=-1) - 2.0 * crossed
+    # Where a place belongs is the layout's business: here only what is shown there may change.
+    membership = ops.stop_gradient(ops.softmax(-distance / temperature, axis=-1))
+    area = ops.sum(membership, axis=1)
+    mean = ops.matmul(ops.swapaxes(membership, 1, 2), own) / (area[:, :, None] + 1e-3)
+    squared = ops.sum((mean - means) ** 2, axis=-1)
+    return ops.sum(squared * area / key.shape[1], axis=-1) / variance
+
+
+def _cells(values: Tensor, layout_shape: tuple[int, int]) -> Tensor:
+    """Pool a map into places: (image, ..., channel) -> (image, place, channel)."""
+    from keras import ops
+
+    pooled = pooled_map(values, layout_shape)
+    return ops.reshape(pooled, (ops.shape(pooled)[0], -1, pooled.shape[-1]))
+
+
+REGIONS = RegionMeans()

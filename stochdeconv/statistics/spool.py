@@ -17,10 +17,11 @@ import numpy as np
 
 from stochdeconv.errors import ExistingOutputError, InputError
 from stochdeconv.files import write_atomically
-from stochdeconv.statistics.summary import ExactSum, MapReader
+from stochdeconv.statistics.exact_sums import ExactSum
+from stochdeconv.statistics.maps import MapReader
 
 FORMAT = "stochdeconv-spool"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _MANIFEST = "manifest.json"
 _STATE = "state.npz"
 _LOCK = "lock"
@@ -59,8 +60,6 @@ class Spool:
     skipped : list of (int, str)
         Numbers of the images that could not be read, and why.
     sums : dict of str to ExactSum
-    counts : dict of str to ndarray
-        int64.
     """
 
     def __init__(
@@ -70,7 +69,6 @@ class Spool:
         *,
         columns: Mapping[str, tuple[str, int]],
         sums: Mapping[str, tuple[int, ...]],
-        counts: Mapping[str, tuple[int, ...]],
         resumable: bool = True,
     ):
         self.folder = Path(folder)
@@ -81,7 +79,6 @@ class Spool:
         self.kept: list[int] = []
         self.skipped: list[tuple[int, str]] = []
         self.sums = {name: ExactSum(tuple(shape)) for name, shape in sums.items()}
-        self.counts = {name: np.zeros(tuple(shape), np.int64) for name, shape in counts.items()}
         self._files: dict[str, io.FileIO] = {}
         self._resumable = resumable
         self._lock = None
@@ -105,13 +102,13 @@ class Spool:
             _refuse_strangers(self.folder)
             self._lock = _locked(self.folder)
             # A damaged manifest is no obstacle to beginning anew.
-            found = None if overwrite else self._found_manifest()
-            if found is not None and not resume:
+            earlier = None if overwrite else self._earlier_manifest()
+            if earlier is not None and not resume:
                 raise ExistingOutputError(
                     f"'{self.folder}' holds an unfinished collection; --resume continues it, --overwrite starts anew"
                 )
-            if found is not None:
-                self._refuse_another(found)
+            if earlier is not None:
+                self._refuse_another(earlier)
             else:
                 self._own = True
                 # The state first: without it everything else counts for nothing, wherever this is stopped.
@@ -163,20 +160,20 @@ class Spool:
     def _path(self, column: str) -> Path:
         return self.folder / f"{column}.bin"
 
-    def _found_manifest(self) -> dict | None:
+    def _earlier_manifest(self) -> dict | None:
         path = self.folder / _MANIFEST
         if not path.exists():
             return None
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if found.get("format") == FORMAT:
-                return found
+            earlier = json.loads(path.read_text(encoding="utf-8"))
+            if earlier.get("format") == FORMAT:
+                return earlier
         except (OSError, ValueError, AttributeError):
             pass
         raise InputError(f"'{path}' is damaged; --overwrite starts the collection anew")
 
-    def _refuse_another(self, found: Mapping[str, object]) -> None:
-        difference = differing(self.manifest, found)
+    def _refuse_another(self, earlier: Mapping[str, object]) -> None:
+        difference = differing(self.manifest, earlier)
         if difference:
             raise InputError(
                 f"'{self.folder}' was begun with something else: {difference}; use what it was begun with, "
@@ -218,8 +215,6 @@ class Spool:
         }
         for name, total in self.sums.items():
             state[f"high.{name}"], state[f"low.{name}"] = total.high, total.low
-        for name, count in self.counts.items():
-            state[f"count.{name}"] = count
         buffer = io.BytesIO()
         np.savez(buffer, **state)
         with self._disk():
@@ -239,19 +234,17 @@ class Spool:
                 self.skipped = list(zip(state["skipped"].tolist(), reasons, strict=True))
                 for name, total in self.sums.items():
                     total.high[...], total.low[...] = state[f"high.{name}"], state[f"low.{name}"]
-                for name, count in self.counts.items():
-                    count[...] = state[f"count.{name}"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"'{path}' is damaged ({error}); --overwrite starts the collection anew") from None
 
     def _drop_uncommitted(self, name: str) -> None:
         kind, width = self.columns[name]
-        wanted = len(self.kept) * width * kind.itemsize
+        n_bytes = len(self.kept) * width * kind.itemsize
         stream = self._files[name]
-        if os.fstat(stream.fileno()).st_size < wanted:
+        if os.fstat(stream.fileno()).st_size < n_bytes:
             raise InputError(f"'{self._path(name)}' is shorter than it was; --overwrite starts the collection anew")
-        stream.truncate(wanted)
-        stream.seek(wanted)
+        stream.truncate(n_bytes)
+        stream.seek(n_bytes)
 
     # ---- reading ---------------------------------------------------------------------------------------------------
 
@@ -290,40 +283,19 @@ class Spool:
         powers = np.exp2(self.read(exponents, np.arange(len(self.kept)))[:, 0].astype(np.float32))
 
         def read(rows: np.ndarray, part: slice) -> np.ndarray:
-            found = self.read(values, rows, part).astype(np.float32)
-            found *= powers[rows][:, np.newaxis]
-            return found
+            maps = self.read(values, rows, part).astype(np.float32)
+            maps *= powers[rows][:, np.newaxis]
+            return maps
 
         return MapReader(len(self.kept), self.columns[values][1], read)
 
 
-def float16_with_exponent(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Store maps in 16 bits at their own scale: each row divided by a power of two, so that none overflows or vanishes.
-
-    Parameters
-    ----------
-    maps : ndarray of shape (image, value)
-        float32, finite.
-
-    Returns
-    -------
-    values : ndarray of shape (image, value)
-        float16, largest magnitude of each row in [2**14, 2**15).
-    exponents : ndarray of shape (image, 1)
-        int16; the maps are ``values * 2.0**exponents``.
-    """
-    _, exponents = np.frexp(np.abs(maps).max(axis=1, initial=0.0))
-    # A silent map has exponent 0; the range keeps both powers of two normal float32 numbers.
-    exponents = np.clip(exponents.astype(np.int16) - np.int16(15), -100, 100)
-    return (maps * np.exp2(-exponents.astype(np.float32))[:, np.newaxis]).astype(np.float16), exponents[:, np.newaxis]
-
-
-def differing(wanted: Mapping[str, object], found: Mapping[str, object]) -> str:
+def differing(now: Mapping[str, object], then: Mapping[str, object]) -> str:
     """Say in a few words where two manifests differ; empty where they agree."""
     for name, called in _CALLED.items():
-        if wanted.get(name) == found.get(name):
+        if now.get(name) == then.get(name):
             continue
-        ours, theirs = wanted.get(name), found.get(name)
+        ours, theirs = now.get(name), then.get(name)
         if isinstance(ours, dict) and isinstance(theirs, dict):
             name = next(key for key in [*ours, *theirs] if ours.get(key) != theirs.get(key))
             return f"{called} ({name} {theirs.get(name)!r} then, {ours.get(name)!r} now)"

@@ -13,9 +13,9 @@ from stochdeconv.errors import ExistingOutputError, ModelError
 from stochdeconv.methods.generate import generate
 from stochdeconv.networks.image_model import load_model
 from stochdeconv.sampling.samplers import SAMPLERS
-from stochdeconv.statistics.class_statistics import Facets
 from stochdeconv.statistics.file import load_statistics
 from stochdeconv.statistics.pooling import pooled_map
+from stochdeconv.statistics.regions import Regions
 
 # A name that breaks a page which does not escape it, and one too long for a phone.
 AWKWARD = '<script>alert("x")</script> & $x$'
@@ -62,12 +62,11 @@ def pages(awkward, network, tmp_path_factory):
 def shuffled(statistics, order):
     """The same statistics with their rows in another order."""
     layers = {
-        name: replace(
-            layer,
+        name: layer.with_fields(
             **{
                 key: None if getattr(layer, key) is None else getattr(layer, key)[order]
                 for key in ("means", "log_stds", "scores", "facet_means")
-            },
+            }
         )
         for name, layer in statistics.items()
     }
@@ -110,7 +109,7 @@ def test_layouts_are_the_mean_plus_their_components(statistics):
 
 
 def test_regions_lie_where_their_layer_shows_them():
-    facets = Facets("deep", np.zeros(2, np.float32), np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), 0.1)
+    facets = Regions("deep", np.zeros(2, np.float32), np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), 0.1)
     layout = np.zeros((1, 2, 2, 2), np.float32)
     layout[0, :, 0, 1] = layout[0, :, 1, 0] = 1.0  # left as the second centroid, right as the first
     (regions,) = maps.regions_of(facets, layout, (20, 30))
@@ -136,7 +135,7 @@ def test_a_number_stands_in_the_largest_piece_and_in_none_too_small():
 
 
 def test_texture_spectrum_is_that_of_the_covariance(statistics):
-    layer = replace(statistics["conv1"], within_covariance=np.diag([1.0, 4.0, 0.0, 2.0]).astype(np.float32))
+    layer = statistics["conv1"].with_fields(within_covariance=np.diag([1.0, 4.0, 0.0, 2.0]).astype(np.float32))
     np.testing.assert_allclose(plots.within_variances(layer), [4, 2, 1, 0])
     row = page._layer_row(layer, "#000000")
     assert row["directions"] == pytest.approx(49 / 21)
@@ -164,7 +163,7 @@ def test_page_is_complete_in_itself_and_names_are_text(pages, kind):
     pictures = Elements(page).of("img")
     assert all(picture["src"].startswith("data:image/jpeg;base64,") and picture["alt"] for picture in pictures)
     plots = Elements(page).of("svg")
-    assert len(plots) == 8
+    assert len(plots) == 7
     assert all(plot["role"] == "img" and plot["aria-label"] for plot in plots)
 
 
@@ -239,14 +238,14 @@ def test_page_of_little(statistics, network, tmp_path, case):
     elif case == "one row":
         little = shuffled(statistics, np.array([0]))
     elif case == "no regions":
-        layers = {name: replace(layer, facet_means=None) for name, layer in statistics.items()}
-        little = replace(statistics, facets=None, layers=layers)
+        layers = {name: layer.with_fields(facet_means=None) for name, layer in statistics.items()}
+        little = replace(statistics, layers=layers).with_fields(facets=None)
     elif case == "no maps":
-        little = replace(statistics, layers={"input": statistics["input"]}, facets=None)
+        little = replace(statistics, layers={"input": statistics["input"]}).with_fields(facets=None)
     else:
         still = {
-            name: replace(
-                layer, scores=layer.scores[:, :0], components=layer.components[:0], explained_variance=np.zeros(0)
+            name: layer.with_fields(
+                scores=layer.scores[:, :0], components=layer.components[:0], explained_variance=np.zeros(0)
             )
             for name, layer in statistics.items()
         }

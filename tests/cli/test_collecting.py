@@ -11,6 +11,7 @@ import pytest
 from commands import CLASS_NAMES, N_PHOTOS, SMALL, call, files_in, refuse, succeed
 
 from stochdeconv.cli import terminal
+from stochdeconv.statistics.compaction import compact
 from stochdeconv.statistics.file import load_statistics, save_statistics
 
 
@@ -204,7 +205,7 @@ def test_resume_begins_where_nothing_is_and_ends_where_all_is(made, here):
     assert "the network's preprocessing" in refuse(*words[:3], "tiny.keras", *words[4:])
     assert Path("c.h5").stat().st_mtime_ns == written
     # A file made smaller afterwards is not what a collection leaves.
-    save_statistics(load_statistics("c.h5").compacted(3), "c.h5", overwrite=True)
+    save_statistics(compact(load_statistics("c.h5"), 3), "c.h5", overwrite=True)
     assert "n_rows 3 then" in refuse(*words)
 
 

@@ -3,7 +3,7 @@ import pytest
 from keras import ops
 
 from stochdeconv import regularizers
-from stochdeconv.statistics import summary
+from stochdeconv.images import measures
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_alpha_norm_is_one_at_the_ends_and_zero_in_the_middle():
 
 
 def test_edge_sharpness_measures_what_the_collector_measured(images):
-    logs = [summary.log_gradient_magnitude(image) for image in images]
+    logs = [measures.log_gradient_magnitude(image) for image in images]
     mean, std = np.array([part.mean() for part in logs]), np.array([part.std() for part in logs])
     np.testing.assert_allclose(value(regularizers.edge_sharpness(mean, std), images), 0, atol=1e-4)
     np.testing.assert_allclose(value(regularizers.edge_sharpness(mean + 2 * std, std), images), 4, rtol=1e-2)
@@ -47,7 +47,7 @@ def test_edge_sharpness_measures_what_the_collector_measured(images):
 @pytest.mark.parametrize("size", [(16, 18), (15, 17)])
 def test_amplitude_spectrum_is_met_by_the_image_it_was_measured_on(size):
     images = np.random.default_rng(1).uniform(size=(2, *size, 3)).astype(np.float32)
-    term = regularizers.amplitude_spectrum(summary.amplitude_spectrum(images[0]), size)
+    term = regularizers.amplitude_spectrum(measures.amplitude_spectrum(images[0]), size)
     own, other = value(term, images)
     assert own < 1e-9 < 1e-4 < other
     # Half the contrast is half the amplitude in every band.

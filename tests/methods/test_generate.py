@@ -344,7 +344,7 @@ def test_senseless_calls_are_refused(model, statistics, tmp_path):
         generate(model, statistics, size=0)
     with pytest.raises(ModelError, match="input convention"):
         generate(model, dataclasses.replace(statistics, preprocessing={"preprocessing": "none"}))
-    image_only = dataclasses.replace(statistics, layers={"input": statistics["input"]}, facets=None)
+    image_only = dataclasses.replace(statistics, layers={"input": statistics["input"]}).with_fields(facets=None)
     with pytest.raises(InputError, match="no layer with positions"):
         generate(model, image_only)
 
@@ -369,8 +369,7 @@ def test_a_recipe_is_read_from_the_command_line():
 
 
 def test_a_layer_that_is_the_same_in_every_image_is_left_out(model, statistics):
-    flat = dataclasses.replace(
-        statistics["deep"],
+    flat = statistics["deep"].with_fields(
         components=np.zeros((0, statistics["deep"].layout_mean.size), np.float32),
         explained_variance=np.zeros(0),
         scores=np.zeros((statistics.n_rows, 0), np.float32),

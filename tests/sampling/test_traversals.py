@@ -41,7 +41,7 @@ def test_the_score_goes_where_it_is_sent_and_all_else_follows_by_regression(stat
 def test_facets_follow_too(statistics):
     facets = np.random.default_rng(1).normal(size=(statistics.n_rows, 2, 4))
     facets[:, 1, 2] += statistics["block/deep"].scores[:, 0]
-    shallow = dataclasses.replace(statistics["shallow"], facet_means=facets)
+    shallow = statistics["shallow"].with_fields(facet_means=facets)
     known = dataclasses.replace(statistics, layers={**statistics.layers, "shallow": shallow})
     score = statistics["block/deep"].scores[:, 0]
     found = component_targets(known, "block/deep:0", np.array([0.0, 2.0])).layers["shallow"].facet_means
@@ -77,8 +77,8 @@ def test_what_is_no_component_is_refused(statistics, component, message):
 
 
 def test_a_component_that_does_not_vary_is_refused(statistics):
-    still = dataclasses.replace(statistics["shallow"], scores=np.ones_like(statistics["shallow"].scores))
-    without = dataclasses.replace(statistics["shallow"], components=np.zeros((0, 16), np.float32))
+    still = statistics["shallow"].with_fields(scores=np.ones_like(statistics["shallow"].scores))
+    without = statistics["shallow"].with_fields(components=np.zeros((0, 16), np.float32))
     for layer, message in ((still, "the same in all 300 rows"), (without, "no components")):
         with pytest.raises(InputError, match=message):
             find_component(dataclasses.replace(statistics, layers={"shallow": layer}), "shallow:0")
