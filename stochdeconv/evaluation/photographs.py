@@ -67,7 +67,7 @@ class MeasuredPhotographs:
         held = ", ".join(key.title for key in self.classes)
         raise InputError(
             f"there are no measured photographs of '{class_key.title}', only of {held or 'nothing'}: leave the class out, or measure "
-            "photographs of it too (scripts/measure_photographs.py)"
+            "photographs of it too (scripts/tools/measure_photographs.py)"
         )
 
     def require(self, judge: Judge, size: tuple[int, int]) -> None:
@@ -76,18 +76,18 @@ class MeasuredPhotographs:
             raise InputError(
                 f"the photographs were measured by the judge '{self.judge_name}' (weights {self.judge_hash[:12]}…), not by "
                 f"'{judge.model.name}' ({judge.model.weights_hash[:12]}…): take that judge, or measure them anew "
-                "(scripts/measure_photographs.py)"
+                "(scripts/tools/measure_photographs.py)"
             )
         if dict(judge.model.preprocessing) != dict(self.judge_preprocessing):
             raise InputError(
                 f"the photographs were measured with the input convention {dict(self.judge_preprocessing)}, but the judge "
                 f"'{judge.model.name}' now has {dict(judge.model.preprocessing)}: put its sidecar right, or measure them anew "
-                "(scripts/measure_photographs.py)"
+                "(scripts/tools/measure_photographs.py)"
             )
         if tuple(size) != tuple(self.size):
             raise InputError(
                 f"the photographs were measured at {self.size[0]}×{self.size[1]}, but the images are {size[0]}×{size[1]}: "
-                "make the images at that size, or measure the photographs anew (scripts/measure_photographs.py)"
+                "make the images at that size, or measure the photographs anew (scripts/tools/measure_photographs.py)"
             )
 
     def save(self, path: str | Path) -> None:
@@ -138,7 +138,7 @@ def load_photographs(path: str | Path) -> MeasuredPhotographs:
             if header["format"] != _FORMAT or header["format_version"] != _FORMAT_VERSION:
                 raise FileFormatError(
                     f"'{path}' is {header['format']} version {header['format_version']}; this program reads {_FORMAT} "
-                    f"version {_FORMAT_VERSION}: measure the photographs anew (scripts/measure_photographs.py)"
+                    f"version {_FORMAT_VERSION}: measure the photographs anew (scripts/tools/measure_photographs.py)"
                 )
             classes = {}
             for number, known in enumerate(header["classes"]):

@@ -39,7 +39,8 @@ def made(tmp_path_factory):
 
 def run(monkeypatch, capsys, script, *words):
     monkeypatch.setattr(sys, "argv", [script, *map(str, words)])
-    runpy.run_path(str(SCRIPTS / script), run_name="__main__")
+    (path,) = SCRIPTS.glob(f"*/{script}")
+    runpy.run_path(str(path), run_name="__main__")
     return capsys.readouterr().out.splitlines()
 
 

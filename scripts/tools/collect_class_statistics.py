@@ -4,9 +4,9 @@ The files of a class are sorted by name; what is held out is listed in CLASS_hel
 `--real` of a comparison. Classes that are there already are left alone. With --n-rows the files are small (fewer rows, rounded): so are
 those that ship with the package made, by the last command.
 
-    python scripts/collect_class_statistics.py photos -m vgg16 -o stats_cache/vgg16
-    python scripts/collect_class_statistics.py imagenette/train -m squeezenet.keras -o stats --classes n03028079 n03445777
-    python scripts/collect_class_statistics.py imagenette/train -m mini-vgg16 -o stats --n-components 32 --layout-size 7 --n-rows 200
+    python scripts/tools/collect_class_statistics.py photos -m vgg16 -o stats_cache/vgg16
+    python scripts/tools/collect_class_statistics.py imagenette/train -m squeezenet.keras -o stats --classes n03028079 n03445777
+    python scripts/tools/collect_class_statistics.py imagenette/train -m mini-vgg16 -o stats --n-components 32 --layout-size 7 --n-rows 200
 """
 
 import argparse

@@ -4,7 +4,7 @@ IMAGES is a tree with one folder of photographs a class. The last fifth of each 
 of collect_class_statistics.py have not seen. The file goes to `stochdeconv compare --real FILE.npz`, with the same judge and images of the
 same size. What ships with the package was made by
 
-    python scripts/measure_photographs.py photos --judge mini-resnet --size 112 -o stochdeconv/assets/held_out.npz
+    python scripts/tools/measure_photographs.py photos --judge mini-resnet --size 112 -o stochdeconv/assets/held_out.npz
 """
 
 import argparse
