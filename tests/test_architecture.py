@@ -30,6 +30,7 @@ FREE_OF_KERAS = [
     "demo",
     "evaluation.compare",
     "evaluation.contestants",
+    "evaluation.measure",
     "evaluation.photographs",
     "images.faces",
     *(
