@@ -1,10 +1,13 @@
-"""Lists as users write them: entries with commas between them."""
+"""Lists and layers as users write them: entries with commas between them, ``LAYER:NUMBER``."""
 
 from __future__ import annotations
 
 import csv
+import itertools
+import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from stochdeconv.errors import InputError, StochDeconvError
@@ -96,3 +99,71 @@ def whole_number(entry: Any) -> int:
     if number is None or (not isinstance(entry, str) and number != entry):
         raise InputError(f"expected whole numbers with commas between them; got '{entry}'")
     return number
+
+
+@dataclass(frozen=True)
+class LayerWord:
+    """A place in a network as users write it: ``LAYER:NUMBER=WEIGHT`` read into its parts.
+
+    Attributes
+    ----------
+    layer : str
+        A name or a number; it may hold colons itself.
+    numbers : tuple of int
+        What follows it: a channel, a channel with its row and column, a component; none below 0.
+    weight : float or None
+        Finite; None where none is written.
+    """
+
+    layer: str
+    numbers: tuple[int, ...] = ()
+    weight: float | None = None
+
+    def __str__(self) -> str:
+        """Write it as `read_layer_word` reads it."""
+        return ":".join([self.layer, *map(str, self.numbers)]) + ("" if self.weight is None else f"={self.weight}")
+
+
+def read_layer_word(
+    word: object, form: str, *, n_numbers: Sequence[int], what: str = "", weighted: bool = False
+) -> LayerWord:
+    """Read ``LAYER:NUMBER:NUMBER…=WEIGHT``, the numbers being the whole ones at its end; blanks around the parts do not count.
+
+    Parameters
+    ----------
+    word : object
+        Read as the text it is written as.
+    form : str
+        What was expected, for error messages: ``"of the form LAYER:CHANNEL"``.
+    n_numbers : sequence of int
+        How many numbers there may be. If it is one count alone, so many are read and those before belong to the layer's name. If
+        there may be none, a name without any has no colon: ``conv:x`` is more likely a slip than a name.
+    what : str
+        What the word stands for, for error messages: ``"unit"``.
+    weighted : bool
+        ``=WEIGHT`` may follow.
+
+    Returns
+    -------
+    LayerWord
+
+    Raises
+    ------
+    InputError
+        It is not of this form, or weighs infinitely much.
+    """
+    place, equals, weight = str(word).rpartition("=") if weighted and "=" in str(word) else (str(word), "", "")
+    layer, *rest = (part.strip() for part in place.split(":"))
+    digits = list(itertools.takewhile(lambda part: part.isascii() and part.isdigit(), reversed(rest)))
+    if len(n_numbers) == 1:
+        digits = digits[: n_numbers[0]]
+    layer = ":".join([layer, *rest[: len(rest) - len(digits)]])
+    try:
+        read = LayerWord(layer, tuple(map(int, reversed(digits))), float(weight) if equals else None)
+    except ValueError:  # of the weight; or a number longer than Python reads
+        read = None
+    if read is None or not layer or len(digits) not in n_numbers or (not digits and ":" in layer):
+        raise InputError(f"{what} '{word}' is not {form}".lstrip())
+    if read.weight is not None and not math.isfinite(read.weight):
+        raise InputError(f"'{word}': a layer is weighted by a finite number")
+    return read

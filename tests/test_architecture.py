@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "stochdeconv"
+EXAMPLES = sorted((PACKAGE.parent / "scripts" / "examples").glob("*.py"))
 
 # Library -> who may import it: a room, or a module of one.
 SOLE_IMPORTERS = {
@@ -29,6 +30,7 @@ FREE_OF_KERAS = [
     "demo",
     "evaluation.compare",
     "evaluation.contestants",
+    "evaluation.measure",
     "evaluation.photographs",
     "images.faces",
     *(
@@ -159,11 +161,14 @@ def test_what_commands_read_their_defaults_from_loads_without_keras(name):
     assert not heavy, f"stochdeconv.{name} brings in {heavy}"
 
 
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_needs_the_public_interface_alone(path):
+    imported = imported_modules(ast.walk(ast.parse(path.read_text())))
+    assert {module for module in imported if module.startswith("stochdeconv")} == {"stochdeconv"}
+
+
 def test_the_loop_knows_no_images():
-    script = ast.parse((PACKAGE.parent / "scripts" / "optimize_voxels.py").read_text())
-    assert {module for module in imported_modules(ast.walk(script)) if module.startswith("stochdeconv")} == {
-        "stochdeconv"
-    }
+    assert "optimize_voxels.py" in {path.name for path in EXAMPLES}
     public = {
         f"stochdeconv.{name}"
         for name in ("optimization.loop", "optimization.parameterizations", "networks.network", "losses")

@@ -64,7 +64,7 @@ def test_networks_know_their_classes_and_have_a_card(name):
         "**Licence.**",
         "top-1",
         "seed",
-        "scripts/train_mini_vgg16.py",
+        "scripts/tools/train_mini_vgg16.py",
         *labels[WNIDS[0]].split(),
     ):
         assert word in card

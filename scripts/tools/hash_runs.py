@@ -171,21 +171,21 @@ def parts(name: str) -> list[tuple[str, str]]:
 
     path = Path(name)
     if path.suffix == ".h5":
-        found: dict[str, bytes] = {}
+        contents: dict[str, bytes] = {}
 
         def visit(inner: str, node: Any) -> None:
             for key, value in node.attrs.items():
-                found[f"{inner}@{key}"] = plain(value)
+                contents[f"{inner}@{key}"] = plain(value)
             if isinstance(node, h5py.Dataset):
                 value = node[()]
-                found[inner] = f"{getattr(value, 'dtype', '')}{getattr(value, 'shape', '')}".encode() + (
+                contents[inner] = f"{getattr(value, 'dtype', '')}{getattr(value, 'shape', '')}".encode() + (
                     value.tobytes() if isinstance(value, np.ndarray) and value.dtype != object else plain(value)
                 )
 
         with h5py.File(path) as file:
             visit("", file)
             file.visititems(visit)
-        return [(f"{name}:{inner}", digest(content)) for inner, content in found.items()]
+        return [(f"{name}:{inner}", digest(content)) for inner, content in contents.items()]
     if path.suffix == ".npz":
         with np.load(path) as arrays:
             return [
@@ -226,15 +226,15 @@ def digest(content: bytes) -> str:
 
 def differences(before: dict[str, dict[str, str]], after: dict[str, dict[str, str]]) -> list[str]:
     """Name what differs, run by run."""
-    found = []
+    changes = []
     for name in {**before, **after}:
         old, new = before.get(name, {}), after.get(name, {})
-        found += [
+        changes += [
             f"{name}: {key} {'gone' if key not in new else 'new' if key not in old else 'differs'}"
             for key in {**old, **new}
             if old.get(key) != new.get(key)
         ]
-    return found
+    return changes
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ COMMANDS = {
     "dream": ("dreaming", "Amplify what a layer sees in a photograph or in noise: DeepDream."),
     "invert": ("changing", "Find the picture a layer's activations stand for: feature inversion."),
     "sweep": ("dreaming", "Dream at many layers for many steps, and ask what is recognised before and after."),
+    "measure": ("measure", "Measure photographs once, for comparisons where the pictures themselves cannot be given."),
     "compare": ("comparing", "Tell how realistic and how varied images are: metrics.json and report.html."),
 }
 

@@ -2,15 +2,159 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stochdeconv.errors import ClassNotFoundError, InputError, MissingInputError
 from stochdeconv.evaluation import objects, pixels
+from stochdeconv.evaluation.classes import ClassKey
 from stochdeconv.evaluation.judge import BATCH, FaceJudge, Judge
 from stochdeconv.evaluation.measurements import Measurements
+from stochdeconv.evaluation.photographs import MeasuredPhotographs
 from stochdeconv.images import files as image_files
+from stochdeconv.images.folders import find_class_folders, find_images, hold_out
+
+if TYPE_CHECKING:
+    from stochdeconv.networks.classes import ClassName
+    from stochdeconv.networks.image_model import ImageModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureSettings:
+    """Which photographs are measured, and at what size.
+
+    Attributes
+    ----------
+    class_name : str or None
+        The class of one folder of photographs; None: the folder's name. A tree has a folder a class, named by it.
+    size : int or None
+        Side in pixels of the images the photographs will be compared with; None: the judge's own.
+    held_out : float or None
+        Only the last part of each class, sorted by name, is measured: what statistics that held out as much have not seen
+        (`images.folders.hold_out`); None: all.
+
+    Raises
+    ------
+    InputError
+        The size is less than 1, or the part none above 0 and below 1.
+    """
+
+    class_name: str | None = None
+    size: int | None = None
+    held_out: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.size < 1:
+            raise InputError(f"size is the side of the images in pixels, at least 1; got {self.size}")
+        if self.held_out is not None and not 0 < self.held_out < 1:
+            raise InputError(
+                f"held_out is a part of each class, above 0 and below 1 (0.2: a fifth); got {self.held_out}"
+            )
+
+    def photographs(self, images: str | os.PathLike) -> dict[str, list[Path]]:
+        """Find the photographs to measure, class by class, without asking the judge.
+
+        Parameters
+        ----------
+        images : path-like
+            One folder (or text file of paths), or a tree with a folder a class.
+
+        Returns
+        -------
+        dict of str to list of Path
+            What a class is called there -> its photographs, sorted by name.
+
+        Raises
+        ------
+        InputError, MissingInputError
+            Nothing is there, a class has too few to hold any out, or a tree is to be of one class.
+        """
+        root = Path(images)
+        if not root.exists():
+            raise MissingInputError(f"no such folder or list of photographs: '{root}'")
+        folders = find_class_folders(root)
+        if folders and self.class_name is not None:
+            raise InputError(
+                f"'{root}' is a tree of {len(folders)} class folders, each named by its class: leave class_name out, or give one of them"
+            )
+        own_name = root.resolve().name if root.is_dir() else root.stem
+        sources = {folder.name: folder for folder in folders} or {self.class_name or own_name: root}
+        photographs = {}
+        for name, source in sources.items():
+            paths = find_images(source)
+            photographs[name] = paths if self.held_out is None else hold_out(paths, part=self.held_out)[1]
+            if not photographs[name]:
+                raise InputError(
+                    f"'{source}' holds {len(paths)} photographs, too few to hold {self.held_out} of them out: take a larger part or all"
+                )
+        return photographs
+
+
+def measure_photographs(
+    images: str | os.PathLike,
+    judge: ImageModel,
+    settings: MeasureSettings | None = None,
+    *,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> MeasuredPhotographs:
+    """Measure photographs once, for comparisons where the pictures themselves cannot be given.
+
+    Parameters
+    ----------
+    images : path-like
+        One folder (or text file of paths), or a tree with a folder a class.
+    judge : ImageModel
+        The classifier that will judge the images, too.
+    settings : MeasureSettings, optional
+    progress : callable, optional
+        Called with (photographs measured, photographs in all, what is measured).
+
+    Returns
+    -------
+    MeasuredPhotographs
+        Its `save` writes the file that `compare` takes as `real`.
+
+    Raises
+    ------
+    StochDeconvError
+        Nothing is there, a photograph cannot be read, or the judge does not know a class or knows two folders as the same.
+    """
+    settings = settings or MeasureSettings()
+    photographs = settings.photographs(images)
+    asking = Judge(judge)
+    size = judge.input_size if settings.size is None else (settings.size, settings.size)
+    names = {word: _find_class(judge, word, is_tree=len(find_class_folders(images)) > 0) for word in photographs}
+    if len(set(names.values())) < len(names):
+        raise InputError(f"two folders below '{images}' are of one class, as '{judge.name}' names them; join them")
+    n_photographs, n_measured = sum(map(len, photographs.values())), 0
+
+    def tick(n: int) -> None:
+        nonlocal n_measured
+        n_measured += n
+        if progress is not None:
+            progress(n_measured, n_photographs, "measuring photographs")
+
+    classes = {
+        ClassKey(name.wnid, name.label): measure(
+            photographs[word], asking, size=size, class_index=name.index, tick=tick
+        )
+        for word, name in names.items()
+    }
+    return MeasuredPhotographs.by(asking, classes, size)
+
+
+def _find_class(judge: ImageModel, word: str, *, is_tree: bool) -> ClassName:
+    try:
+        return judge.find_class(word)
+    except ClassNotFoundError as error:
+        if is_tree:
+            raise
+        raise ClassNotFoundError(f"{error}; the class of one folder is its name, or class_name") from None
 
 
 def measure(

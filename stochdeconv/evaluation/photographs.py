@@ -67,7 +67,7 @@ class MeasuredPhotographs:
         held = ", ".join(key.title for key in self.classes)
         raise InputError(
             f"there are no measured photographs of '{class_key.title}', only of {held or 'nothing'}: leave the class out, or measure "
-            "photographs of it too (scripts/measure_photographs.py)"
+            "photographs of it too (stochdeconv measure)"
         )
 
     def require(self, judge: Judge, size: tuple[int, int]) -> None:
@@ -76,18 +76,18 @@ class MeasuredPhotographs:
             raise InputError(
                 f"the photographs were measured by the judge '{self.judge_name}' (weights {self.judge_hash[:12]}…), not by "
                 f"'{judge.model.name}' ({judge.model.weights_hash[:12]}…): take that judge, or measure them anew "
-                "(scripts/measure_photographs.py)"
+                "(stochdeconv measure)"
             )
         if dict(judge.model.preprocessing) != dict(self.judge_preprocessing):
             raise InputError(
                 f"the photographs were measured with the input convention {dict(self.judge_preprocessing)}, but the judge "
                 f"'{judge.model.name}' now has {dict(judge.model.preprocessing)}: put its sidecar right, or measure them anew "
-                "(scripts/measure_photographs.py)"
+                "(stochdeconv measure)"
             )
         if tuple(size) != tuple(self.size):
             raise InputError(
                 f"the photographs were measured at {self.size[0]}×{self.size[1]}, but the images are {size[0]}×{size[1]}: "
-                "make the images at that size, or measure the photographs anew (scripts/measure_photographs.py)"
+                "make the images at that size, or measure the photographs anew (stochdeconv measure)"
             )
 
     def save(self, path: str | Path) -> None:
@@ -138,19 +138,19 @@ def load_photographs(path: str | Path) -> MeasuredPhotographs:
             if header["format"] != _FORMAT or header["format_version"] != _FORMAT_VERSION:
                 raise FileFormatError(
                     f"'{path}' is {header['format']} version {header['format_version']}; this program reads {_FORMAT} "
-                    f"version {_FORMAT_VERSION}: measure the photographs anew (scripts/measure_photographs.py)"
+                    f"version {_FORMAT_VERSION}: measure the photographs anew (stochdeconv measure)"
                 )
             classes = {}
-            for number, known in enumerate(header["classes"]):
-                found = {
+            for number, listed in enumerate(header["classes"]):
+                columns = {
                     spec.name: file[f"{number:03d}/{spec.name}"].astype(np.float32)
                     for spec in fields(Measurements)
-                    if spec.name not in _LEFT_OUT and (spec.name != "cams" or known["has_cams"])
+                    if spec.name not in _LEFT_OUT and (spec.name != "cams" or listed["has_cams"])
                 }
-                for name, values in found.items():
-                    if len(values) != known["n"]:
-                        raise ValueError(f"'{name}' of '{known['label']}' has {len(values)} rows, not {known['n']}")
-                classes[ClassKey(known["wnid"], known["label"])] = Measurements(**{"cams": None, **found})
+                for name, values in columns.items():
+                    if len(values) != listed["n"]:
+                        raise ValueError(f"'{name}' of '{listed['label']}' has {len(values)} rows, not {listed['n']}")
+                classes[ClassKey(listed["wnid"], listed["label"])] = Measurements(**{"cams": None, **columns})
             judge = header["judge"]
             return MeasuredPhotographs(
                 classes, tuple(header["size"]), judge["name"], judge["weights_hash"], judge["preprocessing"]

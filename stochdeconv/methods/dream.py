@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stochdeconv.errors import InputError, LayerNotFoundError, ModelError
-from stochdeconv.parsing import read_list
+from stochdeconv.parsing import read_layer_word, read_list
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Loss, Term
@@ -61,21 +61,13 @@ def parse_layers(model: ImageModel, layers: str | int | Sequence[str | int]) -> 
     """
 
     def read(part: str | int) -> Amplified:
-        name, equals, weight = str(part).partition("=")
-        layer, colon, channel = name.partition(":")
-        try:
-            amplified = Amplified(layer, int(channel) if colon else None, float(weight) if equals else 1.0)
-        except ValueError:
-            raise InputError(
-                f"'{part}' is not of the form LAYER, LAYER:CHANNEL, LAYER=WEIGHT or LAYER:CHANNEL=WEIGHT"
-            ) from None
-        if not math.isfinite(amplified.weight):
-            raise InputError(f"'{part}': a layer is weighted by a finite number")
-        layer = model.find_layer(layer)
+        form = "of the form LAYER, LAYER:CHANNEL, LAYER=WEIGHT or LAYER:CHANNEL=WEIGHT"
+        word = read_layer_word(part, form, n_numbers=(0, 1), weighted=True)
+        layer, channel = model.find_layer(word.layer), next(iter(word.numbers), None)
         n_channels = model.layer_shape(layer)[-1]
-        if amplified.channel is not None and not 0 <= amplified.channel < n_channels:
-            raise LayerNotFoundError(f"layer '{layer}' has channels 0 to {n_channels - 1}; got {amplified.channel}")
-        return replace(amplified, layer=layer)
+        if channel is not None and channel >= n_channels:
+            raise LayerNotFoundError(f"layer '{layer}' has channels 0 to {n_channels - 1}; got {channel}")
+        return Amplified(layer, channel, 1.0 if word.weight is None else word.weight)
 
     found = read_list(layers, "layer", read)
     if not any(one.weight for one in found):

@@ -52,8 +52,8 @@ def invert(
     Minimises ``|Φ(x) - target|² / |target|² + tv · TV(x) + alpha_norm · A(x)``, TV the mean squared difference of neighbours and A the
     mean of ``|2x - 1|⁶``. What the layer has thrown away (place, colour, texture) is what comes out differently. The picture is found by
     its Fourier coefficients, not by its pixels as in the paper: at middle layers the same search then comes two to eight times nearer
-    (`scripts/compare_inversions.py`). Several searches from different noise come to different pictures: what differs between them is
-    what the layer does not keep.
+    (`scripts/experiments/compare_inversions.py`). Several searches from different noise come to different pictures: what differs
+    between them is what the layer does not keep.
 
     Parameters
     ----------

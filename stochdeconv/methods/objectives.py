@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stochdeconv.errors import ClassNotFoundError, InputError, LayerNotFoundError, MissingInputError
-from stochdeconv.parsing import read_list
+from stochdeconv.parsing import read_layer_word, read_list
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Loss
@@ -147,13 +146,10 @@ def read_unit(unit: str) -> tuple[str, int, tuple[int, int] | None]:
     ------
     InputError
     """
-    first, *rest = (part.strip() for part in unit.split(":"))
-    from_the_right = itertools.takewhile(lambda part: part.isascii() and part.isdigit(), reversed(rest))
-    channel, *position = [int(part) for part in from_the_right][::-1] or [None]
-    layer = ":".join([first, *rest[: len(rest) - 1 - len(position)]])
-    if not layer or channel is None or len(position) not in (0, 2):
-        raise InputError(f"unit '{unit}' is not of the form LAYER:CHANNEL or LAYER:CHANNEL:ROW:COLUMN")
-    return layer, channel, tuple(position) or None
+    form = "of the form LAYER:CHANNEL or LAYER:CHANNEL:ROW:COLUMN"
+    read = read_layer_word(unit, form, what="unit", n_numbers=(1, 3))
+    channel, *position = read.numbers
+    return read.layer, channel, tuple(position) or None
 
 
 def parse_unit(model: ImageModel, unit: str) -> tuple[str, int, tuple[int, int] | None]:

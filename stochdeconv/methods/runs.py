@@ -275,6 +275,42 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     return record
 
 
+def is_made(folder: str | Path, *, model: ImageModel, statistics_hash: str | None = None, **settings: Any) -> bool:
+    """Tell whether a finished run lies there that was made as it would be made now: a program that was stopped goes on from there.
+
+    Parameters
+    ----------
+    folder : path
+    model : ImageModel
+        The network that makes the images; what counts are its weights.
+    statistics_hash : str or None
+        Of the statistics the run reads; None: it reads none.
+    **settings : object
+        Those that must be equal: of ``settings`` in run.json, or ``n_images`` or ``seed`` beside them.
+
+    Returns
+    -------
+    bool
+        False, too, where no run lies there.
+
+    Raises
+    ------
+    InputError
+        The record is not readable.
+    """
+    if not (Path(folder) / RECORD).is_file():
+        return False
+    record = read_record(folder)
+    recorded = {"n_images": record["n_images"], "seed": record["seed"], **record["settings"]}
+    expected = json.loads(json.dumps(settings))  # as it reads in a record: a tuple is a list there
+    return (
+        record["complete"]
+        and record["model"]["weights_hash"] == model.weights_hash
+        and record["statistics_hash"] == statistics_hash
+        and all(recorded.get(name) == value for name, value in expected.items())
+    )
+
+
 def _csv(history: list[dict[str, float]]) -> str:
     columns = list(dict.fromkeys(name for row in history for name in row))
     text = io.StringIO()

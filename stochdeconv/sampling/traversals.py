@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stochdeconv.errors import InputError
+from stochdeconv.parsing import read_layer_word
 from stochdeconv.sampling.samplers import check_temperature, sample_deviations
 from stochdeconv.sampling.targets import Rows, Targets
 from stochdeconv.statistics.class_statistics import INPUT, ClassStatistics
@@ -30,13 +31,10 @@ def find_component(statistics: ClassStatistics, component: str) -> tuple[str, in
     LayerNotFoundError
         The statistics hold no such layer.
     """
-    # A layer's name may hold colons of its own.
-    name, colon, number = component.rpartition(":")
-    if not (colon and name and number.isascii() and number.isdigit()):
-        raise InputError(
-            f"component '{component}' is not LAYER:J, a layer and the number of a component, such as '{INPUT}:0'"
-        )
-    layer, index = statistics[name], int(number)
+    form = f"LAYER:J, a layer and the number of a component, such as '{INPUT}:0'"
+    read = read_layer_word(component, form, what="component", n_numbers=(1,))
+    name, (index,) = read.layer, read.numbers
+    layer = statistics[name]
     if index >= layer.n_components:
         have = (
             f"{layer.n_components} components, 0 to {layer.n_components - 1}" if layer.n_components else "no components"

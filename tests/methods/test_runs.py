@@ -1,13 +1,14 @@
 import csv
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from stochdeconv.errors import ExistingOutputError, InputError, MissingInputError
 from stochdeconv.images.files import load_image
-from stochdeconv.methods.runs import RunResult, read_record, refuse_existing
+from stochdeconv.methods.runs import RunResult, is_made, read_record, refuse_existing
 
 
 @pytest.fixture
@@ -121,3 +122,26 @@ def test_what_a_method_has_beside_its_images_is_left_too_and_goes_with_it(result
     result.save(tmp_path / "run", overwrite=True)
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert not extra & names and {"targets.npz", "notes.csv"} <= names
+
+
+@pytest.mark.parametrize(
+    ("change", "made"),
+    [
+        ({}, True),
+        ({"complete": False}, False),
+        ({"model": {"weights_hash": "other"}}, False),
+        ({"statistics_hash": None}, False),
+        ({"seed": 1}, False),
+        ({"n_images": 4}, False),
+        ({"settings": {"size": [8, 9], "n_steps": 3}}, False),
+        ({"settings": {"size": [8, 9], "n_steps": 2, "more": 1}}, True),
+    ],
+)
+def test_a_run_is_made_where_a_complete_one_with_these_settings_lies(result, tmp_path, change, made):
+    record = {"complete": True, "model": {"weights_hash": "hash"}, "statistics_hash": "church", "seed": 0}
+    record |= {"n_images": 3, "settings": {"size": [8, 9], "n_steps": 2}} | change
+    replace(result, record={"command": "generate", **record}).save(tmp_path / "run")
+    now = {"model": SimpleNamespace(weights_hash="hash"), "statistics_hash": "church"}
+    now |= {"seed": 0, "n_images": 3, "n_steps": 2, "size": (8, 9)}
+    assert is_made(tmp_path / "run", **now) is made
+    assert not is_made(tmp_path / "elsewhere", **now)

@@ -17,7 +17,7 @@ from PIL import Image
 
 import stochdeconv as sd
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "train_mini_vgg16.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "tools" / "train_mini_vgg16.py"
 WNIDS = ("n01440764", "n03445777")
 
 

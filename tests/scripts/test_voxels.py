@@ -1,4 +1,4 @@
-"""The loop on voxels: a network whose best molecule is known, under the constraints of scripts/optimize_voxels.py."""
+"""The loop on voxels: a network whose best molecule is known, under the constraints of scripts/examples/optimize_voxels.py."""
 
 import re
 from pathlib import Path

@@ -2,11 +2,15 @@
 
 The files of a class are sorted by name; what is held out is listed in CLASS_held_out.txt beside the statistics, ready to be the
 `--real` of a comparison. Classes that are there already are left alone. With --n-rows the files are small (fewer rows, rounded): so are
-those that ship with the package made, by the last command.
+those that ship with the package made, by the last of these.
 
-    python scripts/collect_class_statistics.py photos -m vgg16 -o stats_cache/vgg16
-    python scripts/collect_class_statistics.py imagenette/train -m squeezenet.keras -o stats --classes n03028079 n03445777
-    python scripts/collect_class_statistics.py imagenette/train -m mini-vgg16 -o stats --n-components 32 --layout-size 7 --n-rows 200
+    python scripts/tools/collect_class_statistics.py photos -m vgg16 -o stats_cache/vgg16
+    python scripts/tools/collect_class_statistics.py imagenette/train -m squeezenet.keras -o stats --classes n03028079 n03445777
+    python scripts/tools/collect_class_statistics.py imagenette/train -m mini-vgg16 -o stats --n-components 32 --layout-size 7 --n-rows 200
+
+The photographs held out then, as they ship too, are measured by
+
+    stochdeconv measure imagenette/train --judge mini-resnet --size 112 --held-out 0.2 -o stochdeconv/assets/held_out.npz
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """How much of each saliency map is left when the upper layers' weights are drawn anew: the sanity check of Adebayo et al. 2018.
 
-    python scripts/check_saliency.py [PHOTO …]
+    python scripts/experiments/check_saliency.py [PHOTO …]
 
 For the network that ships and, without photos, scikit-learn's two. Prints a table: Spearman's rank correlation between the absolute maps of
 the trained network and of the same network with random weights from the top down to a layer, averaged over photos and draws.
@@ -8,13 +8,13 @@ the trained network and of the same network with random weights from the top dow
 
 from __future__ import annotations
 
-import argparse
 import warnings
 from pathlib import Path
 
 import keras
 import numpy as np
 import sklearn.datasets
+from arguments import argument_parser
 from scipy.stats import spearmanr
 
 import stochdeconv as sd
@@ -58,31 +58,31 @@ def check(paths, *, n_draws, n_samples):
     trained = [
         strengths(model, photo, index, n_samples=n_samples) for photo, index in zip(photos, indices, strict=True)
     ]
-    found = {}
+    correlations = {}
     drawn = []
     for stage, layers in STAGES.items():
         drawn += layers
-        found[stage] = {rule: [] for rule in RULES}
+        correlations[stage] = {rule: [] for rule in RULES}
         for seed in range(n_draws):
             random = draw_anew(model, drawn, seed=seed)
             for photo, index, before in zip(photos, indices, trained, strict=True):
                 for rule, after in strengths(random, photo, index, n_samples=n_samples).items():
-                    found[stage][rule].append(spearmanr(before[rule].ravel(), after.ravel())[0])
-    return found
+                    correlations[stage][rule].append(spearmanr(before[rule].ravel(), after.ravel())[0])
+    return correlations
 
 
 def main():
     """Run the check and print its table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("photos", nargs="*", metavar="PHOTO", default=PHOTOS)
     parser.add_argument("--n-draws", type=int, default=3)
     parser.add_argument("--n-samples", type=int, default=50)
     options = parser.parse_args()
     warnings.simplefilter("ignore")  # a map that is zero everywhere is a nan in the table
-    found = check(options.photos, n_draws=options.n_draws, n_samples=options.n_samples)
-    print("| rule | " + " | ".join(found) + " |\n|---|" + "---|" * len(found))
+    correlations = check(options.photos, n_draws=options.n_draws, n_samples=options.n_samples)
+    print("| rule | " + " | ".join(correlations) + " |\n|---|" + "---|" * len(correlations))
     for rule in RULES:
-        print(f"| `{rule}` | " + " | ".join(f"{np.nanmean(found[stage][rule]):.2f}" for stage in found) + " |")
+        print(f"| `{rule}` | " + " | ".join(f"{np.nanmean(of[rule]):.2f}" for of in correlations.values()) + " |")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Works in a folder of its own, with scikit-learn's two photographs; what is there
 their sidecars, are those in the folder `models` of `--shared`; `--statistics` is the folder of class statistics that `collect` made with
 SqueezeNet.
 
-    python scripts/draw_gallery.py -o out/gallery --shared ../shared --statistics stats_cache/squeezenet --only dream
+    python scripts/tools/draw_gallery.py -o out/gallery --shared ../shared --statistics stats_cache/squeezenet --only dream
 """
 
 import argparse
@@ -29,13 +29,13 @@ NETWORKS = {
 }
 # Those the commands below read.
 STATISTICS = ("church.h5", "English_springer.h5")
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # Widest picture of the page, in pixels.
 WIDTH = 1000
 
 
 @dataclass(frozen=True)
-class Shown:
+class Exhibit:
     """A command and what is to be seen of it."""
 
     command: str
@@ -55,7 +55,7 @@ class Section:
 
     title: str
     text: str
-    shown: tuple[Shown, ...]
+    exhibits: tuple[Exhibit, ...]
 
 
 STREAM = (
@@ -67,31 +67,31 @@ SECTIONS = (
         "saliency: which pixels a class depends on",
         "Seven rules on one sheet. What they show, and what guided backpropagation does not, is on [a page of its own](../saliency.md).",
         (
-            Shown(f"stochdeconv saliency china.png {SQUEEZENET} -o saliency", "SqueezeNet"),
-            Shown(f"stochdeconv saliency china.png church {MINI} -o saliency_mini", "mini-vgg16"),
+            Exhibit(f"stochdeconv saliency china.png {SQUEEZENET} -o saliency", "SqueezeNet"),
+            Exhibit(f"stochdeconv saliency china.png church {MINI} -o saliency_mini", "mini-vgg16"),
         ),
     ),
     Section(
         "maximize: what raises a class, a unit, a direction",
         "From noise, with the constraints that natural images obey: none, each alone, all together.",
         (
-            Shown(
+            Exhibit(
                 f"stochdeconv maximize goldfish {SQUEEZENET} --ablate-constraints -n 3 -o constraints",
                 "SqueezeNet, goldfish",
             ),
-            Shown(
+            Exhibit(
                 f'stochdeconv maximize "golf ball" {MINI} --ablate-constraints -n 3 -o constraints_mini',
                 "mini-vgg16, golf ball",
             ),
-            Shown(
+            Exhibit(
                 f"stochdeconv maximize {SQUEEZENET} --unit fire6_concat:20 -n 4 -o unit",
                 "A channel, four starts: SqueezeNet, fire6_concat:20",
             ),
-            Shown(
+            Exhibit(
                 f"stochdeconv maximize {SQUEEZENET} --unit fire6_concat:20 -n 4 --diversity 300 -o diversity",
                 "The same channel, the four asked to differ",
             ),
-            Shown(f'stochdeconv maximize "goldfish,church" {SQUEEZENET} -n 4 -o several', "Two classes at once"),
+            Exhibit(f'stochdeconv maximize "goldfish,church" {SQUEEZENET} -n 4 -o several', "Two classes at once"),
         ),
     ),
     Section(
@@ -99,13 +99,13 @@ SECTIONS = (
         "The class score is raised; where activations become an outlier of the class's distribution, the channels that make "
         "them so are lowered. [What it does and what it does not](../outlier_suppression.md).",
         (
-            Shown(f"stochdeconv maximize church {SQUEEZENET} -n 4 -o church", "SqueezeNet, church, without"),
-            Shown(
+            Exhibit(f"stochdeconv maximize church {SQUEEZENET} -n 4 -o church", "SqueezeNet, church, without"),
+            Exhibit(
                 f"stochdeconv maximize church {SQUEEZENET} -n 4 --suppress-outliers church.h5 -o church_suppressed",
                 "SqueezeNet, church, with",
             ),
-            Shown(f"stochdeconv maximize church {MINI} -n 4 -o church_mini", "mini-vgg16, church, without"),
-            Shown(
+            Exhibit(f"stochdeconv maximize church {MINI} -n 4 -o church_mini", "mini-vgg16, church, without"),
+            Exhibit(
                 f"stochdeconv maximize church {MINI} -n 4 --suppress-outliers mini-vgg16/church.h5 -o church_suppressed_mini",
                 "mini-vgg16, church, with",
             ),
@@ -115,12 +115,12 @@ SECTIONS = (
         "refine: a photograph made more like its class",
         "The strip shows the photograph and what becomes of it; the steps are the finer the more there are.",
         (
-            Shown(f"stochdeconv refine flower.png daisy {SQUEEZENET} -o refined", "SqueezeNet, daisy"),
-            Shown(
+            Exhibit(f"stochdeconv refine flower.png daisy {SQUEEZENET} -o refined", "SqueezeNet, daisy"),
+            Exhibit(
                 f"stochdeconv refine china.png church {SQUEEZENET} --suppress-outliers church.h5 -o refined_suppressed",
                 "SqueezeNet, church, outliers suppressed",
             ),
-            Shown(f"stochdeconv refine china.png church {MINI} -o refined_mini", "mini-vgg16, church"),
+            Exhibit(f"stochdeconv refine china.png church {MINI} -o refined_mini", "mini-vgg16, church"),
         ),
     ),
     Section(
@@ -128,18 +128,20 @@ SECTIONS = (
         "A photograph, or an image of one class, turns into another class. Statistics of the class keep the "
         "picture [nearer to what its photographs activate](../outlier_suppression.md#in-refine-and-morph).",
         (
-            Shown(f"stochdeconv morph china.png castle {SQUEEZENET} -o morph", "SqueezeNet, a photograph to a castle"),
-            Shown(
+            Exhibit(
+                f"stochdeconv morph china.png castle {SQUEEZENET} -o morph", "SqueezeNet, a photograph to a castle"
+            ),
+            Exhibit(
                 f"stochdeconv morph china.png church {SQUEEZENET} --suppress-outliers church.h5 -o morph_suppressed",
                 "SqueezeNet, a photograph to a church, outliers suppressed",
             ),
-            Shown(
+            Exhibit(
                 f'stochdeconv morph "English springer" church {SQUEEZENET} -o morph_classes '
                 "--suppress-outliers English_springer.h5,church.h5 --strength 10",
                 "SqueezeNet, English springer to church, outliers of both suppressed, strength 10",
             ),
-            Shown(f'stochdeconv morph church "golf ball" {MINI} -o morph_mini', "mini-vgg16, church to golf ball"),
-            Shown(
+            Exhibit(f'stochdeconv morph church "golf ball" {MINI} -o morph_mini', "mini-vgg16, church to golf ball"),
+            Exhibit(
                 f"stochdeconv morph china.png church {MINI} -o morph_photo_mini", "The frames as a GIF", "animation.gif"
             ),
         ),
@@ -149,35 +151,35 @@ SECTIONS = (
         "The network of the first DeepDreams, [GoogLeNet](../deepdream.md#the-network), and that program's settings, our defaults. "
         "Early layers give strokes; in the fourth block buildings, cars and animals grow out of the picture.",
         (
-            Shown(
+            Exhibit(
                 f"stochdeconv dream china.png {GOOGLENET} --layer inception_3b_5x5_reduce -o googlenet_3b_5x5_reduce",
                 "inception_3b_5x5_reduce: strokes",
             ),
-            Shown(
+            Exhibit(
                 f"stochdeconv dream flower.png {GOOGLENET} --layer inception_4c_output -o googlenet_4c_output",
                 "inception_4c_output: eyes and beaks",
             ),
-            Shown(
+            Exhibit(
                 f"stochdeconv dream china.png {GOOGLENET} --layer inception_4c_output --size 854 -o googlenet_4c_china",
                 "inception_4c_output, the photograph at twice its size: boats, towers, wheels, a bird",
                 "image_000.png",
             ),
-            Shown(
+            Exhibit(
                 f"stochdeconv dream china.png {GOOGLENET} --layer inception_4d_pool --size 854 -o googlenet_4d_pool",
                 "inception_4d_pool, as large: animals",
                 "image_000.png",
             ),
-            Shown(
+            Exhibit(
                 f"stochdeconv dream china.png {GOOGLENET} --layer inception_3b_output --guide flower.png -o googlenet_guided_3b",
                 "Guided by a flower, at the layer of the original program",
             ),
-            Shown(
+            Exhibit(
                 f"stochdeconv dream china.png {GOOGLENET} --layer inception_4c_output --guide flower.png -o googlenet_guided_4c",
                 "Guided by the same flower, deeper: whole flowers",
                 "image_000.png",
             ),
-            Shown(STREAM, "The endless zoom, from noise: some of the frames"),
-            Shown(STREAM, "The same as a GIF", "animation.gif"),
+            Exhibit(STREAM, "The endless zoom, from noise: some of the frames"),
+            Exhibit(STREAM, "The same as a GIF", "animation.gif"),
         ),
     ),
     Section(
@@ -185,20 +187,22 @@ SECTIONS = (
         "Lower layers give strokes, higher ones whole objects. A guide picture says what to look for; fed back with a little zoom, a "
         "dream becomes a stream.",
         (
-            Shown(f"stochdeconv dream china.png {SQUEEZENET} --layer fire3_concat -o dream_low", "SqueezeNet, fire3"),
-            Shown(
+            Exhibit(f"stochdeconv dream china.png {SQUEEZENET} --layer fire3_concat -o dream_low", "SqueezeNet, fire3"),
+            Exhibit(
                 f"stochdeconv dream china.png {SQUEEZENET} --layer fire5_concat -o dream_middle", "SqueezeNet, fire5"
             ),
-            Shown(f"stochdeconv dream china.png {SQUEEZENET} --layer fire9_concat -o dream_high", "SqueezeNet, fire9"),
-            Shown(
+            Exhibit(
+                f"stochdeconv dream china.png {SQUEEZENET} --layer fire9_concat -o dream_high", "SqueezeNet, fire9"
+            ),
+            Exhibit(
                 f"stochdeconv dream china.png {SQUEEZENET} --layer fire8_concat --guide flower.png -o dream_guided",
                 "SqueezeNet, fire8, guided by a flower",
             ),
-            Shown(
+            Exhibit(
                 f"stochdeconv dream noise {SQUEEZENET} --layer fire9_concat --zoom-frames 24 --rotate 1 -o stream",
                 "SqueezeNet, a stream from noise",
             ),
-            Shown(
+            Exhibit(
                 f"stochdeconv dream china.png {MINI} --layer block5_conv3 --size 224 -o dream_mini",
                 "mini-vgg16, block5",
             ),
@@ -209,20 +213,20 @@ SECTIONS = (
         "A picture is sought whose activations are those of the photograph, from noise. The number is what is left of the squared "
         "distance.",
         (
-            Shown(
+            Exhibit(
                 f"stochdeconv invert china.png {SQUEEZENET} -o inverted "
                 "--layer conv1_relu,fire3_concat,fire5_concat,fire7_concat,fire9_concat",
                 "SqueezeNet, L-BFGS",
             ),
-            Shown(
+            Exhibit(
                 f"stochdeconv invert china.png {SQUEEZENET} --layer fire3_concat,fire9_concat -n 3 -o reconstructions",
                 "SqueezeNet, three pictures of each layer: what they do not agree on, the layer does not keep",
             ),
-            Shown(
+            Exhibit(
                 f"stochdeconv invert china.png {SQUEEZENET} --layer fire5_concat,fire7_concat --enhance 1.5 --init photo -o enhanced",
                 "SqueezeNet, activations enhanced by half, from the photograph",
             ),
-            Shown(
+            Exhibit(
                 f"stochdeconv invert china.png {MINI} -o inverted_mini "
                 "--layer block1_conv2,block2_conv2,block3_conv3,block4_conv3,block5_conv3",
                 "mini-vgg16, L-BFGS",
@@ -234,17 +238,17 @@ SECTIONS = (
         "Below each dream: what the network sees, then what a second one sees. `cells.csv` holds the five surest names before and after, "
         "`rates.csv` how often a folder's photographs are still recognised. Layers may be numbers, as `stochdeconv layers` lists them.",
         (
-            Shown(
+            Exhibit(
                 f"stochdeconv sweep china.png {GOOGLENET} --layers 2,26,39,58,84 --n-steps 10,50 --judge mobilenet.keras "
                 "-o googlenet_swept",
                 "GoogLeNet, layers by number, judged by MobileNet",
             ),
-            Shown(
+            Exhibit(
                 f"stochdeconv sweep china.png {SQUEEZENET} --layers fire3_concat,fire5_concat,fire9_concat --n-steps 3,10,30 "
                 "--judge mobilenet.keras -o swept",
                 "SqueezeNet, judged by MobileNet",
             ),
-            Shown(
+            Exhibit(
                 f"stochdeconv sweep china.png {MINI} --layers block2_conv2,block4_conv3,block5_conv3 --n-steps 3,10,30 "
                 "--judge mini-resnet -o swept_mini",
                 "mini-vgg16, judged by mini-resnet",
@@ -256,15 +260,15 @@ SECTIONS = (
         "The class's mean moved along one component of a layer, everything else by its regression; and the way from one sample to "
         "another.",
         (
-            Shown(
+            Exhibit(
                 f"stochdeconv generate church.h5 {SQUEEZENET} --component fire9_concat:0 -o component",
                 "SqueezeNet, church, the first component of fire9",
             ),
-            Shown(
+            Exhibit(
                 "stochdeconv generate mini-vgg16/English_springer.h5 --component block4_conv3:0 -o component_mini",
                 "mini-vgg16, English springer, the first component of block4",
             ),
-            Shown(
+            Exhibit(
                 "stochdeconv generate mini-vgg16/church.h5 --walk 16 -o walk_mini",
                 "mini-vgg16, church, a walk",
                 "animation.gif",
@@ -287,9 +291,9 @@ def main() -> None:
     arguments = parser.parse_args()
     prepare(arguments)
     chosen = [section for section in SECTIONS if section.title.startswith(arguments.only)]
-    for shown in (shown for section in chosen for shown in section.shown):
-        run(shown, arguments.output)
-        draw(arguments.output / shown.output / shown.picture, arguments.page / picture_name(shown))
+    for exhibit in (exhibit for section in chosen for exhibit in section.exhibits):
+        run(exhibit, arguments.output)
+        draw(arguments.output / exhibit.output / exhibit.picture, arguments.page / picture_name(exhibit))
     write_atomically(arguments.page / "README.md", page().encode())
     print(arguments.page / "README.md")
 
@@ -313,21 +317,21 @@ def prepare(arguments: argparse.Namespace) -> None:
             os.symlink(target.resolve(), folder / name)
 
 
-def run(shown: Shown, folder: Path) -> None:
+def run(exhibit: Exhibit, folder: Path) -> None:
     """Run a command, unless this very one has been run to its end."""
-    record = folder / f"{shown.output}.command"
-    if record.exists() and record.read_text() == shown.command:
+    record = folder / f"{exhibit.output}.command"
+    if record.exists() and record.read_text() == exhibit.command:
         return
-    print(shown.command, flush=True)
+    print(exhibit.command, flush=True)
     subprocess.run(
-        [*shlex.split(shown.command), "--overwrite", "--quiet"], cwd=folder, check=True, stdout=subprocess.DEVNULL
+        [*shlex.split(exhibit.command), "--overwrite", "--quiet"], cwd=folder, check=True, stdout=subprocess.DEVNULL
     )
-    record.write_text(shown.command)
+    record.write_text(exhibit.command)
 
 
-def picture_name(shown: Shown) -> str:
+def picture_name(exhibit: Exhibit) -> str:
     """Name the picture on the page: an animation stays one, anything else becomes a JPEG, which is a fifth of a PNG."""
-    return shown.output + (".gif" if shown.picture.endswith(".gif") else ".jpg")
+    return exhibit.output + (".gif" if exhibit.picture.endswith(".gif") else ".jpg")
 
 
 def draw(picture: Path, target: Path) -> None:
@@ -347,15 +351,14 @@ def page() -> str:
     parts = [
         "# Gallery\n",
         "Every method on two networks: SqueezeNet 1.0, trained on ImageNet, and `mini-vgg16`, which ships; dreams on GoogLeNet too. The "
-        "photographs are "
-        "scikit-learn's `china.jpg` and `flower.jpg`; seeds are 0 and up, nothing was picked. `scripts/draw_gallery.py` runs the commands "
-        "and writes this page.\n",
+        "photographs are scikit-learn's `china.jpg` and `flower.jpg`; seeds are 0 and up, nothing was picked. "
+        "`scripts/tools/draw_gallery.py` runs the commands and writes this page.\n",
     ]
     for section in SECTIONS:
         parts.append(f"## {section.title}\n\n{section.text}\n")
-        for shown in section.shown:
+        for exhibit in section.exhibits:
             parts.append(
-                f"**{shown.caption}**\n\n```\n{shown.command}\n```\n![{shown.caption}]({picture_name(shown)})\n"
+                f"**{exhibit.caption}**\n\n```\n{exhibit.command}\n```\n![{exhibit.caption}]({picture_name(exhibit)})\n"
             )
     parts.append(
         "## Not only pictures\n\nThe same loop on a network of voxels, under constraints of its own: [voxels](../voxels.md).\n"

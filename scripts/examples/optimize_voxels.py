@@ -8,7 +8,7 @@ no two atoms nearer than 3 voxels and, for a given molecule, little strain. Each
 The score alone could be noise that only the network sees. So atoms are read off the result as peaks and drawn again as clean blobs:
 `redrawn` is their score, `A-B` the distance of an A and a B that is nearest to what binds.
 
-    python scripts/optimize_voxels.py -o out/voxels.npz
+    python scripts/examples/optimize_voxels.py -o out/voxels.npz
 """
 
 import argparse
@@ -66,8 +66,8 @@ def molecule(rng: np.random.Generator, *, binds: bool) -> tuple[np.ndarray, np.n
 
 def pair(places: np.ndarray, kinds: np.ndarray) -> float:
     """Distance of an A and a B that is nearest to what binds; infinite without a pair."""
-    found = distances(places)[(kinds[:, None] == 0) & (kinds[None] == 1)]
-    return found[np.argmin(abs(found - BINDING))] if found.size else np.inf
+    apart = distances(places)[(kinds[:, None] == 0) & (kinds[None] == 1)]
+    return apart[np.argmin(abs(apart - BINDING))] if apart.size else np.inf
 
 
 def atoms(voxels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -207,17 +207,17 @@ def main() -> None:
         ("molecule", drawn(places, kinds), 0.0),
         ("noise", np.zeros(network.input_shape, np.float32), 0.1),
     ]:
-        how = {"noise": noise, "n_steps": arguments.n_steps, "seed": arguments.seed}
+        settings = {"noise": noise, "n_steps": arguments.n_steps, "seed": arguments.seed}
         print(f"\n{'from ' + kind:24}   score redrawn   A-B atoms nearest  empty lowest")
         if kind == "molecule":
             grids[f"{kind}: start"] = start
             print(row(network, "start", start))
         terms = [name for name, weight in WEIGHTS[kind].items() if weight]
         for off in ("", "non-negativity", *terms, "all"):
-            found = optimized(network, start, WEIGHTS[kind], off=off, **how)
+            voxels = optimized(network, start, WEIGHTS[kind], off=off, **settings)
             name = "all constraints" if not off else "no constraint" if off == "all" else f"without {off}"
-            grids[f"{kind}: {name}"] = found
-            print(row(network, name, found), flush=True)
+            grids[f"{kind}: {name}"] = voxels
+            print(row(network, name, voxels), flush=True)
     if arguments.output:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(arguments.output, **grids)

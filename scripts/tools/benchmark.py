@@ -3,9 +3,9 @@
 A bare step is one compiled forward pass and input gradient of the same network, dtype, batch and depth, with nothing around it. Bare and
 ours are timed in turn and compared by their medians, so that other work on the machine hits both alike.
 
-    python scripts/benchmark.py -m vgg16
-    python scripts/benchmark.py -m squeezenet.keras --images photos/church --batch-size 8
-    python scripts/benchmark.py -m vgg16 --random-weights          # the same arithmetic, without the download
+    python scripts/tools/benchmark.py -m vgg16
+    python scripts/tools/benchmark.py -m squeezenet.keras --images photos/church --batch-size 8
+    python scripts/tools/benchmark.py -m vgg16 --random-weights          # the same arithmetic, without the download
 """
 
 import argparse
@@ -112,10 +112,10 @@ def stepwise(run: Callable[[Callable], None], n_steps: int) -> Iterator[None]:
     """Turn a run with a callback into an iterator that stops after every step."""
     import threading
 
-    go, done = threading.Semaphore(0), threading.Semaphore(0)
+    go, waiting = threading.Semaphore(0), threading.Semaphore(0)
 
     def callback(step):
-        done.release()
+        waiting.release()
         go.acquire()
 
     def start():
@@ -125,7 +125,7 @@ def stepwise(run: Callable[[Callable], None], n_steps: int) -> Iterator[None]:
     threading.Thread(target=start, daemon=True).start()
     for _ in range(n_steps):
         go.release()
-        done.acquire()
+        waiting.acquire()
         yield
 
 
@@ -175,7 +175,7 @@ def collect_ratio(model, paths: list[Path]) -> tuple[float, object]:
         times["bare"].append(time.perf_counter() - started)
         passed = []
 
-        def progress(done, total, message, passed=passed):
+        def progress(n_finished, total, message, passed=passed):
             if message.startswith("components") and not passed:  # the pass is over, with all it had to write
                 passed.append(time.perf_counter())
 

@@ -5,7 +5,7 @@ A finished row is one JSON file (settings and figures) with its features beside 
 be stopped and continued, and rows can be added later. Tune on other classes than those that are reported, and against training
 photographs (`--against train`).
 
-    python scripts/ablation.py ../shared/data/imagenette/train -m squeezenet.keras --judge mobilenet.keras \
+    python scripts/experiments/ablation.py ../shared/data/imagenette/train -m squeezenet.keras --judge mobilenet.keras \
         --classes n01440764 n03425413 n03888257 --against train -o docs/results/tuning
 """
 
@@ -15,6 +15,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+from arguments import argument_parser
+from finished_runs import figure_text, image_paths
 
 import stochdeconv as sd
 from stochdeconv.evaluation.figures import FIGURE_KEYS, Reference, measure_figures
@@ -26,7 +28,7 @@ from stochdeconv.images.folders import find_images, hold_out
 from stochdeconv.methods.generate import Recipe, own_recipe
 from stochdeconv.networks.classes import file_stem
 
-SHOWN = ("judge_top1", "judge_top5", "kid", "density", "coverage", "pairwise_distance", "spectrum_slope")
+COLUMNS = ("judge_top1", "judge_top5", "kid", "density", "coverage", "pairwise_distance", "spectrum_slope")
 
 # Row -> (command, its arguments). What a row of `generate` does not name is the network's own recipe; `general` is that of the others.
 OURS = {
@@ -86,18 +88,15 @@ PRESETS = {
     "fourier-l2-1e-5": {"preset": "fourier", "l2": 1e-5},
     "fourier-l2-1e-4": {"preset": "fourier", "l2": 1e-4},
 }
-ROWS = {name: ("generate", how) for name, how in OURS.items()} | {
-    name: ("maximize", how) for name, how in PRESETS.items()
+ROWS = {name: ("generate", settings) for name, settings in OURS.items()} | {
+    name: ("maximize", settings) for name, settings in PRESETS.items()
 }
 
 
 def main() -> None:
     """Read the arguments, make what is missing, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__, "model", "judge", "output", n_images=8, n_steps=128)
     parser.add_argument("images", type=Path, help="tree with one folder of photographs a class")
-    parser.add_argument("-m", "--model", required=True, help="the network that makes the images")
-    parser.add_argument("--judge", required=True, help="the network that judges them")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the finished rows")
     parser.add_argument("--classes", nargs="+", required=True, help="folder names")
     parser.add_argument(
         "--rows", nargs="+", default=list(ROWS), choices=list(ROWS), metavar="ROW", help=", ".join(ROWS)
@@ -108,8 +107,6 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, default=Path("stats_cache/ablation"), help="folder of statistics and images"
     )
-    parser.add_argument("-n", "--n-images", type=int, default=8)
-    parser.add_argument("--n-steps", type=int, default=128)
     parser.add_argument("--n-components", type=int, default=64)
     parser.add_argument(
         "--statistics",
@@ -156,24 +153,27 @@ def reference_of(arguments: argparse.Namespace, model, judge: Judge, name: str) 
 
 def make_row(row: str, arguments: argparse.Namespace, model, judge: Judge, references: dict) -> tuple[dict, dict]:
     """Make and measure the images of a row, all classes; return its settings and figures, and its features."""
-    command, how = ROWS[row]
-    how = {**how, "n_images": arguments.n_images, "n_steps": arguments.n_steps}
-    if "recipe" in how:
-        how["recipe"] = replace(own_recipe(model), **how["recipe"])
+    command, of_row = ROWS[row]
+    of_row = {**of_row, "n_images": arguments.n_images, "n_steps": arguments.n_steps}
+    if "recipe" in of_row:
+        of_row["recipe"] = replace(own_recipe(model), **of_row["recipe"])
     estimates, features, settings = {}, {}, {}
     for number, (name, reference) in enumerate(references.items()):
         if command == "generate":
-            result = sd.generate(model, statistics_of(arguments, model, name), **how)
+            result = sd.generate(model, statistics_of(arguments, model, name), **of_row)
         else:
-            result = sd.maximize(model, name, **how)
+            result = sd.maximize(model, name, **of_row)
         folder = result.save(arguments.work / "runs" / row / name, overwrite=True)
-        paths = sorted(folder.glob("image_*.png"))
-        measured = measure(paths, judge, size=model.input_size, class_index=reference.class_index, tick=lambda n: None)
+        measured = measure(
+            image_paths(folder), judge, size=model.input_size, class_index=reference.class_index, tick=lambda n: None
+        )
         estimates[name] = measure_figures(measured, reference, seed=(0, number))
         features[name] = measured.features.astype(np.float16)
         settings = result.record["settings"]
-    mean = {key: interval(average([found[key] for found in estimates.values()], seed=(0,))) for key in FIGURE_KEYS}
-    classes = {name: {key: interval(found[key]) for key in FIGURE_KEYS} for name, found in estimates.items()}
+    mean = {
+        key: interval(average([estimate[key] for estimate in estimates.values()], seed=(0,))) for key in FIGURE_KEYS
+    }
+    classes = {name: {key: interval(estimate[key]) for key in FIGURE_KEYS} for name, estimate in estimates.items()}
     content = {
         "row": row, "command": command, "settings": settings, "n_images": arguments.n_images, "against": arguments.against,
         "mean": mean, "classes": classes,
@@ -183,9 +183,8 @@ def make_row(row: str, arguments: argparse.Namespace, model, judge: Judge, refer
 
 def print_row(row: str, content: dict) -> None:
     """Print the figures of a row, the mean over its classes."""
-    values = {key: content["mean"][key]["value"] for key in SHOWN}
-    told = "  ".join(f"{key} {'-' if value is None else format(value, '.3g'):>6}" for key, value in values.items())
-    print(f"{row:28} {told}", flush=True)
+    figures = "  ".join(f"{key} {figure_text(content['mean'][key]):>6}" for key in COLUMNS)
+    print(f"{row:28} {figures}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Make images of a class with several samplers, from the same statistics and the same seed, to see what each does.
 
-python scripts/sample_class_images.py stats_cache/vgg16/church.h5 -o out/church
-python scripts/sample_class_images.py church.h5 -o out --samplers chain bootstrap -n 4 --n-steps 128 --temperature 0.7
+python scripts/examples/sample_class_images.py stats_cache/vgg16/church.h5 -o out/church
+python scripts/examples/sample_class_images.py church.h5 -o out --samplers chain bootstrap -n 4 --n-steps 128 --temperature 0.7
 """
 
 import argparse

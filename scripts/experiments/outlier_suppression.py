@@ -4,20 +4,21 @@ Objects are counted twice. ``cam_peaks`` are places at which the judge sees the 
 it does not recognise holds no object. ``own_peaks`` are places at which it sees the class half as strongly as anywhere in the same
 picture: how often the picture repeats what it shows, however weakly it is recognised (one that is nowhere recognised counts none).
 
-The statistics name the classes and the network; photographs are a folder a class (or an .npz of measure_photographs.py) that the
+The statistics name the classes and the network; photographs are a folder a class (or an .npz of `stochdeconv measure`) that the
 statistics have not seen. Images use the seeds 0, 1, 2, …; nothing is picked. What is finished is not made again, so the run can be
 stopped and continued.
 
-    python scripts/outlier_suppression.py church.h5 golf_ball.h5 --real held_out --judge mobilenet.keras -o out
+    python scripts/experiments/outlier_suppression.py church.h5 golf_ball.h5 --real held_out --judge mobilenet.keras -o out
 """
 
-import argparse
 import json
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
+from arguments import argument_parser
+from finished_runs import figure_text, halved, image_paths, images_of, save_sheet
 
 import stochdeconv as sd
 from stochdeconv.cli.terminal import format_table
@@ -27,11 +28,9 @@ from stochdeconv.evaluation.measure import measure
 from stochdeconv.evaluation.objects import PEAK_FRACTION, count_peaks
 from stochdeconv.evaluation.photographs import SUFFIX, load_photographs
 from stochdeconv.files import write_atomically
-from stochdeconv.images.files import load_image, resize, save_png
 from stochdeconv.images.folders import find_class_folders, find_images
-from stochdeconv.images.sheets import contact_sheet
 from stochdeconv.methods.maximize import PRESETS
-from stochdeconv.methods.runs import RECORD, read_record
+from stochdeconv.methods.runs import is_made
 from stochdeconv.statistics.class_statistics import INPUT, ClassStatistics
 
 FIGURES = ("cam_peaks", "own_peaks", "judge_top1", "judge_top5", "kid", "pairwise_distance")
@@ -39,14 +38,11 @@ FIGURES = ("cam_peaks", "own_peaks", "judge_top1", "judge_top5", "kid", "pairwis
 
 def main() -> None:
     """Read the arguments, make what is missing and print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__, "model_of_statistics", "judge", "output", n_images=8, n_steps=128, seed=0)
     parser.add_argument("statistics", type=Path, nargs="+", help="files of class statistics, all of one network")
-    parser.add_argument("-m", "--model", help="the network, if it is not where the files say it was")
     parser.add_argument(
         "--real", type=Path, required=True, help="photographs, a folder a class, or what was measured of them"
     )
-    parser.add_argument("--judge", required=True, help="another network, which judges")
-    parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--presets", nargs="+", choices=PRESETS, default=list(PRESETS))
     parser.add_argument("--weights", type=float, nargs="+", default=[10.0], help="outlier weights, each a contestant")
     parser.add_argument(
@@ -56,39 +52,42 @@ def main() -> None:
         default=[0],
         help="only so many of the first maps, each a contestant; 0: all of them",
     )
-    parser.add_argument("-n", "--n-images", type=int, default=8)
-    parser.add_argument("--n-steps", type=int, default=128)
-    parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    how = {"n_images": arguments.n_images, "n_steps": arguments.n_steps, "seed": arguments.seed}
-    known = [sd.load_statistics(path) for path in arguments.statistics]
-    model = sd.load_model(arguments.model or known[0].model_source)
+    settings = {"n_images": arguments.n_images, "n_steps": arguments.n_steps, "seed": arguments.seed}
+    classes = [sd.load_statistics(path) for path in arguments.statistics]
+    model = sd.load_model(arguments.model or classes[0].model_source)
     judge = sd.load_model(arguments.judge)
 
     runs: dict[str, list[Path]] = {}
     for preset in arguments.presets:
         for weight, n_layers in [(0.0, 0), *product(arguments.weights, arguments.n_layers)]:
             name = preset + f"_without_outliers_{weight:g}" * bool(weight) + f"_of_{n_layers}" * bool(n_layers)
-            for statistics in known:
+            for statistics in classes:
                 run = arguments.output / name / (statistics.wnid or statistics.class_name)
                 runs.setdefault(name, []).append(run)
-                some = first_layers(statistics, n_layers) if n_layers else statistics
-                if not is_made(run, model, some, weight, how):
-                    given = {"suppress_outliers": some, "outlier_weight": weight} if weight else {}
-                    result = sd.maximize(model, statistics.class_index, preset=preset, **given, **how)
+                layers = first_layers(statistics, n_layers) if n_layers else statistics
+                statistics_hash = layers.hash() if weight else None
+                if not is_made(
+                    run, model=model, statistics_hash=statistics_hash, outlier_weight=weight or None, **settings
+                ):
+                    outliers = {"suppress_outliers": layers, "outlier_weight": weight} if weight else {}
+                    result = sd.maximize(model, statistics.class_index, preset=preset, **outliers, **settings)
                     print(result.save(run, overwrite=True) / "contact_sheet.png", flush=True)
-    for number, statistics in enumerate(known):
-        save_sheet(arguments.output / f"{statistics.class_name}.png", [found[number] for found in runs.values()])
+    for number, statistics in enumerate(classes):
+        save_class_sheet(arguments.output / f"{statistics.class_name}.png", [of[number] for of in runs.values()])
 
     report = arguments.output / "report"
     metrics = sd.compare(runs, real=arguments.real, judge=judge, output=report, overwrite=True)
-    add_own_peaks(metrics, runs, known, arguments.real, Judge(judge), model.input_size)
+    add_own_peaks(metrics, runs, classes, arguments.real, Judge(judge), model.input_size)
     write_atomically(report / "metrics.json", json.dumps(metrics, indent=1).encode())
     everybody = {**metrics["contestants"], "real": metrics["real"]}
-    rows = [["", *FIGURES], *([name, *(told(of[key]) for key in FIGURES)] for name, of in everybody.items())]
+    rows = [
+        ["", *FIGURES],
+        *([name, *(figure_text(of[key], interval=True) for key in FIGURES)] for name, of in everybody.items()),
+    ]
     print(format_table(rows))
     rows = [["cam_peaks, own_peaks", *everybody]]
-    for statistics, of_class in zip(known, metrics["classes"].values(), strict=True):
+    for statistics, of_class in zip(classes, metrics["classes"].values(), strict=True):
         of_each = {**of_class["contestants"], "real": of_class["real"]}
         counts = [f"{of['cam_peaks']['value']:.2f}, {of['own_peaks']['value']:.2f}" for of in of_each.values()]
         rows.append([statistics.class_name, *counts])
@@ -102,14 +101,14 @@ def first_layers(statistics: ClassStatistics, n: int) -> ClassStatistics:
 
 
 def add_own_peaks(
-    metrics: dict, runs: dict[str, list[Path]], known: list, real: Path, judge: Judge, size: tuple[int, int]
+    metrics: dict, runs: dict[str, list[Path]], classes: list, real: Path, judge: Judge, size: tuple[int, int]
 ) -> None:
     """Count, class by class, the places that are half as strong as the strongest of their own picture."""
 
     def maps(paths: list[Path], class_index: int) -> np.ndarray:
         return measure(paths, judge, size=size, class_index=class_index, tick=lambda n: None).cams
 
-    for number, (statistics, of_class) in enumerate(zip(known, metrics["classes"].values(), strict=True)):
+    for number, (statistics, of_class) in enumerate(zip(classes, metrics["classes"].values(), strict=True)):
         key = ClassKey(statistics.wnid, statistics.class_name)
         index = judge.class_index(wnid=key.wnid, label=key.label)
         if real.suffix == SUFFIX:
@@ -121,12 +120,12 @@ def add_own_peaks(
             photographs = maps(find_images(folders[0]), index)
         of_class["real"]["own_peaks"] = {"value": own_peaks(photographs), "low": None, "high": None}
         for name, of in of_class["contestants"].items():
-            found = own_peaks(maps(sorted(runs[name][number].glob("image_*.png")), index))
-            of["own_peaks"] = {"value": found, "low": None, "high": None}
-    classes = list(metrics["classes"].values())
+            peaks = own_peaks(maps(image_paths(runs[name][number]), index))
+            of["own_peaks"] = {"value": peaks, "low": None, "high": None}
+    of_classes = list(metrics["classes"].values())
     for name, of in metrics["contestants"].items():
-        of["own_peaks"] = average([one["contestants"][name]["own_peaks"] for one in classes])
-    metrics["real"]["own_peaks"] = average([one["real"]["own_peaks"] for one in classes])
+        of["own_peaks"] = average([of_class["contestants"][name]["own_peaks"] for of_class in of_classes])
+    metrics["real"]["own_peaks"] = average([of_class["real"]["own_peaks"] for of_class in of_classes])
 
 
 def average(figures: list[dict]) -> dict[str, float | None]:
@@ -136,39 +135,13 @@ def average(figures: list[dict]) -> dict[str, float | None]:
 
 def own_peaks(maps: np.ndarray) -> float:
     """Count the peaks above half of each map's own maximum, averaged over the maps."""
-    return float(np.mean([count_peaks(one[None], threshold=PEAK_FRACTION * one.max())[0] for one in maps]))
+    return float(np.mean([count_peaks(peaks[None], threshold=PEAK_FRACTION * peaks.max())[0] for peaks in maps]))
 
 
-def told(figure: dict[str, float | None]) -> str:
-    """Write a figure with its interval."""
-    if figure["value"] is None:
-        return "-"
-    return f"{figure['value']:.3g}" + (
-        f" [{figure['low']:.3g}, {figure['high']:.3g}]" if figure["low"] is not None else ""
-    )
-
-
-def is_made(run: Path, model, statistics, weight: float, how: dict[str, int]) -> bool:
-    """Tell whether a finished run is there that was made as it would be made now."""
-    if not (run / RECORD).exists():
-        return False
-    record = read_record(run)
-    settings = record["settings"]
-    return (
-        record["complete"]
-        and record["model"]["weights_hash"] == model.weights_hash
-        and record["statistics_hash"] == (statistics.hash() if weight else None)
-        and settings["outlier_weight"] == (weight or None)
-        and (record["n_images"], settings["n_steps"], record["seed"]) == tuple(how.values())
-    )
-
-
-def save_sheet(path: Path, runs: list[Path]) -> None:
+def save_class_sheet(path: Path, runs: list[Path]) -> None:
     """Put the images of runs on one sheet at half their size, a row a run."""
-    rows = [[load_image(image) for image in sorted(run.glob("image_*.png"))] for run in runs]
-    images = np.stack([resize(image, (image.shape[0] // 2, image.shape[1] // 2)) for row in rows for image in row])
-    captions = [run.parent.name for run, row in zip(runs, rows, strict=True) for _ in row]
-    save_png(path, contact_sheet(images, columns=len(rows[0]), captions=captions))
+    rows = [halved(images_of(run)) for run in runs]
+    save_sheet(path, rows, [run.parent.name for run, row in zip(runs, rows, strict=True) for _ in row])
 
 
 if __name__ == "__main__":

@@ -2,38 +2,32 @@
 
 Prints what is left of the relative squared distance at each layer, and saves a sheet.
 
-    python scripts/compare_inversions.py photo.png -m squeezenet.keras --layers fire4_concat,fire6_concat,fire9_concat -o out/inversions.png
+    python scripts/experiments/compare_inversions.py photo.png -m squeezenet.keras
+        --layers fire4_concat,fire6_concat,fire9_concat -o out/inversions.png
 """
 
-import argparse
-from pathlib import Path
-
 import numpy as np
+from arguments import argument_parser
+from finished_runs import save_sheet
 
 import stochdeconv as sd
-from stochdeconv.images.files import load_image, save_png
-from stochdeconv.images.sheets import contact_sheet
+from stochdeconv.images.files import load_image
 from stochdeconv.parsing import read_list
 
 
 def main() -> None:
     """Invert every layer in four ways, under the same regularizers."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photo", type=Path)
-    parser.add_argument("-m", "--model", required=True)
-    parser.add_argument("--layers", required=True)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--n-steps", type=int, default=100)
+    parser = argument_parser(__doc__, "photo", "model", "layers", "output", n_steps=100)
     arguments = parser.parse_args()
 
     model = sd.load_model(arguments.model)
     photo = load_image(arguments.photo, model.input_size)
     regularizer = 2.0 * sd.regularizers.total_variation() + 0.01 * sd.regularizers.alpha_norm()
     grey = np.full((*model.input_size, 3), 0.5)
-    shown, captions = [], []
+    rows, captions = [], []
     for layer in read_list(arguments.layers, "layer"):
         match = sd.losses.match(model.activations(photo[None], [layer]))
-        shown.append(photo)
+        rows.append([photo])
         captions.append(f"photograph\n{layer}")
         for optimizer in ("lbfgs", "adam"):
             for name, variables in (
@@ -44,9 +38,9 @@ def main() -> None:
                 image = sd.optimize(model, match + regularizer, parameterization=variables, **run).images.clip(0, 1)
                 left = float(np.asarray(match(model.activations(image, [layer])))[0])
                 print(f"{layer}  {optimizer:5}  {name:7}  {left:.2g}", flush=True)
-                shown.append(image[0])
+                rows[-1].append(image[0])
                 captions.append(f"{optimizer}, {name}\n{left:.2g} left")
-    save_png(arguments.output, contact_sheet(np.stack(shown), columns=5, captions=captions))
+    save_sheet(arguments.output, rows, captions)
     print(arguments.output)
 
 

@@ -10,8 +10,8 @@ cannot fool asks for pictures that look like something (Santurkar 2019).
 The state is written after every epoch, so the run can be stopped and continued by the same command. A GPU is used where TensorFlow
 finds one. The output folder receives NAME.keras (float16), NAME.json (its input convention) and NAME.md (its card).
 
-    python scripts/train_mini_vgg16.py photos --teacher squeezenet.keras -o out/mini-vgg16
-    python scripts/train_mini_vgg16.py photos --network mini-resnet -o out/mini-resnet
+    python scripts/tools/train_mini_vgg16.py photos --teacher squeezenet.keras -o out/mini-vgg16
+    python scripts/tools/train_mini_vgg16.py photos --network mini-resnet -o out/mini-resnet
 """
 
 import argparse
@@ -150,22 +150,22 @@ class Training(keras.Model):
     def train_step(self, data):
         """Take one step of the optimizer."""
         images, labels = data
-        wanted = None
+        seen_by_teacher = None
         if self.forward is not None:
             larger = tf.image.resize(images, (TEACHER_SIZE, TEACHER_SIZE))
-            wanted = {name: tf.stop_gradient(value) for name, value in self.forward(larger).items()}
+            seen_by_teacher = {name: tf.stop_gradient(value) for name, value in self.forward(larger).items()}
         if self.epsilon:
             images = self.half_attacked(images, labels)
         with tf.GradientTape() as tape:
-            found = self.pupil(preprocess(images), training=True)
-            loss = classification_loss(labels, found["scores"])
-            if wanted is not None:
-                loss += distillation_loss(wanted["logits"], found["logits"])
-                loss += sum(feature_loss(wanted[theirs], found[ours]) for ours, theirs in self.pairs.items())
+            outputs = self.pupil(preprocess(images), training=True)
+            loss = classification_loss(labels, outputs["scores"])
+            if seen_by_teacher is not None:
+                loss += distillation_loss(seen_by_teacher["logits"], outputs["logits"])
+                loss += sum(feature_loss(seen_by_teacher[theirs], outputs[ours]) for ours, theirs in self.pairs.items())
         variables = self.trainable_variables
         self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         self.mean_loss.update_state(loss)
-        self.accuracy.update_state(labels, found["scores"])
+        self.accuracy.update_state(labels, outputs["scores"])
         return {"loss": self.mean_loss.result(), "accuracy": self.accuracy.result()}
 
     def half_attacked(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -232,17 +232,17 @@ def classification_loss(labels: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(smooth, scores))
 
 
-def distillation_loss(wanted: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
+def distillation_loss(teacher: tf.Tensor, pupil: tf.Tensor) -> tf.Tensor:
     """Kullback-Leibler divergence of softened scores, times the squared temperature (Hinton 2015)."""
-    wanted, found = (tf.nn.log_softmax(scores / TEMPERATURE) for scores in (wanted, found))
-    return TEMPERATURE**2 * tf.reduce_mean(tf.reduce_sum(tf.exp(wanted) * (wanted - found), axis=-1))
+    teacher, pupil = (tf.nn.log_softmax(scores / TEMPERATURE) for scores in (teacher, pupil))
+    return TEMPERATURE**2 * tf.reduce_mean(tf.reduce_sum(tf.exp(teacher) * (teacher - pupil), axis=-1))
 
 
-def feature_loss(wanted: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
+def feature_loss(teacher: tf.Tensor, pupil: tf.Tensor) -> tf.Tensor:
     """One minus the cosine between the two maps at each place."""
-    wanted = tf.image.resize(wanted, found.shape[1:3], antialias=True)
-    wanted, found = (tf.math.l2_normalize(tf.cast(maps, tf.float32), axis=-1) for maps in (wanted, found))
-    return 1 - tf.reduce_mean(tf.reduce_sum(wanted * found, axis=-1))
+    teacher = tf.image.resize(teacher, pupil.shape[1:3], antialias=True)
+    teacher, pupil = (tf.math.l2_normalize(tf.cast(maps, tf.float32), axis=-1) for maps in (teacher, pupil))
+    return 1 - tf.reduce_mean(tf.reduce_sum(teacher * pupil, axis=-1))
 
 
 # The command
@@ -361,8 +361,8 @@ def refuse_another_run(state: Path, arguments: argparse.Namespace, *, n_seen: in
     if not path.exists():
         write_atomically(path, (json.dumps(own, indent=1) + "\n").encode())
         return
-    found = json.loads(path.read_text())
-    different = [f"{name} {found.get(name)}, not {own[name]}" for name in own if found.get(name) != own[name]]
+    earlier = json.loads(path.read_text())
+    different = [f"{name} {earlier.get(name)}, not {own[name]}" for name in own if earlier.get(name) != own[name]]
     if different:
         raise SystemExit(f"{state} belongs to another run ({'; '.join(different)}): choose another -o, or remove it")
 
@@ -375,7 +375,7 @@ def measure(model: ImageModel, held_out: list[tuple[Path, int]]) -> list[np.ndar
         images = np.stack([load_image(path, model.input_size) for path, _ in part])
         for (_, number), scores in zip(part, model.logits(images, batch_size=BATCH_SIZE), strict=True):
             right[number].append(int(scores.argmax()) == number)
-    return [np.array(found) for found in right]
+    return [np.array(of_class) for of_class in right]
 
 
 def card_of(arguments: argparse.Namespace, classes: list, n_seen: int, right: list[np.ndarray], n_bytes: int) -> str:
@@ -393,7 +393,7 @@ def card_of(arguments: argparse.Namespace, classes: list, n_seen: int, right: li
     teachers = f" {arguments.about_teacher}" if arguments.teacher else ""
     what = f"{ABOUT[name]}; {n_bytes / 1e6:.1f} MB, float16"
     rows = "\n".join(
-        f"| {found.label} | {found.wnid} | {share.mean():.2f} |" for found, share in zip(classes, right, strict=True)
+        f"| {of.label} | {of.wnid} | {share.mean():.2f} |" for of, share in zip(classes, right, strict=True)
     )
     options = {"network": name, "teacher": None, "about-teacher": None}
     if arguments.teacher:
@@ -406,7 +406,7 @@ def card_of(arguments: argparse.Namespace, classes: list, n_seen: int, right: li
         "output": "out",
     }
     words = [word for key, value in options.items() if value is not None for word in (f"--{key}", str(value))]
-    command = shlex.join(["python", "scripts/train_mini_vgg16.py", "IMAGES", *words])
+    command = shlex.join(["python", "scripts/tools/train_mini_vgg16.py", "IMAGES", *words])
     return f"""# {name}
 
 {what}. Input: pictures of {SIZE} x {SIZE}, as BGR in 0..255 minus ImageNet's mean.

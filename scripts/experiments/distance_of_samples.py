@@ -3,22 +3,21 @@
 Distances are between layout scores of all layers, each in units of its standard deviation; 1 is the median distance of a real image
 to the nearest other one.
 
-    python scripts/distance_of_samples.py church.h5
+    python scripts/experiments/distance_of_samples.py church.h5
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
+from arguments import argument_parser
 
 import stochdeconv as sd
 
 
 def main() -> None:
     """Read the arguments and print a line a sampler."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__, n_images=30)
     parser.add_argument("statistics", type=Path, help="a file of stochdeconv collect")
-    parser.add_argument("-n", "--n-images", type=int, default=30)
     arguments = parser.parse_args()
 
     statistics = sd.load_statistics(arguments.statistics)

@@ -3,49 +3,44 @@
 Both take the same settings; they differ in how they resize and in what they do at borders. Prints how far each raised the layer's mean
 square over that of the photograph, and saves a sheet for each layer. Photographs go through the network whole.
 
-    python scripts/compare_dreams.py china.png -m bvlc_googlenet_imagenet.keras --layers inception_4c_output,inception_4d_pool -o out/dreams
+    python scripts/experiments/compare_dreams.py china.png -m googlenet.keras
+        --layers inception_4c_output,inception_4d_pool -o out/dreams
 """
 
-import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import scipy.ndimage
+from arguments import argument_parser
+from finished_runs import save_sheet
 from keras import ops
 
 import stochdeconv as sd
 from stochdeconv import backend
-from stochdeconv.images.files import load_image, save_png
-from stochdeconv.images.sheets import contact_sheet
+from stochdeconv.images.files import load_image
 from stochdeconv.networks.image_model import ImageModel
 from stochdeconv.parsing import read_list
 
 
 def main() -> None:
     """Dream of every layer twice."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photo", type=Path)
-    parser.add_argument("-m", "--model", required=True)
-    parser.add_argument("--layers", required=True)
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser = argument_parser(__doc__, "photo", "model", "layers", "output", n_steps=10)
     parser.add_argument("--octaves", type=int, default=4)
     parser.add_argument("--jitter", type=int, default=32)
-    parser.add_argument("--n-steps", type=int, default=10)
     arguments = parser.parse_args()
 
     model = sd.load_model(arguments.model, dtype="float32")
     photo = load_image(arguments.photo)
-    how = {name: getattr(arguments, name) for name in ("octaves", "jitter", "n_steps")}
+    settings = {name: getattr(arguments, name) for name in ("octaves", "jitter", "n_steps")}
     arguments.output.mkdir(parents=True, exist_ok=True)
     for layer in read_list(arguments.layers, "layer", model.find_layer):
         strength = strength_of(model, layer)
         rng = np.random.default_rng(0)
-        theirs = original_dream(strength, photo, rng, **how)
-        ours = sd.dream(model, photo, layer, tile_size=max(photo.shape), **how).images[0]
+        theirs = original_dream(strength, photo, rng, **settings)
+        ours = sd.dream(model, photo, layer, tile_size=max(photo.shape), **settings).images[0]
         rises = [strength(image)[0] / strength(photo)[0] for image in (theirs, ours)]
         captions = ["photograph", *(f"{who}: x {x:.1f}" for who, x in zip(("2015", "ours"), rises, strict=True))]
-        save_png(arguments.output / f"{layer}.png", contact_sheet(np.stack([photo, theirs, ours]), captions=captions))
+        save_sheet(arguments.output / f"{layer}.png", [[photo, theirs, ours]], captions)
         print(f"{layer}  2015 x {rises[0]:.2f}  ours x {rises[1]:.2f}", flush=True)
 
 
