@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from stochdeconv.images.colors import LUMINANCE
+from stochdeconv.images.colors import luminance
 from stochdeconv.images.measures import LOG_GRADIENT_EPSILON, log_gradient_magnitude
 from stochdeconv.statistics.class_statistics import INPUT
 from stochdeconv.statistics.statistic import Array, Block, PhotographStatistic, PureLoss, Storage, Tensor, Weights
@@ -88,8 +88,7 @@ def edge_sharpness(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Compare sharpness: squared distances of mean and standard deviation, in units of the variance."""
     from keras import ops
 
-    is_grey = images.shape[-1] == 1
-    light = images[..., 0] if is_grey else ops.matmul(images, np.array(LUMINANCE, np.float32)[:, None])[..., 0]
+    light = luminance(images)
     dx = light[:, :-1, 1:] - light[:, :-1, :-1]
     dy = light[:, 1:, :-1] - light[:, :-1, :-1]
     logs = ops.log(ops.sqrt(dx**2 + dy**2 + _SQUARE_FLOOR) + LOG_GRADIENT_EPSILON)
