@@ -282,7 +282,11 @@ def _maximized(
             batch_size=settings.batch_size,
             callback=in_stage(callback, number, len(rows)),
         )
-        results.append(result.labelled(constraints=name) if len(rows) > 1 else result)
+        if len(rows) > 1:
+            places = [{"batch": row["batch"], "step": row["step"], "constraints": name} for row in result.history]
+            history = [{**place, **row} for place, row in zip(places, result.history, strict=True)]
+            result = replace(result, history=history)
+        results.append(result)
         if not result.complete:
             break
     return OptimizationResult.joined(results)
