@@ -26,6 +26,10 @@ class InputError(StochDeconvError, ValueError):
     """An argument, image or folder that cannot be used."""
 
 
+class SettingsError(InputError):
+    """Settings that are out of range or contradict each other; the command line calls it wrong usage."""
+
+
 class MissingInputError(StochDeconvError, FileNotFoundError):
     """A file or folder that is not there."""
 

@@ -3,119 +3,72 @@
 from __future__ import annotations
 
 import errno
-import importlib
-from typing import Annotated, Any
+import os
+import sys
+from collections.abc import Sequence
 
-import typer
-from typer.core import TyperCommand, TyperGroup
+from cyclopts import App
 
+from stochdeconv import __version__
 from stochdeconv.cli import terminal
-from stochdeconv.cli.imports import takes_networks, with_imports
-from stochdeconv.errors import StochDeconvError
+from stochdeconv.cli.flags import flags_of
+from stochdeconv.errors import SettingsError, StochDeconvError
 
-# Command -> (its module, what it does). A module is imported when its command is called: `--help` waits for none of them.
+# Command -> what it does, in the order of the work. Each is a function of its name in a module of its name, imported when it is called:
+# `--help` waits for none of them.
 COMMANDS = {
-    "demo": ("showing", "Do the main job on what ships with the package; ends with report.html."),
-    "collect": ("collecting", "Measure the joint statistics of a class's activations."),
-    "merge": ("collecting", "Put shards of a collection together: the same as one pass."),
-    "inspect": ("collecting", "Show what a file of statistics holds."),
-    "models": ("listing", "List the networks that can be had by name, how large they are and which are here already."),
-    "layers": (
-        "collecting",
-        "List a network's layers, numbered from 0, the input; * marks what collect measures; NAME_linear is a layer before its activation.",
-    ),
-    "generate": ("imaging", "Make varied images of a class from its statistics."),
-    "maximize": ("imaging", "Maximise a class neuron, or any unit: the baseline."),
-    "saliency": ("seeing", "Show which pixels a class or unit of a network depends on."),
-    "refine": ("changing", "Make a photograph more like its class, and keep it on the way."),
-    "morph": ("changing", "Turn a photograph, or one class, into another class, as an animation."),
-    "dream": ("dreaming", "Amplify what a layer sees in a photograph or in noise: DeepDream."),
-    "invert": ("changing", "Find the picture a layer's activations stand for: feature inversion."),
-    "sweep": ("dreaming", "Dream at many layers for many steps, and ask what is recognised before and after."),
-    "measure": ("measure", "Measure photographs once, for comparisons where the pictures themselves cannot be given."),
-    "compare": ("comparing", "Tell how realistic and how varied images are: metrics.json and report.html."),
+    "demo": "Do the main job on what ships with the package; ends with report.html.",
+    "collect": "Measure the joint statistics of a class's activations.",
+    "merge": "Put shards of a collection together: the same as one pass.",
+    "inspect": "Show what a file of statistics holds.",
+    "models": "List the networks that can be had by name, how large they are and which are here already.",
+    "layers": "List a network's layers, numbered from 0, the input; * marks what collect measures; NAME_linear is a layer before its "
+    "activation.",
+    "generate": "Make varied images of a class from its statistics.",
+    "maximize": "Maximise a class neuron, or any unit: the baseline.",
+    "saliency": "Show which pixels a class or unit of a network depends on.",
+    "refine": "Make a photograph more like its class, and keep it on the way.",
+    "morph": "Turn a photograph, or one class, into another class, as an animation.",
+    "dream": "Amplify what a layer sees in a photograph or in noise: DeepDream.",
+    "invert": "Find the picture a layer's activations stand for: feature inversion.",
+    "sweep": "Dream at many layers for many steps, and ask what is recognised before and after.",
+    "measure": "Measure photographs once, for comparisons where the pictures themselves cannot be given.",
+    "compare": "Tell how realistic and how varied images are: metrics.json and report.html.",
 }
 
-
-class Command(TyperCommand):
-    """A command in whose messages parameters are flags."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
-        with terminal.speaking_of_flags(self):
-            return super().invoke(ctx)
-
-
-class Commands(TyperGroup):
-    """Commands whose expected failures are one line on stderr and an exit code, never a traceback."""
-
-    _listing = False
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Name the commands, in the order of the work."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Load a command; for the list of all of them its name and help are enough."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, summary = COMMANDS[cmd_name]
-        if self._listing:
-            return TyperCommand(cmd_name, help=summary)
-        single = typer.Typer(add_completion=False)
-        function = getattr(importlib.import_module(f"{__name__}.{module}"), cmd_name)
-        single.command(cmd_name, cls=Command, help=summary)(
-            with_imports(function) if takes_networks(function) else function
-        )
-        return typer.main.get_command(single)
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print the list of commands."""
-        self._listing = True
-        super().format_help(ctx, formatter)
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run a command."""
-        try:
-            with terminal.plain_warnings():
-                return super().invoke(ctx)
-        except StochDeconvError as error:
-            terminal.fail(str(error))
-        except KeyboardInterrupt:
-            terminal.fail("interrupted", code=terminal.EXIT_INTERRUPTED)
-        except OSError as error:
-            if error.errno == errno.EPIPE:  # the reader of our output has gone: nobody to tell
-                raise
-            terminal.fail(terminal.describe_os_error(error))
-
-
-app = typer.Typer(
+app = App(
     name="stochdeconv",
-    cls=Commands,
     help="Varied, realistic images of a class from one classifier: sample its activations, then find images that have them.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+    version=__version__,
+    help_format="plaintext",
+    error_formatter=terminal.format_usage_error,
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
+for _number, (_name, _summary) in enumerate(COMMANDS.items()):
+    app.command(f"{__name__}.{_name}:{_name}", name=_name, help=_summary, sort_key=_number)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from stochdeconv import __version__
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the command line; an expected failure is one line on stderr and an exit code, never a traceback."""
+    words = sys.argv[1:] if words is None else list(words)
+    try:
+        with terminal.plain_warnings(), terminal.speaking_of_flags(_flags_of(words)):
+            app(words)
+    except SettingsError as error:
+        terminal.fail(str(error), code=terminal.EXIT_USAGE)
+    except StochDeconvError as error:
+        terminal.fail(str(error))
+    except KeyboardInterrupt:
+        terminal.fail("interrupted", code=terminal.EXIT_INTERRUPTED)
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # the reader of our output has gone: nobody to tell, now or when Python flushes
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(terminal.EXIT_FAILURE)
+        terminal.fail(terminal.describe_os_error(error))
 
-        typer.echo(__version__)
-        raise typer.Exit
 
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    """Take what goes before the command."""
-
-
-def main() -> None:
-    """Run the command line."""
-    app()
+def _flags_of(words: Sequence[str]) -> dict[str, str]:
+    """Tell the flags of the command that is called by the parameters they stand for."""
+    name = next((word for word in words if word in COMMANDS), None)
+    return {} if name is None else flags_of(app[name].default_command)

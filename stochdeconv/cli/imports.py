@@ -1,54 +1,15 @@
-"""The option --import: Python code of the user's own that a network needs, such as its registered layers."""
+"""What --import does: run Python code of the user's own that a network needs, such as its registered layers."""
 
 from __future__ import annotations
 
-import functools
 import importlib
 import importlib.util
-import inspect
 import os
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from stochdeconv.cli import terminal
-from stochdeconv.errors import InputError, MissingCodeError, MissingInputError, ModelError
-
-Imports = Annotated[
-    list[str],
-    typer.Option(
-        "--import",
-        metavar="MODULE|FILE.py",
-        help="Run this Python code first, with all it may do to your machine: layers that a .keras file needs register themselves so.",
-    ),
-]
-
-
-def takes_networks(command: Callable) -> bool:
-    """Tell whether a command may load a network from a file."""
-    return bool({"model", "judge"} & inspect.signature(command).parameters.keys())
-
-
-def with_imports(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the option ``--import``, which may be given several times."""
-    signature = inspect.signature(command, eval_str=True)
-    option = inspect.Parameter("imports", inspect.Parameter.KEYWORD_ONLY, default=[], annotation=Imports)
-
-    @functools.wraps(command)
-    def run(*, imports: Sequence[str], **arguments: object) -> None:
-        for module in imports:
-            import_code(module)
-        try:
-            command(**arguments)
-        except MissingCodeError as error:
-            raise ModelError(f"{error}; --import MODULE imports one") from error
-
-    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), option])
-    run.__annotations__ = {name: known.annotation for name, known in run.__signature__.parameters.items()}
-    return run
+from stochdeconv.errors import InputError, MissingInputError
 
 
 def import_code(module: str) -> None:

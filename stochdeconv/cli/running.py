@@ -1,32 +1,149 @@
-"""What all commands that make images do around the work: refuse early, save what comes, say where it is."""
+"""What all commands that make images do around the work: refuse early, load, show progress, save what comes, say where it is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from cyclopts import Parameter
 
 from stochdeconv.cli import terminal
+from stochdeconv.cli.imports import import_code
+from stochdeconv.cli.terminal import ProgressBar
 
 if TYPE_CHECKING:
     from stochdeconv.methods.runs import RunResult
+    from stochdeconv.networks.image_model import ImageModel
 
-Output = Annotated[
-    Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the images, their history and run.json.")
-]
+MODEL_HELP = "mini-vgg16, which ships; vgg16 or another name of keras.applications; or a .keras file."
+# Said wherever a layer of the network is asked for.
+LAYER_HELP = "LAYER is a name, or a number of the list of 'stochdeconv layers' (0 is the input)."
 
-
-def check_output(folder: Path, *, overwrite: bool) -> None:
-    """Refuse before the work what saving would refuse after it."""
-    from stochdeconv.methods.runs import refuse_existing
-
-    refuse_existing(folder, overwrite=overwrite)
-    terminal.require_writable(folder)
+Photo = Annotated[Path, Parameter(help="A photograph.")]
+ClassWord = Annotated[str, Parameter(help="Name, wnid or index.")]
 
 
-def check_picture(*pictures: str | Path | None) -> None:
+@dataclass(frozen=True, kw_only=True)
+class NetworkFlags:
+    """Where a network comes from.
+
+    Attributes
+    ----------
+    weights : path, ``FILE``, optional
+        Local weights of a keras.applications network, instead of a download.
+    imports : sequence of str, ``MODULE|FILE.py``
+        Run this Python code first, with all it may do to your machine: layers that a .keras file needs register themselves so.
+    """
+
+    weights: Path | None = None
+    imports: Sequence[str] = ()
+
+    def load(self, word: str, **options: Any) -> ImageModel:
+        """Load a network, after the code that it needs."""
+        self.run_imports()
+        return terminal.load_model(word, weights=self.weights, **options)
+
+    def run_imports(self) -> None:
+        """Run the code that networks need."""
+        for module in self.imports:
+            import_code(module)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputFlags:
+    """What becomes of what is there, and what is shown meanwhile.
+
+    Attributes
+    ----------
+    overwrite : bool
+        Replace output that is already there.
+    quiet : bool
+        No progress bar.
+    """
+
+    overwrite: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFlags(NetworkFlags, OutputFlags):
+    """Where a run takes its network from, and where it leaves its images.
+
+    Attributes
+    ----------
+    model : str, ``MODEL``
+        mini-vgg16, which ships; vgg16 or another name of keras.applications; or a .keras file.
+    output : path, ``DIR``
+        Folder for the images, their history and run.json.
+    """
+
+    model: str
+    output: Path
+
+    def check_output(self) -> None:
+        """Refuse before the work what saving would refuse after it."""
+        from stochdeconv.methods.runs import refuse_existing
+
+        refuse_existing(self.output, overwrite=self.overwrite)
+        terminal.require_writable(self.output)
+
+    def load_network(self) -> ImageModel:
+        """Load the network."""
+        return self.load(self.model)
+
+    def make(
+        self, method: Callable[..., RunResult], *operands: object, title: str, reports: str = "on_step", **options: Any
+    ) -> None:
+        """Run a method and save, after Ctrl-C too; say where the images are.
+
+        Parameters
+        ----------
+        method : callable
+        *operands
+            The network first.
+        title : str
+            Of the progress bar.
+        reports : str
+            Which method of the bar watches the run.
+        **options
+            Keywords of the method.
+        """
+        from stochdeconv.methods.runs import RunInterrupted
+
+        with ProgressBar(title, quiet=self.quiet) as bar:
+            try:
+                result, complete = method(*operands, callback=getattr(bar, reports), **options), True
+            except RunInterrupted as interrupt:
+                result, complete = interrupt.result, False
+            result.save(self.output, overwrite=self.overwrite)
+        # Once the progress bar is gone, which would wipe the line away.
+        if not complete:
+            terminal.fail(
+                f"interrupted; the images as far as they came are in {self.output}", code=terminal.EXIT_INTERRUPTED
+            )
+        print(self.output / "contact_sheet.png")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopFlags(RunFlags):
+    """Where a run in the image loop takes its network from.
+
+    Attributes
+    ----------
+    dtype : {"auto", "float32", "bfloat16"}, optional
+        Of the network in the image loop; auto by default.
+    """
+
+    dtype: str | None = None
+
+    def load_network(self) -> ImageModel:
+        """Load the network, in the dtype of the loop."""
+        return self.load(self.model, dtype=self.dtype)
+
+
+def check_pictures(*pictures: str | Path | None) -> None:
     """Refuse a picture that cannot be read before the network is loaded."""
     from stochdeconv.images.files import load_image
 
@@ -42,23 +159,3 @@ def check_statistics(*files: str | Path | None) -> None:
     for file in files:
         if file is not None:
             load_statistics(file)
-
-
-def save_what_comes(run: Callable[[], RunResult], folder: Path, *, overwrite: bool) -> bool:
-    """Run and save, after Ctrl-C too; tell whether the run came to its end."""
-    from stochdeconv.methods.runs import RunInterrupted
-
-    try:
-        result, complete = run(), True
-    except RunInterrupted as interrupt:
-        result, complete = interrupt.result, False
-    result.save(folder, overwrite=overwrite)
-    return complete
-
-
-def report(folder: Path, *, complete: bool) -> None:
-    """Print where the images are."""
-    # Once the progress bar is gone, which would wipe the line away.
-    if not complete:
-        terminal.fail(f"interrupted; the images as far as they came are in {folder}", code=terminal.EXIT_INTERRUPTED)
-    typer.echo(folder / "contact_sheet.png")

@@ -1,84 +1,30 @@
-"""What all commands share: progress on stderr, one line for an error, options of the same name, defaults of the library."""
+"""What all commands share: progress on stderr, one line for an error, networks by their words."""
 
 from __future__ import annotations
 
 import errno
 import importlib
-import inspect
 import logging
 import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import typer
-
-from stochdeconv.errors import InputError, ModelError, StochDeconvError, closest, with_flags
+from stochdeconv.errors import MissingCodeError, ModelError, StochDeconvError, closest, with_flags
 from stochdeconv.images.faces import FACES
-from stochdeconv.parsing import read_list, whole_number
 
 if TYPE_CHECKING:
+    from cyclopts import CycloptsError
+
     from stochdeconv.networks.image_model import ImageModel
     from stochdeconv.optimization.loop import Step
 
-EXIT_FAILURE, EXIT_INTERRUPTED = 1, 130
-
-Model = Annotated[
-    str,
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="MODEL",
-        help="mini-vgg16, which ships; vgg16 or another name of keras.applications; or a .keras file.",
-    ),
-]
-Weights = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Local weights of a keras.applications network, instead of a download."),
-]
-Dtype = Annotated[
-    str | None,
-    typer.Option(metavar="auto|float32|bfloat16", help="Of the network in the image loop.", show_default="auto"),
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output that is already there.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
-Seed = Annotated[
-    int, typer.Option(min=0, help="The target, start and random views of image i depend on (seed, i) alone.")
-]
-NumberOfImages = Annotated[int, typer.Option("--n-images", "-n", min=1, help="How many images.")]
-NumberOfSteps = Annotated[int, typer.Option(min=1, help="Optimisation steps.")]
-Size = Annotated[int | None, typer.Option(min=1, help="Side of the images in pixels.", show_default="the network's")]
-SuppressOutliers = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE.h5", help="Statistics of the class: what makes layers outliers of it is decreased."),
-]
-OUTLIER_WEIGHT_HELP = "Standard deviations of the class score that an outlier at twice the limit costs, each layer."
-# Said wherever a layer of the network is asked for.
-LAYER_HELP = "LAYER is a name, or a number of the list of 'stochdeconv layers' (0 is the input)."
-BatchSize = Annotated[int, typer.Option(min=1, help="Images at a time.")]
-
-
-def default(function: Callable, name: str) -> Any:
-    """Read a flag's default where it stands: in the signature of the function behind the command."""
-    return inspect.signature(function).parameters[name].default
-
-
-def as_list(numbers: Sequence[int]) -> str:
-    """Write numbers the way `parse_numbers` reads them."""
-    return ",".join(map(str, numbers))
-
-
-def parse_numbers(text: str, flag: str) -> list[int]:
-    """Read a comma-separated list of whole numbers."""
-    try:
-        return read_list(text, "number", whole_number)
-    except InputError as error:
-        raise typer.BadParameter(str(error), param_hint=flag) from None
+EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def import_keras() -> None:
@@ -107,15 +53,23 @@ def load_model(word: str, **options: Any) -> ImageModel:
     import_keras()
     from stochdeconv.networks.image_model import load_model as load
 
-    return load(word, **{name: value for name, value in options.items() if value is not None})
+    try:
+        return load(word, **{name: value for name, value in options.items() if value is not None})
+    except MissingCodeError as error:
+        raise ModelError(f"{error}; --import MODULE imports one") from error
 
 
-def load_judge(word: str, **options: Any) -> ImageModel | str:
-    """Load the network that judges; the word for the face detector stays that word."""
+def check_judge_word(word: str) -> None:
+    """Refuse a misspelt word for the face detector, before any network is loaded."""
     if word != FACES and closest(word, [FACES]):
         raise ModelError(
             f"there is no judge '{word}'; expected '{FACES}', a face detector, or a network as -m takes it"
         )
+
+
+def load_judge(word: str, **options: Any) -> ImageModel | str:
+    """Load the network that judges; the word for the face detector stays that word."""
+    check_judge_word(word)
     return word if word == FACES else load_model(word, **options)
 
 
@@ -124,10 +78,20 @@ def _is_not_about_retracing(record: logging.LogRecord) -> bool:
     return "triggered tf.function retracing" not in record.getMessage()
 
 
-def fail(message: str, *, code: int = EXIT_FAILURE) -> None:
+def say(message: str) -> None:
+    """Write a line to stderr."""
+    print(message, file=sys.stderr)
+
+
+def fail(message: str, *, code: int = EXIT_FAILURE) -> NoReturn:
     """End the command with one line on stderr."""
-    typer.echo(f"{'stopped' if code == EXIT_INTERRUPTED else 'error'}: {' '.join(message.split())}", err=True)
-    raise typer.Exit(code)
+    say(f"{'stopped' if code == EXIT_INTERRUPTED else 'error'}: {' '.join(message.split())}")
+    sys.exit(code)
+
+
+def format_usage_error(error: CycloptsError) -> str:
+    """Say in one line what is wrong with the words of a call."""
+    return f"error: {' '.join(str(error).split())}; --help lists what there is"
 
 
 def describe_os_error(error: OSError) -> str:
@@ -156,14 +120,13 @@ def require_writable(path: Path, *, flag: str = "-o") -> None:
 
 
 # Of the command that runs, by the parameters they stand for.
-_flags: ContextVar[dict[str, str]] = ContextVar("flags")
+_flags: ContextVar[Mapping[str, str]] = ContextVar("flags")
 
 
 @contextmanager
-def speaking_of_flags(command: Any) -> Iterator[None]:
-    """Let messages of the library, which name parameters, name the flags of this command."""
-    flags = {parameter.name: max(parameter.opts, key=len) for parameter in command.params}
-    token = _flags.set({name: flag for name, flag in flags.items() if flag.startswith("-")})
+def speaking_of_flags(flags: Mapping[str, str]) -> Iterator[None]:
+    """Let messages of the library, which name parameters, name the flags that stand for them."""
+    token = _flags.set(flags)
     try:
         yield
     except StochDeconvError as error:
@@ -183,7 +146,7 @@ def plain_warnings() -> Iterator[None]:
     """Show our own warnings as one line each; those of other libraries mean nothing to who runs a command."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        typer.echo(f"warning: {in_flags(str(message))}", err=True)
+        say(f"warning: {in_flags(str(message))}")
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

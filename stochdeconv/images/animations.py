@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -32,12 +33,21 @@ class Film:
     ----------
     n_steps : int
         Steps of each batch.
+    callback : callable, optional
+        Watches the run too.
     """
 
-    def __init__(self, n_steps: int):
+    def __init__(self, n_steps: int, callback: Callable[[Any], None] | None = None):
+        self._callback = callback
         shares = np.linspace(0.0, 1.0, _MOVING_FRAMES) ** 2
         self._due = set(np.rint(1 + (n_steps - 1) * shares).astype(int).tolist())
         self._batches: list[list[np.ndarray]] = []
+
+    def __call__(self, step: Any) -> None:
+        """Look at a `Step` of the run."""
+        self.expose(step.batch_step, step.images)
+        if self._callback is not None:
+            self._callback(step)
 
     def expose(self, step: int, images: Callable[[], np.ndarray]) -> None:
         """Take a frame of a batch where one is due.

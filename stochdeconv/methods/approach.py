@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from stochdeconv.errors import InputError
+from stochdeconv.methods.outlier_suppression import APPROACH_WEIGHT, list_statistics, weigh_outliers
+from stochdeconv.methods.settings import Settings
+from stochdeconv.statistics.class_statistics import ClassStatistics
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Loss
     from stochdeconv.networks.image_model import ImageModel
+    from stochdeconv.optimization.parameterizations import Fourier
     from stochdeconv.optimization.transforms import Transform
 
 #: Pixels, of pictures that are not small.
 JITTER = 8
 
 
-@dataclass(frozen=True)
-class Approach:
+@dataclass(frozen=True, kw_only=True)
+class Approach(Settings):
     """The way a picture is changed toward a class.
 
     Attributes
@@ -26,11 +34,21 @@ class Approach:
     strength : float
         How far the Fourier coefficients may go in all: the learning rate times the number of steps, so that more steps are finer ones.
     tv : float
-        Weight of the total variation.
+        Weight of the total variation: smoothness.
     jitter : int, optional
-        Largest random shift of the view, pixels; by default 8, of small pictures less, see `at`.
-    scale, rotate : float
-        Largest random change of the view's size (fraction) and rotation (degrees).
+        Largest random shift of the view, pixels; by default 8, in proportion less of pictures below 112 pixels.
+    scale : float
+        Largest random change of the view's size, as a fraction.
+    rotate : float
+        Largest random turn of the view, in degrees.
+    outlier_weight : float, optional
+        Standard deviations of the class score that an outlier at twice the limit costs, each layer; by default 3.
+    n_images : int
+        Variants, each in random views of its own.
+    batch_size : int
+        Variants at a time; they do not influence each other.
+    seed : int
+        Start and views of variant i depend on (seed, i) alone.
     """
 
     strength: float
@@ -38,25 +56,37 @@ class Approach:
     jitter: int | None = None
     scale: float = 0.05
     rotate: float = 3.0
+    suppress_outliers: str | Path | ClassStatistics | None = None
+    outlier_weight: float | None = None
+    n_images: int = 1
 
     def __post_init__(self):
+        super().__post_init__()
         if not (0 < self.strength < math.inf and 0 <= self.tv < math.inf):
             raise InputError(
                 f"strength must be above 0 and tv at least 0, both finite; got {self.strength} and {self.tv}"
             )
+        weight = weigh_outliers(self.statistics or None, self.outlier_weight, default=APPROACH_WEIGHT)
+        self.fill(outlier_weight=weight)
 
-    def check_variants(self, n_images: int) -> None:
+    @property
+    def statistics(self) -> list[ClassStatistics | str | Path]:
+        """What says where outliers begin."""
+        return list_statistics(self.suppress_outliers)
+
+    def check_variants(self) -> None:
         """Raise InputError where several pictures from one start would all be the same."""
-        if n_images > 1 and self.jitter == 0 == self.scale == self.rotate:
+        if self.n_images > 1 and self.jitter == 0 == self.scale == self.rotate:
             raise InputError(
-                f"variants of a photograph differ by their random views, and jitter, scale and rotate are all 0: make 1; got {n_images}"
+                "variants of a photograph differ by their random views, and jitter, scale and rotate are all 0: make 1; "
+                f"got {self.n_images}"
             )
 
-    def at(self, size: tuple[int, int]) -> Approach:
+    def jitter_at(self, size: tuple[int, int]) -> int:
         """Settle the jitter for pictures of (height, width), where it was left open, see `transforms.jitter_within`."""
         from stochdeconv.optimization.transforms import jitter_within
 
-        return self if self.jitter is not None else replace(self, jitter=jitter_within(JITTER, size))
+        return jitter_within(JITTER, size) if self.jitter is None else self.jitter
 
     def loss(self, model: ImageModel, class_index: int) -> Loss:
         """Raise the class score, smoothly."""
@@ -65,8 +95,24 @@ class Approach:
 
         return losses.unit(model.score_layer, class_index) + self.tv * regularizers.total_variation()
 
-    def views(self) -> list[Transform]:
-        """Return the random views the picture has to hold in."""
+    def variables(
+        self, model: ImageModel, size: tuple[int, int], images: np.ndarray | None = None, **start: Any
+    ) -> Fourier:
+        """Return the coefficients of all variants, from images (image, height, width, channel) or from noise."""
+        from stochdeconv.optimization.parameterizations import fourier
+
+        return fourier(
+            size,
+            n_channels=model.n_channels,
+            initial_images=images,
+            n_images=self.n_images,
+            seed=self.seed,
+            learning_rate=self.strength / self.n_steps,
+            **start,
+        )
+
+    def views(self, size: tuple[int, int]) -> Sequence[Transform]:
+        """Return the random views that pictures of (height, width) have to hold in."""
         from stochdeconv.optimization.transforms import Transform
 
-        return [Transform(self.jitter, self.scale, self.rotate)]
+        return [Transform(self.jitter_at(size), self.scale, self.rotate)]

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stochdeconv.errors import InputError
+from stochdeconv.errors import InputError, SettingsError
 from stochdeconv.methods.objective import check_model, target_loss
 from stochdeconv.methods.recipe import Recipe, own_recipe, parse_recipe
+from stochdeconv.methods.settings import Settings, read_settings
+from stochdeconv.optimization.descent import Descent
+from stochdeconv.sampling.samplers import check_sampling, sample_targets
+from stochdeconv.sampling.traversals import component_targets, spaced_deviations, walk_targets
 
 if TYPE_CHECKING:
+    from stochdeconv.losses import Loss
     from stochdeconv.methods.runs import RunResult
     from stochdeconv.networks.image_model import ImageModel
     from stochdeconv.optimization.loop import OptimizationResult, Step
@@ -28,25 +35,104 @@ if TYPE_CHECKING:
 _OPENING = 0.5
 
 
+@dataclass(frozen=True, kw_only=True)
+class GenerateSettings(Settings):
+    """How images of a class are made from its statistics.
+
+    Attributes
+    ----------
+    n_images : int, optional
+        How many images: by default 8 samples, or 5 images along a component; a walk has its own number.
+    component : str, ``LAYER:J``, optional
+        What varies in the class: its mean moved along the J-th layout component of a layer, counted from 0, from -2 to 2 standard
+        deviations in equal steps; nothing is sampled. The sheet says how far each image was to go and how far it came.
+    walk : int, ``N``, optional
+        N frames from one sample to another, as a GIF and an MP4.
+    gif : bool
+        Show how the images come about, the first 16 of them, as a GIF and an MP4.
+    sampler : {"chain", "joint", "bootstrap", "independent"}
+        How targets are sampled, see `samplers.sample_targets`.
+    temperature : float
+        Multiplies the deviations of the samples, and of images along a component, from the class's mean.
+    row_weight : float
+        How much of real images' deviations a chain or bootstrap sample is made of, 0 (Gaussian throughout) to 1.
+    gradient_rule : {"true", "guided", "deconvnet", "mix"}
+        How gradients pass a ReLU, see `gradient.loss_gradient`.
+    init : path, ``noise|IMAGE``
+        Start from noise or from a photograph.
+    recipe : Recipe or str, ``NAME=VALUE,…``
+        The objective: whole, or what changes in the network's own: weights such as facets=0 or class_term=1, order=deepest-first,
+        parameterization=pixels. A network's own is the default of `Recipe`, with what its sidecar file says under "recipe".
+    n_steps : int
+        Optimisation steps.
+    size : int, optional
+        Side of the images in pixels; by default that of the statistics.
+    batch_size : int
+        Images optimised at a time. They do not influence each other; those of a series go one at a time.
+    """
+
+    n_images: int | None = None
+    component: str | None = None
+    walk: int | None = None
+    gif: bool = False
+    sampler: str = "bootstrap"
+    temperature: float = 1.0
+    row_weight: float = 0.9
+    gradient_rule: str = "true"
+    init: str | Path = "noise"
+    recipe: str | Recipe = ""
+    n_steps: int = 256
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.component is not None and self.walk is not None:
+            raise SettingsError("component and walk are two different series of images; give one of the two")
+        if self.walk is not None and self.n_images is not None:
+            raise SettingsError(f"a walk has its own number of frames, here {self.walk}; leave n_images out")
+        if self.walk is not None and self.walk < 2:
+            raise SettingsError(f"a walk has at least 2 frames; got {self.walk}")
+        if self.component is not None and self.n_images == 1:
+            raise SettingsError("a component is shown by at least 2 images, one at either end; got 1")
+        if self.walk is not None and self.gif:
+            raise SettingsError("a walk is an animation already; leave gif out")
+        check_sampling(self.sampler, temperature=self.temperature, row_weight=self.row_weight)
+        Descent(gradient_rule=self.gradient_rule)
+        if not isinstance(self.recipe, Recipe):
+            parse_recipe(self.recipe)
+
+    @property
+    def is_series(self) -> bool:
+        """Whether the images are to differ by their targets alone."""
+        return self.component is not None or self.walk is not None
+
+    def targets(self, statistics: ClassStatistics) -> Targets:
+        """Return what the images are to activate."""
+        sampling = {
+            "sampler": self.sampler,
+            "temperature": self.temperature,
+            "seed": self.seed,
+            "row_weight": self.row_weight,
+        }
+        if self.component is not None:
+            return component_targets(statistics, self.component, self.deviations())
+        if self.walk is not None:
+            return walk_targets(statistics, n_frames=self.walk, **sampling)
+        number = {} if self.n_images is None else {"n_images": self.n_images}
+        return sample_targets(statistics, **sampling, **number)
+
+    def deviations(self) -> np.ndarray:
+        """Return how far along the component the images are to go, (image,), in standard deviations."""
+        number = {} if self.n_images is None else {"n_values": self.n_images}
+        return spaced_deviations(self.temperature, **number)
+
+
 def generate(
     model: ImageModel,
     statistics: ClassStatistics,
+    settings: GenerateSettings | None = None,
     *,
-    n_images: int | None = None,
-    component: str | None = None,
-    walk: int | None = None,
-    gif: bool = False,
-    sampler: str = "bootstrap",
-    temperature: float = 1.0,
-    row_weight: float = 0.9,
-    gradient_rule: str = "true",
-    init: str | Path = "noise",
-    n_steps: int = 256,
-    size: int | None = None,
-    batch_size: int = 8,
-    seed: int = 0,
-    recipe: Recipe | str | None = None,
     callback: Callable[[Step], None] | None = None,
+    **keywords: Any,
 ) -> RunResult:
     """Make varied images of a class from the statistics of its activations: a new sample, a new image.
 
@@ -61,38 +147,11 @@ def generate(
     model : ImageModel
         The network the statistics were collected with.
     statistics : ClassStatistics
-    n_images : int, optional
-        By default 8 samples, or 5 images along a component; a walk has its own number.
-    component : str, optional
-        ``LAYER:J``: the mean of the class moved along the J-th layout component of a layer, from -2 to 2 standard deviations in
-        equal steps, see `traversals.component_targets`; nothing is sampled. The sheet says how far each image was to go and how far it
-        came.
-    walk : int, optional
-        So many frames from the first sample to the second, see `traversals.walk_targets`; the animation is made of them.
-    gif : bool
-        Make an animation of how the images come about, the first 16 of them.
-    sampler : {"chain", "joint", "bootstrap", "independent"}
-        See `samplers.sample_targets`.
-    temperature : float
-        Multiplies the deviations of the samples, and of images along a component, from the class's mean.
-    row_weight : float
-        How much of real images' deviations a chain or bootstrap sample is made of, 0 (Gaussian throughout) to 1.
-    gradient_rule : {"true", "guided", "deconvnet", "mix"}
-        See `gradient.loss_gradient`.
-    init : "noise" or path
-        Start from noise or from a photograph.
-    n_steps : int
-    size : int, optional
-        Side of the images in pixels; by default that of the statistics.
-    batch_size : int
-        Images optimised at a time. They do not influence each other; those of a series go one at a time.
-    seed : int
-        Target, start and random views of image i depend on (seed, i) alone.
-    recipe : Recipe or str, optional
-        The objective: whole, or as a text of what changes in the network's own (``"facets=0,class_term=1"``, see `parse_recipe`). A
-        network's own is the default of `Recipe`, with what its sidecar file says under ``"recipe"``.
+    settings : GenerateSettings, optional
     callback : callable, optional
         Called with a `Step` after each step.
+    **keywords
+        Fields of `GenerateSettings`, in its place.
 
     Returns
     -------
@@ -109,117 +168,139 @@ def generate(
     """
     from stochdeconv.images.animations import Film, as_frames
     from stochdeconv.images.files import load_image
-    from stochdeconv.methods.runs import Sampled, recorded_run
-    from stochdeconv.optimization.descent import Descent
-    from stochdeconv.optimization.loop import OptimizationInterrupted, optimize, optimize_in_batches
-    from stochdeconv.optimization.transforms import Transform
-    from stochdeconv.sampling.samplers import sample_targets
-    from stochdeconv.sampling.traversals import component_targets, spaced_deviations, walk_targets
+    from stochdeconv.methods.runs import hand_over, record_run
 
-    check_shown(n_images, component=component, walk=walk, gif=gif)
+    settings = read_settings(GenerateSettings, settings, keywords)
+    started = time.monotonic()
     check_model(model, statistics)
-    image_size = tuple(statistics.input_size) if size is None else model.image_size(size)
+    size = tuple(statistics.input_size) if settings.size is None else model.image_size(settings.size)
+    recipe = _recipe_at(size, settings.recipe, model, statistics)
+    is_noise = str(settings.init) == "noise"
+    photo = None if is_noise else load_image(settings.init, size, channels=model.n_channels)
+    film = Film(settings.n_steps, callback) if settings.gif else None
+    maker = _Maker(
+        model, statistics, settings, settings.targets(statistics), recipe, size, callback if film is None else film
+    )
+    result = maker.series(photo) if settings.is_series else maker.samples(photo)
+    run = record_run(
+        "generate",
+        result,
+        model=model,
+        settings=settings.record("n_images", size=list(size), init=str(settings.init), recipe=asdict(recipe)),
+        seed=settings.seed,
+        seconds=time.monotonic() - started,
+        shown_class=None if statistics.class_index is None else model.find_class(statistics.class_index),
+        statistics_hash=statistics.hash(),
+        targets=maker.targets.to_arrays(),
+    )
+    if settings.component is not None:
+        run = _with_deviations(run, model, statistics, settings)
+    frames = as_frames(run.images) if settings.walk is not None else film.frames() if film is not None else None
+    return hand_over(replace(run, frames=frames))
+
+
+@dataclass(frozen=True, eq=False)
+class _Maker:
+    """All that images of one run have in common."""
+
+    model: ImageModel
+    statistics: ClassStatistics
+    settings: GenerateSettings
+    targets: Targets
+    recipe: Recipe
+    size: tuple[int, int]
+    callback: Callable[[Step], None] | None
+
+    def samples(self, photo: np.ndarray | None) -> OptimizationResult:
+        """Make images that have nothing in common but their class."""
+        return self._optimized(self.targets, photo, batch_size=self.settings.batch_size)
+
+    def series(self, photo: np.ndarray | None) -> OptimizationResult:
+        """Make images that differ by their targets alone, one at a time."""
+        from stochdeconv.optimization.loop import OptimizationResult
+
+        n_images, n_steps = self.targets.n_images, self.settings.n_steps
+        opening, start = 0, photo
+        n_all = n_images * n_steps
+        if self.settings.walk is not None:
+            opening = math.ceil(_OPENING * n_steps)
+            n_all += opening
+            middle = self.targets.take(slice(n_images // 2, n_images // 2 + 1))
+            opened = self._optimized(middle, photo, n_steps=opening, callback=self._counted(0, n_all))
+            if not opened.complete:
+                raise KeyboardInterrupt  # what there is belongs to no frame
+            start = opened.images[0]
+        results: list[OptimizationResult] = []
+        for number in range(n_images):
+            own = self.targets.take(slice(number, number + 1))
+            on_step = self._counted(opening + number * n_steps, n_all)
+            result = self._optimized(own, start, batch_size=1, callback=on_step)
+            results.append(result.labelled(batch=number))
+            if not result.complete:
+                break
+        return OptimizationResult.joined(results)
+
+    def _optimized(self, targets: Targets, start: np.ndarray | None, **changes: Any) -> OptimizationResult:
+        from stochdeconv.optimization.loop import optimize
+        from stochdeconv.optimization.transforms import Transform
+
+        recipe = self.recipe
+        options = {"n_steps": self.settings.n_steps, "callback": self.callback, **changes}
+        return optimize(
+            self.model,
+            functools.partial(self._loss, targets),
+            parameterization=self._variables(start, targets.n_images),
+            transforms=[Transform(recipe.jitter, recipe.scale, recipe.rotate)],
+            descent=Descent(gradient_rule=self.settings.gradient_rule, decay=recipe.decay),
+            **options,
+        )
+
+    def _loss(self, targets: Targets, images: slice) -> Loss:
+        score_layer = self.model.score_layer if self.recipe.class_score else None
+        return target_loss(self.statistics, targets.take(images), self.recipe, score_layer=score_layer)
+
+    def _variables(self, photo: np.ndarray | None, n_images: int) -> Parameterization:
+        from stochdeconv.optimization.parameterizations import Clip, fourier, pixels
+
+        shape = (*self.size, self.model.n_channels)
+        numbers = {
+            "n_images": n_images,
+            "seed": self.settings.seed,
+            "learning_rate": self.recipe.learning_rate,
+        }
+        if self.recipe.parameterization == "fourier":
+            start = None if photo is None else photo[None]
+            return fourier(shape[:2], n_channels=shape[2], initial_images=start, **numbers)
+        start = np.full(shape, 0.5, np.float32) if photo is None else photo
+        return pixels(start, constraints=[Clip(0.0, 1.0)], **numbers)
+
+    def _counted(self, n_before: int, n_all: int) -> Callable[[Step], None] | None:
+        """Count the steps of one image through the series."""
+        return None if self.callback is None else functools.partial(self._count, n_before, n_all)
+
+    def _count(self, n_before: int, n_all: int, step: Step) -> None:
+        self.callback(replace(step, step=n_before + step.step, n_steps=n_all))
+
+
+def _recipe_at(size: tuple[int, int], recipe: Recipe | str, model: ImageModel, statistics: ClassStatistics) -> Recipe:
+    """Read the recipe of images of a size, changes of the network's own taken from a text.
+
+    Raises
+    ------
+    InputError
+        The spectrum is asked of images of another size than it was measured at.
+    """
     if not isinstance(recipe, Recipe):
-        recipe = parse_recipe(recipe or "", _recipe_at(image_size, model, statistics))
-    if recipe.spectrum and image_size != tuple(statistics.input_size):
+        recipe = parse_recipe(recipe, _own_recipe_at(size, model, statistics))
+    if recipe.spectrum and size != tuple(statistics.input_size):
         height, width = statistics.input_size
         raise InputError(
             f"recipe: the spectrum was measured at {height}x{width} and can only be asked of images of that size"
         )
-    photo = None if str(init) == "noise" else load_image(init, image_size, channels=model.n_channels)
-    sampling = {"sampler": sampler, "temperature": temperature, "seed": seed, "row_weight": row_weight}
-    if component is not None:
-        deviations = spaced_deviations(temperature, **_given(n_values=n_images))
-        targets = component_targets(statistics, component, deviations)
-    elif walk is not None:
-        targets = walk_targets(statistics, n_frames=walk, **sampling)
-    else:
-        targets = sample_targets(statistics, **sampling, **_given(n_images=n_images))
-    series = component is not None or walk is not None
-    film = Film(n_steps) if gif else None
-    score_layer = model.score_layer if recipe.class_score else None
-    views = [Transform(recipe.jitter, recipe.scale, recipe.rotate)]
-    descent = Descent(gradient_rule=gradient_rule, decay=recipe.decay)
-
-    def optimized(shown: Targets, start: np.ndarray | None, *, first_index: int = 0, **how: Any) -> OptimizationResult:
-        seeds = {"n_images": shown.n_images, "seed": seed, "first_index": first_index}
-        return optimize(
-            model,
-            target_loss(statistics, shown, recipe, score_layer=score_layer),
-            parameterization=_variables(recipe, (*image_size, model.n_channels), start, **seeds),
-            transforms=views,
-            descent=descent,
-            **how,
-        )
-
-    n_opening = math.ceil(_OPENING * n_steps) if walk is not None else 0
-
-    def counted(before: int) -> Callable[[Step], None]:
-        """Count the opening of a walk in."""
-        n_all = n_opening + n_steps * (targets.n_images if series else math.ceil(targets.n_images / batch_size))
-
-        def watched(step: Step) -> None:
-            if callback is not None:
-                callback(replace(step, step=before + step.step, n_steps=n_all))
-
-        return watched
-
-    def run() -> OptimizationResult:
-        start = photo
-        if walk is not None:
-            middle = targets.take(slice(targets.n_images // 2, targets.n_images // 2 + 1))
-            try:
-                start = optimized(middle, photo, n_steps=n_opening, callback=counted(0)).images[0]
-            except OptimizationInterrupted as interrupt:
-                # What there is belongs to no frame.
-                raise KeyboardInterrupt from interrupt
-
-        def batch(first: int, n: int, on_step: Callable[[Step], None]) -> OptimizationResult:
-            def watched(step: Step) -> None:
-                if film is not None:
-                    film.expose(step.step, step.images)
-                on_step(step)
-
-            shown = targets.take(slice(first, first + n))
-            return optimized(shown, start, first_index=0 if series else first, n_steps=n_steps, callback=watched)
-
-        return optimize_in_batches(
-            batch, targets.n_images, batch_size=1 if series else batch_size, callback=counted(n_opening)
-        )
-
-    def finish(done: RunResult) -> RunResult:
-        if component is not None:
-            done = _with_deviations(done, model, statistics, component, deviations)
-        frames = as_frames(done.images) if walk is not None else film.frames() if film is not None else None
-        return replace(done, frames=frames)
-
-    settings = {
-        "component": component,
-        "walk": walk,
-        "gif": gif,
-        "sampler": sampler,
-        "temperature": temperature,
-        "row_weight": row_weight,
-        "size": list(image_size),
-        "gradient_rule": gradient_rule,
-        "init": str(init),
-        "n_steps": n_steps,
-        "batch_size": batch_size,
-        "recipe": asdict(recipe),
-    }
-    return recorded_run(
-        "generate",
-        run,
-        model=model,
-        found_class=None if statistics.class_index is None else model.find_class(statistics.class_index),
-        settings=settings,
-        seed=seed,
-        sampled=Sampled(statistics.hash(), targets.to_arrays()),
-        finish=finish,
-    )
+    return recipe
 
 
-def _recipe_at(size: tuple[int, int], model: ImageModel, statistics: ClassStatistics) -> Recipe:
+def _own_recipe_at(size: tuple[int, int], model: ImageModel, statistics: ClassStatistics) -> Recipe:
     """Take out of the network's own recipe what cannot be asked of images of a size, and say so."""
     recipe = own_recipe(model)
     if size == tuple(statistics.input_size):
@@ -231,50 +312,24 @@ def _recipe_at(size: tuple[int, int], model: ImageModel, statistics: ClassStatis
     if left_out:
         warnings.warn(
             f"'{model.name}' can be asked for its {' and '.join(left_out)} at its own size alone: left out at {size[0]}x{size[1]}",
-            stacklevel=3,
+            stacklevel=4,
         )
     return replace(recipe, **dict.fromkeys(left_out, 0.0))
 
 
-def _given(**arguments: int | None) -> dict[str, int]:
-    """Those that were given: a default stands where it is used."""
-    return {name: value for name, value in arguments.items() if value is not None}
-
-
 def _with_deviations(
-    done: RunResult, model: ImageModel, statistics: ClassStatistics, component: str, asked: np.ndarray
+    run: RunResult, model: ImageModel, statistics: ClassStatistics, settings: GenerateSettings
 ) -> RunResult:
     """Say below each image how far along the component it was to go, and how far it came."""
     from stochdeconv.images.sheets import contact_sheet
     from stochdeconv.sampling.traversals import component_deviations
 
-    reached = component_deviations(model, statistics, component, done.images)
+    aims = settings.deviations().tolist()
+    reached = component_deviations(model, statistics, settings.component, run.images).tolist()
     table, captions = [], []
-    # An interrupted run has fewer images than were asked for.
-    for image, (to_go, came) in enumerate(zip(asked.tolist(), reached.tolist(), strict=False)):
-        table.append({"image": image, "asked": round(to_go, 4), "reached": round(came, 4)})
-        captions.append(f"{to_go:+.3g} sd\nreached {came:+.2f}" if abs(to_go) > 1e-9 else f"mean\nreached {came:+.2f}")
-    return replace(done, tables={"deviations": table}, sheet=contact_sheet(done.images, captions=captions))
-
-
-def check_shown(n_images: int | None, *, component: str | None, walk: int | None, gif: bool) -> None:
-    """Raise InputError where what is to be shown contradicts itself."""
-    if component is not None and walk is not None:
-        raise InputError("component and walk are two different series of images; give one of the two")
-    if walk is not None and n_images is not None:
-        raise InputError(f"a walk has its own number of frames, here {walk}; leave n_images out")
-    if component is not None and n_images is not None and n_images < 2:
-        raise InputError(f"a component is shown by at least 2 images, one at either end; got {n_images}")
-    if walk is not None and gif:
-        raise InputError("a walk is an animation already; leave gif out")
-
-
-def _variables(recipe: Recipe, shape: tuple[int, int, int], photo: np.ndarray | None, **seeds: int) -> Parameterization:
-    from stochdeconv.optimization.parameterizations import Clip, fourier, pixels
-
-    seeds["learning_rate"] = recipe.learning_rate
-    if recipe.parameterization == "fourier":
-        start = None if photo is None else photo[None]
-        return fourier(shape[:2], n_channels=shape[2], initial_images=start, **seeds)
-    start = np.full(shape, 0.5, np.float32) if photo is None else photo
-    return pixels(start, constraints=[Clip(0.0, 1.0)], **seeds)
+    # An interrupted run has fewer images than there are targets.
+    for image, (aim, deviation) in enumerate(zip(aims, reached, strict=False)):
+        table.append({"image": image, "asked": round(aim, 4), "reached": round(deviation, 4)})
+        name = f"{aim:+.3g} sd" if abs(aim) > 1e-9 else "mean"
+        captions.append(f"{name}\nreached {deviation:+.2f}")
+    return replace(run, tables={"deviations": table}, sheet=contact_sheet(run.images, captions=captions))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stochdeconv.errors import InputError
-from stochdeconv.methods.constraint_ablation import VALUES_OF, ablation_rows, all_constraints, run_rows, with_sheet
-from stochdeconv.methods.objectives import Objective, find_objective
-from stochdeconv.methods.outlier_suppression import MAXIMIZE_WEIGHT, suppression, weigh_outliers
+from stochdeconv.errors import InputError, SettingsError
+from stochdeconv.methods.constraint_ablation import VALUES_OF, ablation_rows, all_constraints, with_sheet
+from stochdeconv.methods.objectives import Objective, find_objective, read_direction, read_unit
+from stochdeconv.methods.outlier_suppression import MAXIMIZE_WEIGHT, list_statistics, suppression, weigh_outliers
 from stochdeconv.methods.presets import (
     DEFAULT_PRESET,
     OF_PIXELS,
@@ -25,44 +26,148 @@ from stochdeconv.methods.presets import (
     input_origin,
     with_decay,
 )
+from stochdeconv.methods.settings import Settings, read_settings, source_of
+from stochdeconv.parsing import read_list
+from stochdeconv.statistics.class_statistics import ClassStatistics
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Loss
     from stochdeconv.methods.runs import RunResult
     from stochdeconv.networks.image_model import ImageModel
     from stochdeconv.optimization.loop import OptimizationResult, Step
-    from stochdeconv.statistics.class_statistics import ClassStatistics
+    from stochdeconv.optimization.parameterizations import Parameterization
 
-__all__ = ["PRESETS", "Preset", "maximize"]
+__all__ = ["PRESETS", "MaximizeSettings", "Preset", "maximize"]
 
 #: How many images, and how many at a time.
 N_IMAGES, BATCH_SIZE = 8, 8
+# Settings of a preset that can be overridden.
+_OVERRIDES = ("l2", "blur", "blur_every", "jitter", "clip", "contribution")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaximizeSettings(Settings):
+    """How a class neuron, a unit or a direction is maximised.
+
+    Attributes
+    ----------
+    n_images : int, optional
+        How many images, with `ablate_constraints` a row: by default 8; with `diversity` no more than are to be at a time.
+    preset : {"simonyan", "regularised", "fourier"}, optional
+        Way to maximise, see `presets.PRESETS`. By default "fourier"; "regularised" where something needs pixels: `blur`, `blur_every`,
+        `clip`, `contribution` or `ablate_constraints`.
+    l2 : float, optional
+        Weight of the squared, mean-centred input; any preset. By default as the preset finds it for the network.
+    blur : float, optional
+        Gaussian blur between steps, in pixels (simonyan, regularised); the preset's by default.
+    blur_every : int, optional
+        Steps from one blur to the next (simonyan, regularised); the preset's by default.
+    jitter : int, optional
+        Largest random shift, in pixels; any preset. By default the preset's, in proportion less below 112 pixels.
+    clip : float, optional
+        Largest distance of a pixel from mid-grey (simonyan, regularised); the preset's by default.
+    contribution : float, optional
+        Percentile of the pixels, those that contribute least, that are reset to the mean colour (simonyan, regularised); the preset's by
+        default.
+    ablate_constraints : bool
+        Make `n_images` with none of the constraints (L2 decay, blur, jitter, pixel clipping, clipping of small contributions), with each
+        alone and with all together, on one sheet. What is left open is as in the preset "regularised".
+    unit : str or sequence of str, ``LAYER:CHANNEL[:ROW:COLUMN]``, optional
+        A unit instead of a class (without a position: the mean over them); several, with commas: their sum. LAYER is a name, or a number
+        of the list of layers (0 is the input).
+    direction : str or (layer, vector), ``LAYER:FILE.npy``, optional
+        A direction instead of a class: one number for each channel of the layer. The mean projection of the layer's values on it is
+        maximised.
+    diversity : float
+        Weight, in units of the score, of the mean likeness of each image to the others (see `losses.diversity`): several different images
+        of the same unit. A tenth of the score that is reached without it parts them, a half makes them as different as they get (preset
+        "fourier", SqueezeNet). The images are then of one batch.
+    diversity_layer : str, ``LAYER``, optional
+        Where likeness is measured, by name or number; the middle one of the network's default layers by default.
+    suppress_outliers : ClassStatistics or path, ``FILE.h5``, optional
+        Statistics of the class: channels that make a layer an outlier of it are decreased, see `outlier_suppression`.
+    outlier_weight : float, optional
+        Standard deviations of the class score that an outlier at twice the limit costs, each layer; by default 10.
+    n_steps : int
+        Optimisation steps.
+    batch_size : int, optional
+        Images at a time: by default 8; with `diversity` all of them.
+    """
+
+    n_images: int | None = None
+    preset: str | None = None
+    l2: float | None = None
+    blur: float | None = None
+    blur_every: int | None = None
+    jitter: int | None = None
+    clip: float | None = None
+    contribution: float | None = None
+    ablate_constraints: bool = False
+    unit: str | Sequence[str] | None = None
+    direction: str | tuple[str, Any] | None = None
+    diversity: float = 0.0
+    diversity_layer: str | None = None
+    suppress_outliers: str | Path | ClassStatistics | None = None
+    outlier_weight: float | None = None
+    n_steps: int = 256
+    batch_size: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.unit is not None and self.direction is not None:
+            raise SettingsError("unit and direction are two different things to maximise; give one of the two")
+        n_images, batch_size = _plan_batch(self.diversity, self.diversity_layer, self.n_images, self.batch_size)
+        weight = weigh_outliers(self.suppress_outliers, self.outlier_weight, default=MAXIMIZE_WEIGHT)
+        preset = self.preset
+        if preset is None:
+            needs_pixels = self.ablate_constraints or any(getattr(self, name) for name in OF_PIXELS)
+            preset = VALUES_OF if needs_pixels else DEFAULT_PRESET
+        self.fill(n_images=n_images, batch_size=batch_size, outlier_weight=weight, preset=preset)
+        self.way()
+        if self.unit is not None:
+            read_list(self.unit, "unit", read_unit)
+        if self.direction is not None:
+            read_direction(self.direction)
+
+    @property
+    def overrides(self) -> dict[str, float | None]:
+        """Settings of the preset that are to be others."""
+        return {name: getattr(self, name) for name in _OVERRIDES}
+
+    def way(self) -> Preset:
+        """Return the preset with what overrides it.
+
+        Raises
+        ------
+        InputError
+            As `presets.find_preset`, or constraints on pixels are to be ablated of a preset that has none.
+        """
+        preset = find_preset(self.preset, self.overrides)
+        if self.ablate_constraints and preset.parameterization != "pixels":
+            raise InputError(
+                f"--ablate-constraints acts on pixels; the preset '{self.preset}' has none: use '{VALUES_OF}'"
+            )
+        if self.blur_every is not None and not preset.blur and not self.ablate_constraints:
+            raise InputError(
+                f"--blur-every says how often the blur comes, and '{self.preset}' has none: give --blur too"
+            )
+        return all_constraints(preset, self.overrides) if self.ablate_constraints else preset
+
+    def check_objective(self, class_name: object) -> None:
+        """Raise SettingsError unless a class, a unit or a direction is to be maximised, one of the three."""
+        if sum(part is not None for part in (class_name, self.unit, self.direction)) != 1:
+            raise SettingsError(
+                "give either a class, --unit LAYER:CHANNEL[:ROW:COLUMN] or --direction LAYER:FILE.npy, one of the three"
+            )
 
 
 def maximize(
     model: ImageModel,
     class_name: str | int | Sequence[str | int] | None = None,
+    settings: MaximizeSettings | None = None,
     *,
-    unit: str | Sequence[str] | None = None,
-    direction: str | tuple[str, Any] | None = None,
-    preset: str | None = None,
-    l2: float | None = None,
-    blur: float | None = None,
-    blur_every: int | None = None,
-    jitter: int | None = None,
-    clip: float | None = None,
-    contribution: float | None = None,
-    ablate_constraints: bool = False,
-    diversity: float = 0.0,
-    diversity_layer: str | None = None,
-    suppress_outliers: ClassStatistics | str | Path | None = None,
-    outlier_weight: float | None = None,
-    n_images: int | None = None,
-    n_steps: int = 256,
-    size: int | None = None,
-    batch_size: int | None = None,
-    seed: int = 0,
     callback: Callable[[Step], None] | None = None,
+    **keywords: Any,
 ) -> RunResult:
     """Find images that raise a class neuron, any unit or direction, or several at once, as far as it goes.
 
@@ -71,38 +176,12 @@ def maximize(
     model : ImageModel
     class_name : str, int or sequence of these, optional
         Name, wnid or index; its score, before the last non-linearity, is maximised. Several, in a sequence or parted by
-        commas: the sum of their logits.
-    unit : str or sequence of str, optional
-        ``LAYER:CHANNEL`` (mean over positions) or ``LAYER:CHANNEL:ROW:COLUMN``, LAYER a name or a number (`Network.find_layer`),
-        instead of a class; several as above.
-    direction : str or (layer, vector), optional
-        ``LAYER:FILE.npy``, or the layer and one number for each of its channels, instead of a class: the mean projection of the layer's
-        values on that direction is maximised.
-    preset : {"simonyan", "regularised", "fourier"}, optional
-        See `presets.PRESETS`. By default ``"fourier"``; ``"regularised"`` where what is given needs pixels: `blur`, `blur_every`, `clip`,
-        `contribution` or `ablate_constraints`.
-    l2, blur, blur_every, jitter, clip, contribution : optional
-        Override the preset's; see `presets.Preset` for units.
-    ablate_constraints : bool
-        Make `n_images` with none of the constraints (L2 decay, blur, jitter, pixel clipping, clipping of small contributions), with each
-        alone and with all together. What is not given is as in the preset ``"regularised"``.
-    diversity : float
-        Weight, in units of the score, of the mean likeness of each image to the others (see `losses.diversity`): several different images
-        of the same unit. A tenth of the score that is reached without it parts them, a half makes them as different as they get (preset
-        ``"fourier"``, SqueezeNet). The images are then of one batch.
-    diversity_layer : str, optional
-        Where likeness is measured, by name or number; the middle one of the network's default layers by default.
-    suppress_outliers : ClassStatistics or path, optional
-        Of the class that is maximised: channels that make a layer an outlier of it are decreased, see `outlier_suppression`.
-    outlier_weight : float, optional
-        Standard deviations of the class score that an outlier at twice the limit costs, each layer; by default 10.
-    n_images, batch_size : int, optional
-        By default 8 images, 8 at a time; with `diversity` as many at a time as there are, and no more than are to be at a time.
-    n_steps, seed : int
-    size : int, optional
-        Side of the images in pixels; the network's own by default, others where the network is convolutional throughout.
+        commas: the sum of their logits. Left out where a unit or direction is maximised.
+    settings : MaximizeSettings, optional
     callback : callable, optional
         Called with a `Step` after each step.
+    **keywords
+        Fields of `MaximizeSettings`, in its place.
 
     Returns
     -------
@@ -123,106 +202,110 @@ def maximize(
         On Ctrl-C, with the images as far as they came.
     """
     from stochdeconv import losses
-    from stochdeconv.losses import regularizers
-    from stochdeconv.methods.runs import Sampled, recorded_run, source_of
-    from stochdeconv.optimization.loop import optimize_in_batches
+    from stochdeconv.methods.runs import hand_over, record_run
 
-    overrides = {
-        "l2": l2,
-        "blur": blur,
-        "blur_every": blur_every,
-        "jitter": jitter,
-        "clip": clip,
-        "contribution": contribution,
-    }
-    preset, how = choose_preset(preset, overrides, ablate_constraints=ablate_constraints)
-    n_images, batch_size = plan_batch(diversity, diversity_layer, n_images=n_images, batch_size=batch_size)
-    outlier_weight = weigh_outliers(suppress_outliers, outlier_weight, default=MAXIMIZE_WEIGHT)
-    image_size = model.image_size(size)
-
-    objective = find_objective(model, class_name, unit, direction)
-    extra, likeness_layer = losses.Loss(), None
-    if diversity:
-        likeness_layer = _likeness_layer(model, diversity_layer)
-        extra = extra + diversity * losses.diversity(likeness_layer)
-    shown = objective.classes if len(objective.classes) == 1 else []
-    known = [] if suppress_outliers is None else [suppress_outliers]
-    if known and not shown:
+    settings = read_settings(MaximizeSettings, settings, keywords)
+    settings.check_objective(class_name)
+    started = time.monotonic()
+    size = model.image_size(settings.size)
+    objective = find_objective(model, class_name, settings.unit, settings.direction)
+    only_class = objective.classes[0] if len(objective.classes) == 1 else None
+    sources = list_statistics(settings.suppress_outliers)
+    if sources and only_class is None:
         raise InputError(
             f"outliers are suppressed while one class is maximised; what is maximised is {', '.join(objective.titles)}: "
             "maximise the class of the statistics, or leave --suppress-outliers out"
         )
-    outliers = suppression(model, known, shown, weight=outlier_weight)
-    for found in shown:
-        extra = extra + outliers.loss(found.index)
+    outliers = suppression(model, sources, [only_class] if only_class else [], weight=settings.outlier_weight)
+    loss, likeness_layer = objective.loss, None
+    if settings.diversity:
+        likeness_layer = _likeness_layer(model, settings.diversity_layer)
+        loss = loss + settings.diversity * losses.diversity(likeness_layer)
+    if only_class is not None:
+        loss = loss + outliers.loss(only_class.index)
+    way = settings.way() if settings.jitter is not None else settings.way().at(size)
+    way = with_decay(way, model, objective.loss, size)
+    rows = ablation_rows(way) if settings.ablate_constraints else {"all": way}
+    run = record_run(
+        "maximize",
+        _maximized(model, loss, rows, settings, size, callback),
+        model=model,
+        settings=settings.record(
+            "n_images",
+            "size",
+            classes=[vars(found) for found in objective.classes],
+            unit=",".join(objective.titles) if settings.unit is not None else None,
+            direction=objective.direction,
+            **vars(way),
+            diversity_layer=likeness_layer,
+            suppress_outliers=source_of(settings.suppress_outliers),
+            ablate_constraints={name: vars(row) for name, row in rows.items()} if settings.ablate_constraints else None,
+        ),
+        seed=settings.seed,
+        seconds=time.monotonic() - started,
+        shown_class=only_class,
+        statistics_hash=outliers.statistics_hash,
+    )
+    if settings.ablate_constraints:
+        run = with_sheet(run, rows, settings.n_images)
+    elif only_class is None:
+        run = _titled(run, objective)
+    _warn_of_silence(objective, run)
+    return hand_over(run)
+
+
+def _maximized(
+    model: ImageModel,
+    loss: Loss,
+    rows: dict[str, Preset],
+    settings: MaximizeSettings,
+    size: tuple[int, int],
+    callback: Callable[[Step], None] | None,
+) -> OptimizationResult:
+    """Make the images in one way after another; a row of the history says by ``constraints`` whose it is where there are several."""
+    from stochdeconv.losses import regularizers
+    from stochdeconv.optimization.descent import Descent
+    from stochdeconv.optimization.loop import OptimizationResult, in_stage, optimize
+    from stochdeconv.optimization.transforms import Transform
+
     mean_color, grey_levels = input_origin(model)
     origin = np.asarray(model.preprocess(mean_color[None, None, None]), np.float32)[0, 0, 0]
-    how = all_constraints(how, overrides) if ablate_constraints else how
-    how = with_decay(how if jitter is not None else how.at(image_size), model, objective.loss, image_size)
-    rows = ablation_rows(how) if ablate_constraints else {"all": how}
-
-    def run_of(how: Preset) -> Callable[..., OptimizationResult]:
-        loss = objective.loss + extra
-        if how.l2:
-            loss = loss + how.l2 * regularizers.l2(grey_levels, origin)
-        return _run_of(model, loss, how, image_size, n_steps=n_steps, seed=seed)
-
-    runs = {name: run_of(row) for name, row in rows.items()}
-    batches = {"batch_size": batch_size, "callback": callback}
-    if ablate_constraints:
-        run, finish = lambda: run_rows(runs, n_images, **batches), lambda result: with_sheet(result, rows, n_images)
-    else:
-        run = lambda: optimize_in_batches(runs["all"], n_images, **batches)  # noqa: E731
-        finish = None if len(objective.classes) == 1 else lambda result: _titled(result, objective)
-    result = recorded_run(
-        "maximize",
-        run,
-        model=model,
-        found_class=shown[0] if shown else None,
-        settings={
-            "preset": preset,
-            "classes": [vars(found) for found in objective.classes],
-            "unit": ",".join(objective.titles) if unit is not None else None,
-            "direction": objective.direction,
-            **vars(how),
-            "diversity": diversity,
-            "diversity_layer": likeness_layer,
-            "suppress_outliers": source_of(suppress_outliers),
-            "outlier_weight": outlier_weight,
-            "ablate_constraints": {name: vars(row) for name, row in rows.items()} if ablate_constraints else None,
-            "n_steps": n_steps,
-            "batch_size": batch_size,
-        },
-        seed=seed,
-        sampled=Sampled(outliers.statistics_hash),
-        finish=finish,
-    )
-    _warn_of_silence(objective, result)
-    return result
+    results: list[OptimizationResult] = []
+    for number, (name, way) in enumerate(rows.items()):
+        result = optimize(
+            model,
+            loss + way.l2 * regularizers.l2(grey_levels, origin) if way.l2 else loss,
+            parameterization=_variables(model, way, size, settings, mean_color),
+            n_steps=settings.n_steps,
+            transforms=[Transform(way.jitter, way.scale, way.rotate)],
+            descent=Descent(way.optimizer),
+            batch_size=settings.batch_size,
+            callback=in_stage(callback, number, len(rows)),
+        )
+        if len(rows) > 1:
+            places = [{"batch": row["batch"], "step": row["step"], "constraints": name} for row in result.history]
+            history = [{**place, **row} for place, row in zip(places, result.history, strict=True)]
+            result = replace(result, history=history)
+        results.append(result)
+        if not result.complete:
+            break
+    return OptimizationResult.joined(results)
 
 
-def choose_preset(
-    preset: str | None, overrides: Mapping[str, float | None], *, ablate_constraints: bool
-) -> tuple[str, Preset]:
-    """Find the preset that is asked for, or the default one, with what overrides it.
+def _variables(
+    model: ImageModel, way: Preset, size: tuple[int, int], settings: MaximizeSettings, mean_color: np.ndarray
+) -> Parameterization:
+    from stochdeconv.optimization.parameterizations import fourier, pixels
 
-    Raises
-    ------
-    InputError
-        As `presets.find_preset`, or constraints on pixels are to be ablated of a preset that has none.
-    """
-    if preset is None:
-        preset = VALUES_OF if ablate_constraints or any(overrides[name] for name in OF_PIXELS) else DEFAULT_PRESET
-    how = find_preset(preset, overrides)
-    if ablate_constraints and how.parameterization != "pixels":
-        raise InputError(f"--ablate-constraints acts on pixels; the preset '{preset}' has none: use '{VALUES_OF}'")
-    if overrides["blur_every"] is not None and not how.blur and not ablate_constraints:
-        raise InputError(f"--blur-every says how often the blur comes, and '{preset}' has none: give --blur too")
-    return preset, how
+    numbers = {"n_images": settings.n_images, "seed": settings.seed, "learning_rate": way.learning_rate}
+    if way.parameterization == "fourier":
+        return fourier(size, n_channels=model.n_channels, **numbers)
+    start = np.broadcast_to(mean_color, (*size, model.n_channels))
+    return pixels(start, noise=START_NOISE, constraints=constraints_of(way, mean_color), **numbers)
 
 
-def plan_batch(diversity: float, layer: str | None, *, n_images: int | None, batch_size: int | None) -> tuple[int, int]:
-    """Fill in the numbers of images, in all and at a time, that were not given.
+def _plan_batch(diversity: float, layer: str | None, n_images: int | None, batch_size: int | None) -> tuple[int, int]:
+    """Fill in the numbers of images, in all and at a time, that were left open.
 
     Raises
     ------
@@ -253,38 +336,6 @@ def _likeness_layer(model: ImageModel, layer: str | None) -> str:
             f"the likeness of images is measured on a map; layer '{layer}' has shape {model.layer_shape(layer)}"
         )
     return layer
-
-
-def _run_of(
-    model: ImageModel, loss: Loss, how: Preset, size: tuple[int, int], *, n_steps: int, seed: int
-) -> Callable[[int, int, Callable[[Step], None]], OptimizationResult]:
-    """Make the run of a batch: (first index, number of images, callback) -> OptimizationResult."""
-    from stochdeconv.optimization import parameterizations, transforms
-    from stochdeconv.optimization.descent import Descent
-    from stochdeconv.optimization.loop import optimize
-
-    mean_color, _ = input_origin(model)
-    views = [transforms.Transform(how.jitter, how.scale, how.rotate)]
-
-    def run(first: int, n: int, on_step: Callable[[Step], None]) -> OptimizationResult:
-        seeds = {"n_images": n, "seed": seed, "first_index": first, "learning_rate": how.learning_rate}
-        if how.parameterization == "fourier":
-            variables = parameterizations.fourier(size, n_channels=model.n_channels, **seeds)
-        else:
-            start = np.broadcast_to(mean_color, (*size, model.n_channels))
-            constraints = constraints_of(how, mean_color)
-            variables = parameterizations.pixels(start, noise=START_NOISE, constraints=constraints, **seeds)
-        return optimize(
-            model,
-            loss,
-            parameterization=variables,
-            n_steps=n_steps,
-            transforms=views,
-            descent=Descent(how.optimizer),
-            callback=on_step,
-        )
-
-    return run
 
 
 def _titled(result: RunResult, objective: Objective) -> RunResult:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stochdeconv.errors import InputError
 from stochdeconv.methods.approach import Approach
-from stochdeconv.methods.outlier_suppression import APPROACH_WEIGHT, suppression, weigh_outliers
-from stochdeconv.parsing import read_list
+from stochdeconv.methods.outlier_suppression import suppression
+from stochdeconv.methods.settings import read_settings, source_of
 from stochdeconv.statistics.class_statistics import ClassStatistics
 
 if TYPE_CHECKING:
-    from stochdeconv.losses import Loss
+    from stochdeconv.methods.outlier_suppression import Suppression
     from stochdeconv.methods.runs import RunResult
+    from stochdeconv.networks.classes import ClassName
     from stochdeconv.networks.image_model import ImageModel
     from stochdeconv.optimization.loop import OptimizationResult, Step
 
@@ -30,25 +32,48 @@ N_FRAMES, N_STEPS = 48, 256
 _SHEET_FRAMES = 8
 
 
+@dataclass(frozen=True, kw_only=True)
+class MorphSettings(Approach):
+    """How a picture turns into another class.
+
+    Attributes
+    ----------
+    n_frames : int, optional
+        Frames of the animation, the start and the end included; dense at the start, where the picture changes fastest. By default 48, or
+        as many as so few steps make.
+    suppress_outliers : ClassStatistics or path, or several, ``FILE.h5,…``, optional
+        Statistics of the class it turns into and, from a class, of that one too: what makes layers outliers of the class whose score is
+        raised is decreased, see `outlier_suppression`. Held by the second class alone, a morph comes out worse than held by none.
+    n_images : int
+        Variants, each in random views of its own and, from a class, from noise of its own.
+    n_steps : int, optional
+        Optimisation steps; by default 256, or as many as so many frames need: one from each to the next.
+    """
+
+    strength: float = 4.0
+    n_frames: int | None = None
+    suppress_outliers: str | Path | ClassStatistics | Sequence[ClassStatistics | str | Path] | None = None
+    n_steps: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        n_frames, n_steps = _plan_frames(self.n_frames, self.n_steps)
+        self.fill(n_frames=n_frames, n_steps=n_steps)
+
+    def frame_steps(self) -> list[int]:
+        """Return the steps after which there is a frame: dense at the start, where steps change the most, by a square law."""
+        steps = (self.n_steps * np.linspace(0, 1, self.n_frames) ** 2).round().astype(int)
+        return np.maximum(steps, np.arange(self.n_frames)).tolist()
+
+
 def morph(
     model: ImageModel,
     start: str | int | Path | np.ndarray,
     class_name: str | int,
+    settings: MorphSettings | None = None,
     *,
-    n_frames: int | None = None,
-    strength: float = 4.0,
-    tv: float = Approach.tv,
-    jitter: int | None = Approach.jitter,
-    scale: float = Approach.scale,
-    rotate: float = Approach.rotate,
-    suppress_outliers: ClassStatistics | str | Path | Sequence[ClassStatistics | str | Path] | None = None,
-    outlier_weight: float | None = None,
-    n_images: int = 1,
-    n_steps: int | None = None,
-    size: int | None = None,
-    batch_size: int = 8,
-    seed: int = 0,
     callback: Callable[[Step], None] | None = None,
+    **keywords: Any,
 ) -> RunResult:
     """Turn a photograph, or an image of one class, into another class.
 
@@ -62,29 +87,11 @@ def morph(
         A file that exists, or that is named like one, is a photograph; any other text is the name, wnid or index of a class.
     class_name : str or int
         What it turns into.
-    n_frames : int, optional
-        Frames of the animation, the start and the end included; dense at the start, where the picture changes fastest. By default 48, or
-        as many as so few steps make.
-    strength, tv, jitter, scale, rotate
-        See `approach.Approach`.
-    suppress_outliers : ClassStatistics or path, or several, optional
-        Of the class it turns into and, from a class, of that one too (paths in one text with commas between them): what makes layers
-        outliers of the class whose score is raised is decreased, see `outlier_suppression`. Held by the second class alone, a morph comes
-        out worse than held by none (docs/outlier_suppression.md).
-    outlier_weight : float, optional
-        Standard deviations of the class score that an outlier at twice the limit costs, each layer; by default 3.
-    n_images : int
-        Variants, each in random views of its own and, from a class, from noise of its own.
-    n_steps : int, optional
-        By default 256, or as many as so many frames need: one from each to the next.
-    size : int, optional
-        Side of the image in pixels; the network's own by default.
-    batch_size : int
-        Variants at a time; they do not influence each other.
-    seed : int
-        Start and views of variant i depend on (seed, i) alone.
+    settings : MorphSettings, optional
     callback : callable, optional
         Called with a `Step` after each step.
+    **keywords
+        Fields of `MorphSettings`, in its place.
 
     Returns
     -------
@@ -101,131 +108,170 @@ def morph(
     RunInterrupted
         On Ctrl-C, with the frames as far as they came.
     """
-    from stochdeconv import losses
-    from stochdeconv.images.animations import as_frames, side_by_side
     from stochdeconv.images.files import open_image
-    from stochdeconv.images.sheets import contact_sheet
     from stochdeconv.methods.recognition import recognise
-    from stochdeconv.methods.runs import Sampled, recorded_run, source_of
-    from stochdeconv.optimization.loop import (
-        OptimizationInterrupted,
-        OptimizationResult,
-        in_stage,
-        optimize,
-        optimize_in_batches,
-    )
-    from stochdeconv.optimization.parameterizations import fourier
+    from stochdeconv.methods.runs import hand_over, record_run
 
-    n_frames, n_steps = plan_frames(n_frames, n_steps)
-    how = Approach(strength, tv, jitter, scale, rotate)
-    known = list_statistics(suppress_outliers)
-    outlier_weight = weigh_outliers(known or None, outlier_weight, default=APPROACH_WEIGHT)
-    image_size = model.image_size(size)
-    how = how.at(image_size)
+    settings = read_settings(MorphSettings, settings, keywords)
+    started = time.monotonic()
+    size = model.image_size(settings.size)
     target = model.find_class(class_name)
     is_photo = is_photograph(start)
     if is_photo:
-        how.check_variants(n_images)
-        picture = open_image(start, image_size, channels=model.n_channels)
+        settings.check_variants()
+        picture = open_image(start, size, channels=model.n_channels)
         source = model.class_names[int(recognise(model, [picture])[0].argmax())]
     else:
         picture, source = None, model.find_class(start)
         if source == target:
             raise InputError(f"both classes are {target.label}: there is nothing to turn")
-    outliers = suppression(model, known, [target] if is_photo else [source, target], weight=outlier_weight)
+    raised = [target] if is_photo else [source, target]
+    outliers = suppression(model, settings.statistics, raised, weight=settings.outlier_weight)
+    frames = _Frames(settings.frame_steps())
+    result = _turn(model, settings, size, picture, raised, outliers, frames, callback)
+    run = record_run(
+        "morph",
+        result,
+        model=model,
+        settings=settings.record(
+            start=source_of(start) if is_photo else source.label,
+            from_class=vars(source),
+            jitter=settings.jitter_at(size),
+            suppress_outliers=settings.statistics or None,
+            size=list(size),
+        ),
+        seed=settings.seed,
+        seconds=time.monotonic() - started,
+        shown_class=target,
+        statistics_hash=outliers.statistics_hash,
+    )
+    return hand_over(_with_frames(run, model, frames, list(dict.fromkeys((source, target))), settings))
 
-    def raised(class_index: int) -> Loss:
-        return how.loss(model, class_index) + outliers.loss(class_index)
 
-    # The first steps change the most: a square law gives them most of the frames.
-    wanted_at = n_steps * np.linspace(0, 1, n_frames) ** 2
-    kept_at = np.maximum(wanted_at.round().astype(int), np.arange(n_frames))
-    films: list[list[np.ndarray]] = []
+def _turn(
+    model: ImageModel,
+    settings: MorphSettings,
+    size: tuple[int, int],
+    picture: np.ndarray | None,
+    raised: Sequence[ClassName],
+    outliers: Suppression,
+    frames: _Frames,
+    callback: Callable[[Step], None] | None,
+) -> OptimizationResult:
+    """Make the start, where it is of a class, and what it turns into."""
+    from stochdeconv import losses
+    from stochdeconv.optimization.loop import OptimizationResult, in_stage, optimize
 
-    def run_batch(first: int, n: int, on_step: Callable[[Step], None]) -> OptimizationResult:
-        history: list[dict[str, object]] = []
-        settings: dict[str, object] = {}
-        frames: list[np.ndarray] = []
-        films.append(frames)
-
-        def stage(name: str, loss: Loss, watched: Callable[[Step], None], **start: object) -> np.ndarray:
-            seeds = {"n_images": n, "seed": seed, "first_index": first, "learning_rate": strength / n_steps}
-            variables = fourier(image_size, n_channels=model.n_channels, **seeds, **start)
-            try:
-                result = optimize(
-                    model, loss, parameterization=variables, n_steps=n_steps, transforms=how.views(), callback=watched
-                )
-            except OptimizationInterrupted as interrupt:
-                rows = [*history, *_rows(name, interrupt.result)]
-                raise OptimizationInterrupted(replace(interrupt.result, history=rows)) from interrupt
-            history.extend(_rows(name, result))
-            settings[name] = result.settings
-            return result.images
-
-        def keep(step: Step) -> None:
-            if step.step in kept_at:
-                frames.append(step.images())
-            watched(step)
-
-        if is_photo:
-            begin, watched = np.repeat(picture[None], n, axis=0), on_step
-        else:
-            begin = stage("start", raised(source.index), in_stage(on_step, 0, 2))
-            watched = in_stage(on_step, 1, 2)
-        frames.append(begin)
+    n_stages = len(raised)
+    steps_of = {
+        "n_steps": settings.n_steps,
+        "transforms": settings.views(size),
+        "batch_size": settings.batch_size,
+    }
+    stages: dict[str, OptimizationResult] = {}
+    if picture is None:
+        source = raised[0].index
+        start = optimize(
+            model,
+            settings.loss(model, source) + outliers.loss(source),
+            parameterization=settings.variables(model, size),
+            callback=in_stage(callback, 0, n_stages),
+            **steps_of,
+        )
+        stages["start"] = start
+        images = start.images
+    else:
+        images = np.repeat(picture[None], settings.n_images, axis=0)
+    if not stages or stages["start"].complete:
+        frames.begin(images)
+        target = raised[-1].index
         # Cross-entropy lowers what is seen instead, but no further than it takes; lowered without end, the score of what it was draws
         # a third class (goldfish to church: dogs).
-        loss = raised(target.index) + _CLASS_TERM * losses.cross_entropy(target.index)
-        return OptimizationResult(stage("morph", loss, keep, initial_images=begin, deviation=0.0), history, settings)
-
-    def finish(result: RunResult) -> RunResult:
-        watched_classes = list(dict.fromkeys((source, target)))
-        strips = [strip for frames in films if frames for strip in np.stack(frames, axis=1)]
-        # What was interrupted on its way to the first frame has none.
-        strips += [image[None] for image in result.images[len(strips) :]]
-        # One picture's frames fill two rows of the sheet, those of several have a row each.
-        n_shown = min(_SHEET_FRAMES if n_images == 1 else _SHEET_FRAMES // 2, n_frames)
-        table, shown, captions = [], [], []
-        for variant, strip in enumerate(strips):
-            sure = recognise(model, strip)[:, [one.index for one in watched_classes]]
-            said = [{one.label: float(p) for one, p in zip(watched_classes, of, strict=True)} for of in sure]
-            for i, (step, of) in enumerate(zip(kept_at, said, strict=False)):
-                table.append({"variant": variant, "frame": i, "step": int(step), **of})
-            picked = np.linspace(0, len(strip) - 1, n_shown).round().astype(int)
-            for i in np.unique(picked) if n_images == 1 else picked:
-                shown.append(strip[i])
-                captions.append("\n".join([f"frame {i}", *(f"{name} {p:.0%}" for name, p in said[i].items())]))
-        return replace(
-            result,
-            sheet=contact_sheet(np.stack(shown), columns=min(n_shown, _SHEET_FRAMES // 2), captions=captions),
-            frames=side_by_side([[as_frames(images) for images in frames] for frames in films]),
-            tables={"probabilities": table},
+        loss = settings.loss(model, target) + outliers.loss(target) + _CLASS_TERM * losses.cross_entropy(target)
+        frames.callback = in_stage(callback, n_stages - 1, n_stages)
+        stages["morph"] = optimize(
+            model,
+            loss,
+            parameterization=settings.variables(model, size, images, deviation=0.0),
+            callback=frames.keep,
+            **steps_of,
         )
+    rows = [
+        {"batch": row["batch"], "step": row["step"], "stage": name, **row}
+        for name, stage in stages.items()
+        for row in stage.history
+    ]
+    optimizations = {name: stage.settings for name, stage in stages.items()}
+    last = list(stages.values())[-1]
+    return OptimizationResult(last.images, sorted(rows, key=lambda row: row["batch"]), optimizations, last.complete)
 
-    return recorded_run(
-        "morph",
-        lambda: optimize_in_batches(run_batch, n_images, batch_size=batch_size, callback=callback),
-        model=model,
-        found_class=target,
-        settings={
-            "start": source_of(start) if is_photo else source.label,
-            "from_class": vars(source),
-            "n_frames": n_frames,
-            **vars(how),
-            "suppress_outliers": [source_of(one) for one in known] or None,
-            "outlier_weight": outlier_weight,
-            "n_images": n_images,
-            "n_steps": n_steps,
-            "size": list(image_size),
-            "batch_size": batch_size,
-        },
-        seed=seed,
-        sampled=Sampled(outliers.statistics_hash),
-        finish=finish,
+
+class _Frames:
+    """What the pictures look like on the way, frame by frame.
+
+    Attributes
+    ----------
+    steps : list of int
+        Those after which there is a frame, 0 for the start.
+    batches : list of list of ndarray of shape (image, height, width, channel)
+    """
+
+    def __init__(self, steps: Sequence[int]):
+        self.steps = list(steps)
+        self.batches: list[list[np.ndarray]] = []
+        self.callback: Callable[[Step], None] | None = None
+        self._start = np.zeros(0)
+
+    def begin(self, images: np.ndarray) -> None:
+        """Take the first frame of all."""
+        self._start = images
+
+    def keep(self, step: Step) -> None:
+        """Look at a step."""
+        if step.batch == len(self.batches):
+            first = sum(len(batch[0]) for batch in self.batches)
+            self.batches.append([self._start[first : first + len(step.images())]])
+        if step.batch_step in self.steps:
+            self.batches[-1].append(step.images())
+        if self.callback is not None:
+            self.callback(step)
+
+    def strips(self, images: np.ndarray) -> list[np.ndarray]:
+        """Return the frames (frame, height, width, channel) of every variant; of one without, the picture as it was left."""
+        strips = [strip for batch in self.batches for strip in np.stack(batch, axis=1)]
+        return strips + [image[None] for image in images[len(strips) :]]
+
+
+def _with_frames(
+    run: RunResult, model: ImageModel, frames: _Frames, classes: Sequence[ClassName], settings: MorphSettings
+) -> RunResult:
+    """Show some frames with how sure the network is of the classes, and all of them as an animation."""
+    from stochdeconv.images.animations import as_frames, side_by_side
+    from stochdeconv.images.sheets import contact_sheet
+    from stochdeconv.methods.recognition import recognise
+
+    is_single = settings.n_images == 1
+    # One picture's frames fill two rows of the sheet, those of several have a row each.
+    n_tiles = min(_SHEET_FRAMES if is_single else _SHEET_FRAMES // 2, settings.n_frames)
+    table, tiles, captions = [], [], []
+    for variant, strip in enumerate(frames.strips(run.images)):
+        probabilities = recognise(model, strip)[:, [class_name.index for class_name in classes]]
+        labelled = [{c.label: float(p) for c, p in zip(classes, row, strict=True)} for row in probabilities]
+        for i, (step, row) in enumerate(zip(frames.steps, labelled, strict=False)):
+            table.append({"variant": variant, "frame": i, "step": step, **row})
+        picked = np.linspace(0, len(strip) - 1, n_tiles).round().astype(int)
+        for i in np.unique(picked) if is_single else picked:
+            tiles.append(strip[i])
+            captions.append("\n".join([f"frame {i}", *(f"{name} {p:.0%}" for name, p in labelled[i].items())]))
+    return replace(
+        run,
+        sheet=contact_sheet(np.stack(tiles), columns=min(n_tiles, _SHEET_FRAMES // 2), captions=captions),
+        frames=side_by_side([[as_frames(images) for images in batch] for batch in frames.batches]),
+        tables={"probabilities": table},
     )
 
 
-def plan_frames(n_frames: int | None, n_steps: int | None) -> tuple[int, int]:
+def _plan_frames(n_frames: int | None, n_steps: int | None) -> tuple[int, int]:
     """Fill in the frames and steps that were not given: there is a step for every frame.
 
     Raises
@@ -246,15 +292,6 @@ def plan_frames(n_frames: int | None, n_steps: int | None) -> tuple[int, int]:
     return n_frames, n_steps
 
 
-def list_statistics(given: object) -> list[ClassStatistics | str | Path]:
-    """List what says where outliers begin: nothing, one or several, statistics or files of them."""
-    if isinstance(given, str):
-        return read_list(given, "file of statistics")
-    if isinstance(given, ClassStatistics | Path):
-        return [given]
-    return [] if given is None else list(given)
-
-
 def is_photograph(start: str | int | Path | np.ndarray) -> bool:
     """Tell whether a morph starts from a photograph (there or not), or else from a class: folders are often named after one."""
     from stochdeconv.images.folders import IMAGE_SUFFIXES
@@ -262,7 +299,3 @@ def is_photograph(start: str | int | Path | np.ndarray) -> bool:
     if not isinstance(start, str):
         return isinstance(start, np.ndarray | Path)
     return Path(start).is_file() or Path(start).suffix.lower() in IMAGE_SUFFIXES
-
-
-def _rows(stage: str, result: OptimizationResult) -> list[dict[str, object]]:
-    return [{"stage": stage, "step": step + 1, **losses} for step, losses in enumerate(result.history)]

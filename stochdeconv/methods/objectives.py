@@ -47,7 +47,7 @@ def find_objective(
     unit: str | Sequence[str] | None,
     direction: str | tuple[str, Any] | None,
 ) -> Objective:
-    """Find what is to be raised; arguments as in `maximize.maximize`, exactly one of them not None.
+    """Find what is to be raised; arguments as in `maximize.maximize`, one of them not None.
 
     Raises
     ------
@@ -55,10 +55,6 @@ def find_objective(
     """
     from stochdeconv import losses
 
-    if sum(given is not None for given in (class_name, unit, direction)) != 1:
-        raise InputError(
-            "give either a class, --unit LAYER:CHANNEL[:ROW:COLUMN] or --direction LAYER:FILE.npy, one of the three"
-        )
     classes, recorded = (), None
     if class_name is not None:
         classes = find_classes(model, class_name)

@@ -12,13 +12,13 @@ import numpy as np
 
 from stochdeconv.errors import InputError
 from stochdeconv.methods.objective import check_model
-from stochdeconv.statistics.class_statistics import INPUT
+from stochdeconv.parsing import read_list
+from stochdeconv.statistics.class_statistics import INPUT, ClassStatistics
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Loss
     from stochdeconv.networks.classes import ClassName
     from stochdeconv.networks.image_model import ImageModel
-    from stochdeconv.statistics.class_statistics import ClassStatistics
 
 #: Deviations of the class score that an outlier at twice the limit costs: in `maximize`, and in `refine` and `morph`
 #: (docs/outlier_suppression.md says how they were chosen).
@@ -45,6 +45,15 @@ def weigh_outliers(suppress_outliers: object, weight: float | None, *, default: 
     return weight
 
 
+def list_statistics(suppress_outliers: object) -> list[ClassStatistics | str | Path]:
+    """List what says where outliers begin: nothing, one or several, statistics or files of them."""
+    if suppress_outliers is None:
+        return []
+    if isinstance(suppress_outliers, str):
+        return read_list(suppress_outliers, "file of statistics")
+    return [suppress_outliers] if isinstance(suppress_outliers, ClassStatistics | Path) else list(suppress_outliers)
+
+
 @dataclass(frozen=True, eq=False)
 class Suppression:
     """What images of a class are not to activate, for the classes whose statistics are known.
@@ -69,7 +78,7 @@ class Suppression:
 
 def suppression(
     model: ImageModel,
-    known: Sequence[ClassStatistics | str | Path],
+    sources: Sequence[ClassStatistics | str | Path],
     classes: Sequence[ClassName],
     *,
     weight: float | None,
@@ -83,7 +92,7 @@ def suppression(
     ----------
     model : ImageModel
         The network the statistics were collected with.
-    known : sequence of ClassStatistics or path
+    sources : sequence of ClassStatistics or path
         Those of some of the classes, or of none: it may be empty.
     classes : sequence of ClassName
         The classes whose scores are raised.
@@ -105,23 +114,24 @@ def suppression(
     """
     from stochdeconv.statistics.file import load_statistics
 
-    found: dict[int, Loss] = {}
+    labels = {class_name.index: class_name.label for class_name in classes}
+    outliers: dict[int, Loss] = {}
     hashes: dict[int, str] = {}
-    for given in known:
-        statistics = load_statistics(given) if isinstance(given, str | Path) else given
+    for source in sources:
+        statistics = load_statistics(source) if isinstance(source, str | Path) else source
         check_model(model, statistics)
         index = statistics.class_index
-        if index is None or index not in [one.index for one in classes]:
-            wanted = " or ".join(one.label for one in classes)
+        if index is None or index not in labels:
             raise InputError(
                 f"outliers are suppressed while the score of their own class is raised: the statistics are of "
-                f"'{statistics.class_name or 'no class'}', what is raised is {wanted}; give statistics of what is raised"
+                f"'{statistics.class_name or 'no class'}', what is raised is {' or '.join(labels.values())}; "
+                "give statistics of what is raised"
             )
-        if index in found:
+        if index in outliers:
             raise InputError(f"two statistics of '{statistics.class_name}' say what its outliers are; give one of them")
-        found[index] = weight * float(np.std(statistics.logits)) * outlier_loss(statistics)
+        outliers[index] = weight * float(np.std(statistics.logits)) * outlier_loss(statistics)
         hashes[index] = statistics.hash()
-    return Suppression(found, ",".join(hashes[one.index] for one in classes if one.index in hashes) or None)
+    return Suppression(outliers, ",".join(hashes[index] for index in labels if index in hashes) or None)
 
 
 def outlier_loss(statistics: ClassStatistics, *, layers: Sequence[str] | None = None) -> Loss:

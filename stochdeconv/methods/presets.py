@@ -95,49 +95,51 @@ def find_preset(name: str, overrides: Mapping[str, float | None]) -> Preset:
     """
     if name not in PRESETS:
         raise InputError(f"preset '{name}' is unknown; there are {', '.join(PRESETS)}")
-    given = {key: value for key, value in overrides.items() if value is not None}
-    if not all(0 <= value < np.inf for value in given.values()) or given.get("contribution", 0) >= 100:
-        raise InputError(f"{', '.join(overrides)} must be at least 0, contribution below 100; got {given}")
-    if given.get("blur_every") == 0:
+    changes = {key: value for key, value in overrides.items() if value is not None}
+    if not all(0 <= value < np.inf for value in changes.values()) or changes.get("contribution", 0) >= 100:
+        raise InputError(f"{', '.join(overrides)} must be at least 0, contribution below 100; got {changes}")
+    if changes.get("blur_every") == 0:
         raise InputError("blur_every is the number of steps from one blur to the next, at least 1; got 0")
-    if PRESETS[name].parameterization == "fourier" and any(given.get(key) for key in OF_PIXELS):
+    if PRESETS[name].parameterization == "fourier" and any(changes.get(key) for key in OF_PIXELS):
         *others, last = (f"--{key.replace('_', '-')}" for key in OF_PIXELS)
         raise InputError(
             f"{', '.join(others)} and {last} act on pixels; the preset '{name}' is bounded by its sigmoid: use 'regularised'"
         )
-    return replace(PRESETS[name], **given, **({"amplitude": 0.0} if "l2" in given else {}))
+    return replace(PRESETS[name], **changes, **({"amplitude": 0.0} if "l2" in changes else {}))
 
 
-def with_decay(how: Preset, model: ImageModel, scores: Loss, size: tuple[int, int]) -> Preset:
+def with_decay(preset: Preset, model: ImageModel, scores: Loss, size: tuple[int, int]) -> Preset:
     """Return the preset with the weight of its L2 decay found from the network, where it is left open.
 
     Parameters
     ----------
-    how : Preset
+    preset : Preset
     model : ImageModel
     scores : Loss
         Of units and directions. Gradients of several scores are taken to be independent: their squares add up.
     size : (height, width)
         Of the images.
     """
-    if how.l2 is not None:
-        return how
-    terms = [weighted.term for weighted in scores.terms] if how.amplitude else []
-    found = [balanced_decay(model, t.layer, t.arguments["position"], amplitude=how.amplitude, size=size) for t in terms]
-    return replace(how, l2=math.hypot(*found))
+    if preset.l2 is not None:
+        return preset
+    terms = [weighted.term for weighted in scores.terms] if preset.amplitude else []
+    decays = [
+        balanced_decay(model, t.layer, t.arguments["position"], amplitude=preset.amplitude, size=size) for t in terms
+    ]
+    return replace(preset, l2=math.hypot(*decays))
 
 
-def constraints_of(how: Preset, origin: np.ndarray) -> list:
+def constraints_of(preset: Preset, origin: np.ndarray) -> list:
     """List the constraints on pixels between steps, in the order in which they act; `origin` (channel,) is the mean colour."""
     from stochdeconv.optimization.parameterizations import Clip, ClipSmallContributions, GaussianBlur
 
     constraints = []
-    if how.contribution:
-        constraints.append(ClipSmallContributions(how.contribution, origin))
-    if how.blur:
-        constraints.append(GaussianBlur(how.blur, every=how.blur_every))
-    if how.clip:
-        constraints.append(Clip(0.5 - how.clip, 0.5 + how.clip))
+    if preset.contribution:
+        constraints.append(ClipSmallContributions(preset.contribution, origin))
+    if preset.blur:
+        constraints.append(GaussianBlur(preset.blur, every=preset.blur_every))
+    if preset.clip:
+        constraints.append(Clip(0.5 - preset.clip, 0.5 + preset.clip))
     return constraints
 
 

@@ -4,47 +4,66 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stochdeconv.errors import InputError
 from stochdeconv.methods.approach import Approach
-from stochdeconv.methods.outlier_suppression import APPROACH_WEIGHT, suppression, weigh_outliers
+from stochdeconv.methods.outlier_suppression import suppression
+from stochdeconv.methods.settings import read_settings, source_of
 from stochdeconv.parsing import read_list, whole_number
+from stochdeconv.statistics.class_statistics import ClassStatistics
 
 if TYPE_CHECKING:
     from stochdeconv.methods.runs import RunResult
+    from stochdeconv.networks.classes import ClassName
     from stochdeconv.networks.image_model import ImageModel
-    from stochdeconv.optimization.loop import OptimizationResult, Step
-    from stochdeconv.statistics.class_statistics import ClassStatistics
+    from stochdeconv.optimization.loop import Step
 
 #: Steps after which the picture is kept; of another number of steps, the same parts.
 CHECKPOINTS = (100, 500, 1000, 5000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefineSettings(Approach):
+    """How a photograph is made more like its class.
+
+    Attributes
+    ----------
+    checkpoints : sequence of int, ``N,N,…``, optional
+        Numbers of steps after which the picture is kept: by default 100, 500, 1000 and 5000 or, of another `n_steps`, the same parts of
+        it, which come as far.
+    suppress_outliers : ClassStatistics or path, ``FILE.h5``, optional
+        Statistics of the class: what makes layers outliers of it is decreased, see `outlier_suppression`.
+    n_steps : int, optional
+        Optimisation steps; the last checkpoint by default.
+    """
+
+    strength: float = 5.0
+    checkpoints: str | Sequence[int] | None = None
+    suppress_outliers: str | Path | ClassStatistics | None = None
+    n_steps: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.check_variants()
+        checkpoints, n_steps = _plan_steps(self.checkpoints, self.n_steps)
+        self.fill(checkpoints=checkpoints, n_steps=n_steps)
 
 
 def refine(
     model: ImageModel,
     photo: str | Path | np.ndarray,
     class_name: str | int,
+    settings: RefineSettings | None = None,
     *,
-    checkpoints: Sequence[int] | None = None,
-    strength: float = 5.0,
-    tv: float = Approach.tv,
-    jitter: int | None = Approach.jitter,
-    scale: float = Approach.scale,
-    rotate: float = Approach.rotate,
-    suppress_outliers: ClassStatistics | str | Path | None = None,
-    outlier_weight: float | None = None,
-    n_images: int = 1,
-    n_steps: int | None = None,
-    size: int | None = None,
-    batch_size: int = 8,
-    seed: int = 0,
     callback: Callable[[Step], None] | None = None,
+    **keywords: Any,
 ) -> RunResult:
     """Change a photograph so that the network sees more of a class in it, and keep what it looks like on the way.
 
@@ -57,27 +76,11 @@ def refine(
     photo : path or ndarray of shape (height, width, 3) in [0, 1]
     class_name : str or int
         Name, wnid or index; what the photograph shows, or anything else.
-    checkpoints : sequence of int, optional
-        Numbers of steps after which the picture is kept: by default 100, 500, 1000 and 5000 or, of another `n_steps`, the same parts of
-        it, which come as far.
-    strength, tv, jitter, scale, rotate
-        See `approach.Approach`.
-    suppress_outliers : ClassStatistics or path, optional
-        Of the class: what makes layers outliers of it is decreased, see `outlier_suppression`.
-    outlier_weight : float, optional
-        Standard deviations of the class score that an outlier at twice the limit costs, each layer; by default 3.
-    n_images : int
-        Variants, each in random views of its own.
-    n_steps : int, optional
-        The last checkpoint by default.
-    size : int, optional
-        Side of the picture in pixels; the network's own by default.
-    batch_size : int
-        Variants at a time; they do not influence each other.
-    seed : int
-        The views of variant i depend on (seed, i) alone.
+    settings : RefineSettings, optional
     callback : callable, optional
         Called with a `Step` after each step.
+    **keywords
+        Fields of `RefineSettings`, in its place.
 
     Returns
     -------
@@ -94,94 +97,110 @@ def refine(
         On Ctrl-C, with the pictures as far as they came.
     """
     from stochdeconv.images.files import open_image
+    from stochdeconv.methods.runs import hand_over, record_run
+    from stochdeconv.optimization.loop import optimize
+
+    settings = read_settings(RefineSettings, settings, keywords)
+    started = time.monotonic()
+    size = model.image_size(settings.size)
+    picture, target = open_image(photo, size, channels=model.n_channels), model.find_class(class_name)
+    outliers = suppression(model, settings.statistics, [target], weight=settings.outlier_weight)
+    checkpoints = _Checkpoints(settings.checkpoints, callback)
+    result = optimize(
+        model,
+        settings.loss(model, target.index) + outliers.loss(target.index),
+        parameterization=settings.variables(model, size, picture[None], deviation=0.0),
+        n_steps=settings.n_steps,
+        transforms=settings.views(size),
+        batch_size=settings.batch_size,
+        callback=checkpoints.keep,
+    )
+    kept = checkpoints.strips(result.images)
+    run = record_run(
+        "refine",
+        replace(result, images=np.stack([image for strip in kept for _, image in strip])),
+        model=model,
+        settings=settings.record(photo=source_of(photo), jitter=settings.jitter_at(size), size=list(size)),
+        seed=settings.seed,
+        seconds=time.monotonic() - started,
+        shown_class=target,
+        statistics_hash=outliers.statistics_hash,
+    )
+    return hand_over(_with_strips(run, model, picture, kept, target))
+
+
+class _Checkpoints:
+    """What the pictures look like on the way.
+
+    Attributes
+    ----------
+    steps : set of int
+        Those after which they are kept.
+    batches : dict of int to dict of int to ndarray of shape (image, height, width, channel)
+        By batch and step.
+    """
+
+    def __init__(self, steps: Sequence[int], callback: Callable[[Step], None] | None):
+        self.steps, self.callback = set(steps), callback
+        self.batches: dict[int, dict[int, np.ndarray]] = {}
+        self.n_made: dict[int, int] = {}
+
+    def keep(self, step: Step) -> None:
+        """Look at a step."""
+        self.n_made[step.batch] = step.batch_step
+        batch = self.batches.setdefault(step.batch, {})
+        if step.batch_step in self.steps:
+            batch[step.batch_step] = step.images()
+        if self.callback is not None:
+            self.callback(step)
+
+    def strips(self, images: np.ndarray) -> list[list[tuple[int, np.ndarray]]]:
+        """List (step, picture) of every variant, the last one as it was left, in an interrupted run between two checkpoints."""
+        strips: list[list[tuple[int, np.ndarray]]] = []
+        numbers = sorted(self.batches) or [0]
+        for number in numbers:
+            kept = self.batches.get(number, {})
+            is_last = number == numbers[-1]
+            n_images = len(images) - len(strips) if is_last else len(next(iter(kept.values())))
+            own = images[len(strips) : len(strips) + n_images]
+            steps = {**kept, self.n_made.get(number, 0): own}
+            strips += [[(step, pictures[i]) for step, pictures in steps.items()] for i in range(n_images)]
+        return strips
+
+
+def _with_strips(
+    run: RunResult,
+    model: ImageModel,
+    picture: np.ndarray,
+    strips: list[list[tuple[int, np.ndarray]]],
+    target: ClassName,
+) -> RunResult:
+    """Show each variant's pictures in a row after the photograph, with how sure the network is of the class."""
     from stochdeconv.images.sheets import contact_sheet
     from stochdeconv.methods.recognition import recognise
-    from stochdeconv.methods.runs import Sampled, recorded_run, source_of
-    from stochdeconv.optimization.loop import OptimizationInterrupted, optimize, optimize_in_batches
-    from stochdeconv.optimization.parameterizations import fourier
 
-    checkpoints, n_steps = plan_steps(checkpoints, n_steps)
-    how = Approach(strength, tv, jitter, scale, rotate)
-    how.check_variants(n_images)
-    outlier_weight = weigh_outliers(suppress_outliers, outlier_weight, default=APPROACH_WEIGHT)
-    image_size = model.image_size(size)
-    how = how.at(image_size)
-    picture, found = open_image(photo, image_size, channels=model.n_channels), model.find_class(class_name)
-    known = [] if suppress_outliers is None else [suppress_outliers]
-    outliers = suppression(model, known, [found], weight=outlier_weight)
-    loss = how.loss(model, found.index) + outliers.loss(found.index)
-    kept_at: list[tuple[int, int]] = []
-
-    def run_batch(first: int, n: int, on_step: Callable[[Step], None]) -> OptimizationResult:
-        seeds = {"n_images": n, "seed": seed, "first_index": first, "learning_rate": strength / n_steps}
-        variables = fourier(
-            image_size, n_channels=model.n_channels, initial_images=picture[None], deviation=0.0, **seeds
-        )
-        kept: dict[int, np.ndarray] = {}
-
-        def keep(step: Step) -> None:
-            if step.step in checkpoints:
-                kept[step.step] = step.images()
-            on_step(step)
-
-        def with_checkpoints(result: OptimizationResult) -> OptimizationResult:
-            kept[len(result.history)] = result.images
-            kept_at.extend((first + i, step) for i in range(n) for step in kept)
-            return replace(result, images=np.concatenate(np.stack(list(kept.values()), axis=1)))
-
-        try:
-            return with_checkpoints(
-                optimize(
-                    model, loss, parameterization=variables, n_steps=n_steps, transforms=how.views(), callback=keep
-                )
-            )
-        except OptimizationInterrupted as interrupt:
-            raise OptimizationInterrupted(with_checkpoints(interrupt.result)) from interrupt
-
-    def finish(result: RunResult) -> RunResult:
-        sure = recognise(model, [picture, *result.images])[:, found.index].tolist()
-        strips: dict[int, list[tuple[int, np.ndarray, float]]] = {}
-        for (variant, step), image, part in zip(kept_at, result.images, sure[1:], strict=True):
-            strips.setdefault(variant, [(0, picture, sure[0])]).append((step, image, part))
-        columns = max(map(len, strips.values()))
-        table, shown, captions = [], [], []
-        numbers = itertools.count()
-        for variant, strip in strips.items():
-            for i, (step, _, part) in enumerate(strip):
-                number = next(numbers) if i else None  # the first is the photograph
-                table.append({"image": number, "variant": variant, "step": step, "probability": part})
-            # The strips of an interrupted batch are shorter.
-            n_missing = columns - len(strip)
-            shown += [*(image for _, image, _ in strip), *n_missing * [np.ones_like(picture)]]
-            names = ["photograph", *(f"step {step}" for step, _, _ in strip[1:])]
-            said = [f"{name}\n{found.label} {part:.0%}" for name, (_, _, part) in zip(names, strip, strict=True)]
-            captions += [*said, *n_missing * [""]]
-        sheet = contact_sheet(np.stack(shown), columns=columns, captions=captions)
-        return replace(result, sheet=sheet, tables={"probabilities": table})
-
-    return recorded_run(
-        "refine",
-        lambda: optimize_in_batches(run_batch, n_images, batch_size=batch_size, callback=callback),
-        model=model,
-        found_class=found,
-        settings={
-            "photo": source_of(photo),
-            "checkpoints": checkpoints,
-            **vars(how),
-            "suppress_outliers": source_of(suppress_outliers),
-            "outlier_weight": outlier_weight,
-            "n_images": n_images,
-            "n_steps": n_steps,
-            "size": list(image_size),
-            "batch_size": batch_size,
-        },
-        seed=seed,
-        sampled=Sampled(outliers.statistics_hash),
-        finish=finish,
-    )
+    probability, *others = recognise(model, [picture, *run.images])[:, target.index].tolist()
+    probabilities, images, numbers = iter(others), iter(run.images), itertools.count()
+    # The strips of an interrupted batch are shorter.
+    columns = 1 + max(map(len, strips))
+    table, tiles, captions = [], [], []
+    for variant, strip in enumerate(strips):
+        table.append({"image": None, "variant": variant, "step": 0, "probability": probability})
+        tiles.append(picture)
+        captions.append(f"photograph\n{target.label} {probability:.0%}")
+        for step, _ in strip:
+            own = next(probabilities)
+            table.append({"image": next(numbers), "variant": variant, "step": step, "probability": own})
+            tiles.append(next(images))
+            captions.append(f"step {step}\n{target.label} {own:.0%}")
+        n_missing = columns - 1 - len(strip)
+        tiles += n_missing * [np.ones_like(picture)]
+        captions += n_missing * [""]
+    sheet = contact_sheet(np.stack(tiles), columns=columns, captions=captions)
+    return replace(run, sheet=sheet, tables={"probabilities": table})
 
 
-def plan_steps(checkpoints: Sequence[int] | None, n_steps: int | None) -> tuple[list[int], int]:
+def _plan_steps(checkpoints: str | Sequence[int] | None, n_steps: int | None) -> tuple[list[int], int]:
     """Put the checkpoints in order: the last of them is the last step where no other is given, and where none is given they follow it.
 
     Raises

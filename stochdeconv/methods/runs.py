@@ -7,8 +7,7 @@ import io
 import json
 import os
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,21 +28,6 @@ if TYPE_CHECKING:
 RECORD = "run.json"
 TABLES = ("deviations", "probabilities", "distances", "cells", "rates", "faces")
 _NOT_IN_EVERY_RUN = ("targets.npz", "maps.npz", "animation.gif", "animation.mp4", *(f"{name}.csv" for name in TABLES))
-
-
-@dataclass(frozen=True, eq=False)
-class Sampled:
-    """Where the targets of a run came from.
-
-    Attributes
-    ----------
-    statistics_hash : str or None
-    arrays : mapping of str to ndarray of shape (image, ...)
-        The content of targets.npz.
-    """
-
-    statistics_hash: str | None = None
-    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,10 +102,10 @@ class RunResult:
         from stochdeconv.images import markup
 
         record, settings = self.record, self.record.get("settings", {})
-        known = record.get("class")
+        shown_class = record.get("class")
         facts = {
             "method": record.get("command"),
-            "class": known and known.get("label"),
+            "class": shown_class and shown_class.get("label"),
             "network": record.get("model", {}).get("name"),
             "images": len(self.images),
             "steps": settings.get("n_steps"),
@@ -130,9 +114,9 @@ class RunResult:
         }
         facts = {name: value for name, value in facts.items() if value is not None}
         alt = " ".join(str(facts[name]) for name in ("method", "class") if name in facts)
-        shown = markup.picture(self._sheet(), alt=f"contact sheet: {alt}") + markup.facts_table(facts)
+        html = markup.picture(self._sheet(), alt=f"contact sheet: {alt}") + markup.facts_table(facts)
         # Without steps, as of saliency maps, a history is no optimisation's.
-        return str(shown + (markup.final_losses(self.history) if any("step" in row for row in self.history) else ""))
+        return str(html + (markup.final_losses(self.history) if any("step" in row for row in self.history) else ""))
 
     def _sheet(self) -> np.ndarray:
         return contact_sheet(self.images, least_width=LEGIBLE_WIDTH) if self.sheet is None else self.sheet
@@ -163,58 +147,49 @@ class RunInterrupted(KeyboardInterrupt):
         self.result = result
 
 
-def recorded_run(
+def record_run(
     command: str,
-    run: Callable[[], OptimizationResult],
+    result: OptimizationResult,
     *,
     model: ImageModel,
-    found_class: ClassName | None,
     settings: Mapping[str, Any],
     seed: int,
-    sampled: Sampled | None = None,
-    finish: Callable[[RunResult], RunResult] | None = None,
+    seconds: float,
+    shown_class: ClassName | None = None,
+    statistics_hash: str | None = None,
+    targets: Mapping[str, np.ndarray] | None = None,
 ) -> RunResult:
-    """Run an optimisation and write down everything it depended on.
+    """Write down everything that an optimisation depended on.
 
     Parameters
     ----------
     command : str
         Name of the method.
-    run : callable
-        () -> OptimizationResult.
+    result : OptimizationResult
     model : ImageModel
-    found_class : ClassName or None
-        The class shown, where there is one.
     settings : mapping
-        All arguments of the method.
+        All of the method, see `settings.Settings.record`.
     seed : int
-    sampled : Sampled, optional
-        What the targets came from.
-    finish : callable, optional
-        Adds to the result what only this method has: a sheet of its own, frames, a table. It is called for an interrupted run too.
+    seconds : float
+        How long it took.
+    shown_class : ClassName, optional
+        Where there is one.
+    statistics_hash : str, optional
+        Of the statistics that it depended on.
+    targets : mapping of str to ndarray of shape (image, ...), optional
+        What was asked of the images, see `RunResult.arrays`.
 
     Returns
     -------
     RunResult
-
-    Raises
-    ------
-    RunInterrupted
-        On Ctrl-C.
+        With the method's images as it left them, clipped to [0, 1]; a sheet of its own, frames and tables the method adds.
     """
     from stochdeconv import backend
-    from stochdeconv.optimization.loop import OptimizationInterrupted
 
-    started = time.monotonic()
-    try:
-        result, complete = run(), True
-    except OptimizationInterrupted as interrupt:
-        result, complete = interrupt.result, False
-    sampled = sampled or Sampled()
     record = {
         "command": command,
-        "complete": complete,
-        "class": vars(found_class) if found_class else None,
+        "complete": result.complete,
+        "class": vars(shown_class) if shown_class else None,
         "n_images": len(result.images),
         "image_size": list(result.images.shape[1:3]),
         "seed": seed,
@@ -225,16 +200,26 @@ def recorded_run(
             "weights_hash": model.weights_hash,
             "preprocessing": dict(model.preprocessing),
         },
-        "statistics_hash": sampled.statistics_hash,
+        "statistics_hash": statistics_hash,
         "versions": backend.versions(),
-        "seconds": round(time.monotonic() - started, 3),
+        "seconds": round(seconds, 3),
     }
-    arrays = {name: values[: len(result.images)] for name, values in sampled.arrays.items()}
-    done = RunResult(np.clip(result.images, 0.0, 1.0), result.history, record, arrays)
-    done = done if finish is None else finish(done)
-    if not complete:
-        raise RunInterrupted(done)
-    return done
+    # An interrupted run has fewer images than there are targets.
+    arrays = {name: values[: len(result.images)] for name, values in (targets or {}).items()}
+    return RunResult(np.clip(result.images, 0.0, 1.0), result.history, record, arrays)
+
+
+def hand_over(run: RunResult) -> RunResult:
+    """Return a run that came to its end.
+
+    Raises
+    ------
+    RunInterrupted
+        It did not, on Ctrl-C; the error holds it as far as it came.
+    """
+    if not run.record["complete"]:
+        raise RunInterrupted(run)
+    return run
 
 
 def refuse_existing(folder: str | Path, *, overwrite: bool) -> None:
@@ -244,13 +229,6 @@ def refuse_existing(folder: str | Path, *, overwrite: bool) -> None:
         raise ExistingOutputError(f"{folder} is a file; the output of a run is a folder")
     if not overwrite and any((folder / name).exists() for name in (RECORD, "image_000.png")):
         raise ExistingOutputError(f"{folder} already holds a run; choose another folder or pass --overwrite")
-
-
-def source_of(given: object) -> str | None:
-    """Name a picture or statistics in a record: by the path, ``"in memory"`` without one, None for none."""
-    if given is None:
-        return None
-    return str(given) if isinstance(given, str | os.PathLike) else "in memory"
 
 
 def read_record(folder: str | Path) -> dict[str, Any]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import functools
+import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stochdeconv.errors import InputError, ModelError, closest
+from stochdeconv.errors import InputError, ModelError, SettingsError, closest
 from stochdeconv.images import colormaps
-from stochdeconv.methods.objectives import parse_unit
+from stochdeconv.methods.objectives import parse_unit, read_unit
 from stochdeconv.methods.presets import input_origin
+from stochdeconv.methods.settings import Settings, read_settings, source_of
 from stochdeconv.parsing import read_list
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from stochdeconv.methods.runs import RunResult
     from stochdeconv.networks.classes import ClassName
     from stochdeconv.networks.image_model import ImageModel
+    from stochdeconv.optimization.loop import OptimizationResult
 
 
 @dataclass(frozen=True)
@@ -55,20 +58,61 @@ RULES = {
 _BACKWARD_RULES = ("deconvnet", "guided")
 
 
+@dataclass(frozen=True, kw_only=True)
+class SaliencySettings(Settings):
+    """How it is told which pixels matter.
+
+    Attributes
+    ----------
+    unit : str, ``LAYER:CHANNEL[:ROW:COLUMN]``, optional
+        A unit instead of a class (without a position: the mean over them). LAYER is a name, or a number of the list of layers (0 is the
+        input).
+    rule : str, ``RULE[,RULE]|all``
+        Which picture; several are separated by commas.
+    layer : str, ``LAYER``, optional
+        Where grad_cam looks, by name or number; by default the last of the model's default layers that the score is computed from.
+    n_samples : int
+        Noisy copies of smoothgrad, points on the line of integrated_gradients.
+    noise : float
+        Of smoothgrad: standard deviation as a fraction of the photo's range of values.
+    batch_size : int
+        Copies or points at a time.
+    seed : int
+        Noisy copy i depends on (seed, i) alone.
+    """
+
+    counts = (*Settings.counts, "n_samples")
+
+    unit: str | None = None
+    rule: str = "all"
+    layer: str | None = None
+    n_samples: int = 50
+    noise: float = 0.15
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.noise < np.inf:
+            raise SettingsError(f"noise is at least 0; got {self.noise}")
+        rules = parse_rules(self.rule)
+        if self.unit is not None:
+            read_unit(self.unit)
+        if self.layer is not None and "grad_cam" not in rules:
+            raise InputError(f"--layer says where grad_cam looks; it means nothing to {', '.join(rules)}")
+
+    def check_objective(self, class_name: object) -> None:
+        """Raise SettingsError where both a class and a unit are to be explained."""
+        if class_name is not None and self.unit is not None:
+            raise SettingsError("give either a class or --unit LAYER:CHANNEL[:ROW:COLUMN], not both")
+
+
 def saliency(
     model: ImageModel,
     photo: str | PathLike | np.ndarray,
     class_name: str | int | None = None,
+    settings: SaliencySettings | None = None,
     *,
-    unit: str | None = None,
-    rule: str = "all",
-    layer: str | None = None,
-    n_samples: int = 50,
-    noise: float = 0.15,
-    size: int | None = None,
-    batch_size: int = 8,
-    seed: int = 0,
     callback: Callable[[int, int, str], None] | None = None,
+    **keywords: Any,
 ) -> RunResult:
     """Show which pixels of a photo raise a class's score, or a unit.
 
@@ -100,25 +144,11 @@ def saliency(
         A file is resized and cropped to the network's input; so is an array, RGB in [0, 1].
     class_name : str or int, optional
         Name, wnid or index. Without it and without `unit`: the network's own top class.
-    unit : str, optional
-        ``LAYER:CHANNEL`` (mean over positions) or ``LAYER:CHANNEL:ROW:COLUMN``, LAYER a name or a number (`Network.find_layer`),
-        instead of a class.
-    rule : str
-        A name of `RULES`, some of them separated by commas, or ``"all"``.
-    layer : str, optional
-        Of grad_cam, by name or number; by default the last of the model's `default_layers` that the score is computed from.
-    n_samples : int
-        Noisy copies of smoothgrad, points on the line of integrated_gradients.
-    noise : float
-        Of smoothgrad: standard deviation as a fraction of the photo's range of values.
-    size : int, optional
-        Side of the image in pixels; the network's own by default, others where the network is convolutional throughout.
-    batch_size : int
-        Copies or points at a time.
-    seed : int
-        Copy i depends on (seed, i) alone.
+    settings : SaliencySettings, optional
     callback : callable, optional
         Called with how many passes are done, how many there are, and the rule.
+    **keywords
+        Fields of `SaliencySettings`, in its place.
 
     Returns
     -------
@@ -146,79 +176,70 @@ def saliency(
     2018): they do not show what a class depends on. See docs/saliency.md.
     """
     from stochdeconv import losses
-    from stochdeconv.images.colors import with_channels
     from stochdeconv.images.files import open_image
-    from stochdeconv.images.sheets import contact_sheet
-    from stochdeconv.methods.runs import recorded_run, source_of
-    from stochdeconv.optimization.loop import OptimizationInterrupted, OptimizationResult
+    from stochdeconv.methods.runs import hand_over, record_run
 
-    rules = parse_rules(rule)
-    if class_name is not None and unit is not None:
-        raise InputError("give either a class or --unit LAYER:CHANNEL[:ROW:COLUMN], not both")
-    if min(n_samples, batch_size) < 1 or not 0 <= noise < np.inf:
-        raise InputError(
-            f"n_samples and batch_size are at least 1, noise is at least 0; got {n_samples}, {batch_size}, {noise}"
-        )
-    if layer is not None and "grad_cam" not in rules:
-        raise InputError(f"--layer says where grad_cam looks; it means nothing to {', '.join(rules)}")
-    image = open_image(photo, model.image_size(size), channels=model.n_channels)
-    found = _class_of(model, class_name, image) if unit is None else None
-    term = losses.unit(*(parse_unit(model, unit) if found is None else (model.score_layer, found.index)))
-    unit = None if unit is None else term.name.removeprefix("unit:")
-    rules, layer = _what_fits(model, term, rules, layer, leave_out=rule == "all")
+    settings = read_settings(SaliencySettings, settings, keywords)
+    settings.check_objective(class_name)
+    started = time.monotonic()
+    image = open_image(photo, model.image_size(settings.size), channels=model.n_channels)
+    shown_class = None if settings.unit is not None else _class_of(model, class_name, image)
+    score = parse_unit(model, settings.unit) if shown_class is None else (model.score_layer, shown_class.index)
+    term = losses.unit(*score)
+    unit = None if settings.unit is None else term.name.removeprefix("unit:")
+    rules, layer = _what_fits(model, term, parse_rules(settings.rule), settings.layer, leave_out=settings.rule == "all")
     baseline = np.broadcast_to(input_origin(model)[0], image.shape)
-    explained = _Explained(model, term, image, baseline, layer, n_samples, noise, batch_size, seed)
-    maps: dict[str, np.ndarray] = {}
-
-    def pictures() -> OptimizationResult:
-        drawn = [_draw(name, values, image) for name, values in maps.items()]
-        return OptimizationResult(np.stack(drawn), explained.history(maps), {"dtype": "float32"})
-
-    def run() -> OptimizationResult:
-        try:
-            for name, values in explained.maps(rules, callback or (lambda *_: None)):
-                maps[name] = values
-        except KeyboardInterrupt:
-            if not maps:
-                raise
-            raise OptimizationInterrupted(pictures()) from None
-        return pictures()
-
-    def finish(done: RunResult) -> RunResult:
-        results = {"score": explained.score, "probability": _probability(model, found, image)}
-        captions = [_caption(model, found, unit, by_itself=class_name is None, **results)]
-        captions += [explained.caption(name, values) for name, values in maps.items()]
-        sheet = contact_sheet(np.stack([with_channels(image, 3), *done.images]), captions=captions)
-        return replace(done, record={**done.record, **results}, arrays=maps, sheet=sheet)
-
-    result = recorded_run(
+    explained = _Explained(model, term, image, baseline, layer, settings)
+    maps, complete = explained.maps(rules, callback)
+    run = record_run(
         "saliency",
-        run,
+        explained.drawn(maps, complete=complete),
         model=model,
-        found_class=found,
-        settings={
-            "photo": source_of(photo),
-            "class_name": class_name,
-            "unit": unit,
-            "rules": list(rules),
-            "layer": layer,
-            "n_samples": n_samples,
-            "noise": noise,
-            "baseline": baseline[0, 0].tolist(),
-            "batch_size": batch_size,
-        },
-        seed=seed,
-        finish=finish,
+        settings=settings.record(
+            "rule",
+            "size",
+            photo=source_of(photo),
+            class_name=class_name,
+            unit=unit,
+            rules=list(rules),
+            layer=layer,
+            baseline=baseline[0, 0].tolist(),
+        ),
+        seed=settings.seed,
+        seconds=time.monotonic() - started,
+        shown_class=shown_class,
     )
+    run = _with_captions(run, explained, maps, shown_class, unit, by_itself=class_name is None)
     blank = [name for name, values in maps.items() if not values.any()]
     if blank:
         silent = "; a unit that does not fire has a gradient before its ReLU: LAYER_linear:CHANNEL"
         warnings.warn(
-            f"{', '.join(blank)}: zero everywhere, nothing in this photo raises {unit or found.label} by that rule"
+            f"{', '.join(blank)}: zero everywhere, nothing in this photo raises {unit or shown_class.label} by that rule"
             + (silent if explained.score == 0 else ""),
             stacklevel=2,
         )
-    return result
+    return hand_over(run)
+
+
+def _with_captions(
+    run: RunResult,
+    explained: _Explained,
+    maps: Mapping[str, np.ndarray],
+    shown_class: ClassName | None,
+    unit: str | None,
+    *,
+    by_itself: bool,
+) -> RunResult:
+    """Say below the photo what the network makes of it, and below each picture what it shows."""
+    from stochdeconv.images.colors import with_channels
+    from stochdeconv.images.sheets import contact_sheet
+
+    model, image = explained.model, explained.image
+    results = {"score": explained.score, "probability": _probability(model, shown_class, image)}
+    captions = [_caption(model, shown_class, unit, by_itself=by_itself, **results)]
+    captions += [explained.caption(name, values) for name, values in maps.items()]
+    sheet = contact_sheet(np.stack([with_channels(image, 3), *run.images]), captions=captions)
+    return replace(run, record={**run.record, **results}, arrays=maps, sheet=sheet)
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,10 +251,7 @@ class _Explained:
     image: np.ndarray
     baseline: np.ndarray
     layer: str | None
-    n_samples: int
-    noise: float
-    batch_size: int
-    seed: int
+    settings: SaliencySettings
 
     @functools.cached_property
     def score(self) -> float:
@@ -248,18 +266,28 @@ class _Explained:
         return -float(self.term(self.model.activations(image[None], self.term.layers, batch_size=1))[0])
 
     def maps(
-        self, rules: Sequence[str], on_progress: Callable[[int, int, str], None]
-    ) -> Iterator[tuple[str, np.ndarray]]:
-        """Compute one map after the other."""
-        n_passes = [self.n_samples if RULES[rule].is_sampled else 1 for rule in rules]
-        for number, rule in enumerate(rules):
-            n_before, n_all = sum(n_passes[:number]), sum(n_passes)
+        self, rules: Sequence[str], callback: Callable[[int, int, str], None] | None
+    ) -> tuple[dict[str, np.ndarray], bool]:
+        """Compute one map after the other, or those until Ctrl-C; tell whether it came to its end."""
+        n_passes = [self.settings.n_samples if RULES[rule].is_sampled else 1 for rule in rules]
+        maps: dict[str, np.ndarray] = {}
+        try:
+            for number, rule in enumerate(rules):
+                count = functools.partial(_count, callback, sum(n_passes[:number]), sum(n_passes), rule)
+                count(0)
+                maps[rule] = self._map(rule, count)
+        except KeyboardInterrupt:
+            if not maps:
+                raise
+            return maps, False
+        return maps, True
 
-            def on_batch(n_done: int, rule: str = rule, n_before: int = n_before, n_all: int = n_all) -> None:
-                on_progress(n_before + n_done, n_all, rule)
+    def drawn(self, maps: Mapping[str, np.ndarray], *, complete: bool) -> OptimizationResult:
+        """Draw the maps."""
+        from stochdeconv.optimization.loop import OptimizationResult
 
-            on_batch(0)
-            yield rule, self._map(rule, on_batch)
+        pictures = [_draw(name, values, self.image) for name, values in maps.items()]
+        return OptimizationResult(np.stack(pictures), self.history(maps), {"dtype": "float32"}, complete)
 
     def _map(self, rule: str, on_batch: Callable[[int], None]) -> np.ndarray:
         from stochdeconv.methods import attributions
@@ -269,10 +297,11 @@ class _Explained:
         gradients = attributions.score_gradients(
             self.model, self.term, gradient_rule=rule if rule in _BACKWARD_RULES else "true"
         )
-        sampling = {"n_samples": self.n_samples, "batch_size": min(self.batch_size, self.n_samples)}
+        settings = self.settings
+        sampling = {"n_samples": settings.n_samples, "batch_size": min(settings.batch_size, settings.n_samples)}
         if rule == "smoothgrad":
             return attributions.smoothgrad(
-                gradients, self.image, noise=self.noise, seed=self.seed, on_batch=on_batch, **sampling
+                gradients, self.image, noise=settings.noise, seed=settings.seed, on_batch=on_batch, **sampling
             )
         if rule == "integrated_gradients":
             return attributions.integrated_gradients(
@@ -306,6 +335,12 @@ class _Explained:
         return f"{rule}\n{RULES[rule].paper}{detail}"
 
 
+def _count(callback: Callable[[int, int, str], None] | None, n_before: int, n_all: int, rule: str, n_made: int) -> None:
+    """Count the passes of one rule through all of them."""
+    if callback is not None:
+        callback(n_before + n_made, n_all, rule)
+
+
 def parse_rules(rule: str) -> tuple[str, ...]:
     """Read names of rules, separated by commas, or ``all``.
 
@@ -337,10 +372,10 @@ def _class_of(model: ImageModel, class_name: str | int | None, image: np.ndarray
     return model.class_names[int(model.probabilities(image[None], batch_size=1)[0].argmax())]
 
 
-def _probability(model: ImageModel, found: ClassName | None, image: np.ndarray) -> float | None:
-    if found is None:
+def _probability(model: ImageModel, shown_class: ClassName | None, image: np.ndarray) -> float | None:
+    if shown_class is None:
         return None
-    return float(model.probabilities(image[None], batch_size=1)[0, found.index])
+    return float(model.probabilities(image[None], batch_size=1)[0, shown_class.index])
 
 
 def _what_fits(
@@ -379,16 +414,16 @@ def _draw(rule: str, values: np.ndarray, photo: np.ndarray) -> np.ndarray:
 
 def _caption(
     model: ImageModel,
-    found: ClassName | None,
+    shown_class: ClassName | None,
     unit: str | None,
     *,
     by_itself: bool,
     score: float,
     probability: float | None,
 ) -> str:
-    if found is None:
+    if shown_class is None:
         return f"unit {unit}\nscore {score:.3g}"
     chosen = "\nthe network's own top class" if by_itself else ""
     # Of an end that is not understood it is the output as it is.
     what = "output" if model.head.doubt else "probability"
-    return f"{found.label}\n{what} {probability:.3g}, score {score:.3g}{chosen}"
+    return f"{shown_class.label}\n{what} {probability:.3g}, score {score:.3g}{chosen}"

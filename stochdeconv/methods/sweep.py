@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-import math
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stochdeconv.errors import InputError
-from stochdeconv.methods.dream import Octaves, dream_loss, parse_layers, warn_where_nothing_fired
+from stochdeconv.errors import SettingsError
+from stochdeconv.methods.dream import Amplified, Octaves, dream_loss, parse_layers, warn_where_nothing_fired
 from stochdeconv.methods.recognisers import Recogniser, Witness, check_judge, gather_witnesses
+from stochdeconv.methods.settings import read_settings, source_of
 from stochdeconv.parsing import read_list, whole_number
 
 if TYPE_CHECKING:
@@ -22,21 +24,37 @@ if TYPE_CHECKING:
     from stochdeconv.optimization.loop import OptimizationResult, Step
 
 
+@dataclass(frozen=True, kw_only=True)
+class SweepSettings(Octaves):
+    """How photographs are dreamt at many layers.
+
+    Attributes
+    ----------
+    n_steps : int or sequence of int, ``N,N,…``
+        Steps at each octave, one column of the grid for each number.
+    batch_size : int
+        Photographs at a time; each is dreamt alone, its views drawn from the seed and its number.
+    """
+
+    n_steps: str | int | Sequence[int] = (10, 50)
+
+    def __post_init__(self):
+        super().__post_init__()
+        n_steps = read_list(self.n_steps, "number of steps", whole_number)
+        if min(n_steps) < 1:
+            raise SettingsError(f"numbers of steps must be at least 1; got {n_steps}")
+        self.fill(n_steps=n_steps)
+
+
 def sweep(
     model: ImageModel,
     photos: str | Path | np.ndarray | Sequence[str | Path],
     layers: str | int | Sequence[str | int],
+    settings: SweepSettings | None = None,
     *,
     judge: ImageModel | Recogniser | str | None = None,
-    octaves: int | None = None,
-    octave_scale: float = Octaves.octave_scale,
-    jitter: int = Octaves.jitter,
-    step_size: float = Octaves.step_size,
-    n_steps: int | Sequence[int] = (10, 50),
-    size: int | None = None,
-    batch_size: int = 8,
-    seed: int = 0,
     callback: Callable[[Step], None] | None = None,
+    **keywords: Any,
 ) -> RunResult:
     """Dream photographs at every layer for every number of steps, and ask recognisers what they see.
 
@@ -49,20 +67,14 @@ def sweep(
         network's, then the centre is cropped.
     layers : str, int or sequence of them
         As `dream.dream` takes one, each alone; as a text, comma-separated.
+    settings : SweepSettings, optional
     judge : ImageModel, callable or "faces", optional
         A second recogniser. A callable gets a picture (height, width, 3) in [0, 1] and returns names with scores, the surest first.
         ``"faces"`` looks for faces instead, see `faces.find_faces`; the sheet shows where.
-    octaves, octave_scale, jitter, step_size
-        See `dream.dream`.
-    n_steps : int or sequence of int
-        Steps at each octave, one column of the grid for each number.
-    size : int, optional
-        Side of the pictures in pixels; the network's own by default.
-    batch_size : int
-        Photographs at a time; each is dreamt alone, its views drawn from the seed and its number.
-    seed : int
     callback : callable, optional
         Called with a `Step` after each step.
+    **keywords
+        Fields of `SweepSettings`, in its place.
 
     Returns
     -------
@@ -83,105 +95,44 @@ def sweep(
         On Ctrl-C, with the dreams that were finished.
     """
     from stochdeconv.images.files import open_image
-    from stochdeconv.methods.runs import recorded_run, source_of
-    from stochdeconv.optimization.loop import OptimizationInterrupted, OptimizationResult, optimize_in_batches
+    from stochdeconv.methods.runs import hand_over, record_run
 
+    settings = read_settings(SweepSettings, settings, keywords)
     check_judge(judge)
-    n_steps = read_list(n_steps, "number of steps", whole_number)
+    started = time.monotonic()
     # A sequence may hold several that are dreamt together, as a text with commas.
-    rows = read_list(layers, "layer", lambda layer: parse_layers(model, layer))
-    amplified = {",".join(map(str, row)): row for row in rows}
-    layers = list(amplified)
-    if batch_size < 1:
-        raise InputError(f"batch_size is how many photographs are dreamt at a time, at least 1; got {batch_size}")
-    n_octaves = Octaves.octaves if octaves is None else octaves
-    grid = Octaves(n_octaves, octave_scale, jitter, step_size, min(n_steps), seed=seed)
-    image_size = model.image_size(size)
-    if octaves is None:
-        grid = grid.fitting(model, [one.layer for found in amplified.values() for one in found], image_size)
-    if max(image_size) > grid.tile_size:
-        batch_size = 1  # pictures of one batch are cut into tiles at the same places
+    rows = read_list(layers, "layer", functools.partial(parse_layers, model))
+    grid = _Grid(model, {",".join(map(str, row)): row for row in rows}, settings, callback)
     names, sources = _photographs(photos)
-    pictures = np.stack([open_image(source, image_size, channels=model.n_channels) for source in sources])
+    pictures = np.stack([open_image(source, grid.size, channels=model.n_channels) for source in sources])
     witnesses = gather_witnesses(model, judge, class_word=_folder_name(photos))
-    before = [[who.see(picture) for who in witnesses] for picture in pictures]
-    cells = [_Cell(photo, layer, steps) for photo in range(len(pictures)) for layer in layers for steps in n_steps]
-    n_runs = grid.octaves * math.ceil(len(pictures) / batch_size)
-    n_all = n_runs * len(layers) * sum(n_steps)
-    dreams: dict[_Cell, np.ndarray] = {}
-
-    def dream_column(layer: str, steps: int, on_step: Callable[[Step], None]) -> OptimizationResult:
-        how = replace(grid, n_steps=steps)
-
-        def batch(first: int, n: int, on_step: Callable[[Step], None]) -> OptimizationResult:
-            taken = pictures[first : first + n]
-            found = how.run(
-                model, dream_loss(model, amplified[layer], taken), taken, first_index=first, callback=on_step
-            )
-            warn_where_nothing_fired(layer, found.history)
-            dreams.update({_Cell(first + i, layer, steps): image for i, image in enumerate(found.images)})
-            return found
-
-        return optimize_in_batches(batch, len(pictures), batch_size=batch_size, callback=on_step)
-
-    def run() -> OptimizationResult:
-        history: list[dict[str, Any]] = []
-        settings: dict[str, Any] = {}
-        n_done = 0
-
-        def on_step(step: Step) -> None:
-            if callback is not None:
-                callback(replace(step, step=n_done + step.step, n_steps=n_all))
-
-        for layer, steps in itertools.product(layers, n_steps):
-            label = {"layer": layer, "n_steps": steps}
-            try:
-                found = dream_column(layer, steps, on_step)
-            except OptimizationInterrupted as interrupt:
-                # Dreams that were cut off belong in no cell; without any other, they are shown as they are.
-                images = np.stack(_in_order(cells, dreams)) if dreams else interrupt.result.images
-                history += [{**label, **row} for row in interrupt.result.history]
-                raise OptimizationInterrupted(OptimizationResult(images, history, settings)) from interrupt
-            settings[f"{layer}, {steps} steps"] = found.settings
-            history += [{**label, **row} for row in found.history]
-            n_done += n_runs * steps
-        return OptimizationResult(np.stack(_in_order(cells, dreams)), history, settings)
-
-    def finish(result: RunResult) -> RunResult:
-        done = [cell for cell in cells if cell in dreams]
-        after = [[who.see(dreams[cell]) for who in witnesses] for cell in done]
-        tables = {
-            "cells": _cell_rows(done, names, before, after, witnesses),
-            "rates": _rate_rows(done, before, after, witnesses),
-        }
-        faces = _face_rows(done, names, before, after, witnesses)
-        sheet = _sheet(pictures[0], names, done, before, after, witnesses, result.images, len(n_steps))
-        return replace(result, tables=tables | ({"faces": faces} if faces else {}), sheet=sheet)
-
-    return recorded_run(
+    before = [[witness.see(picture) for witness in witnesses] for picture in pictures]
+    result = grid.dream(pictures)
+    run = record_run(
         "sweep",
-        run,
+        result,
         model=model,
-        found_class=None,
-        settings={
-            "photos": source_of(photos)
-            if isinstance(photos, str | Path | np.ndarray)
-            else [str(path) for path in photos],
-            "layers": layers,
-            "judge": judge
-            if isinstance(judge, str)
-            else getattr(judge, "source", getattr(judge, "__qualname__", None)),
-            "octaves": grid.octaves,
-            "octave_scale": octave_scale,
-            "jitter": jitter,
-            "step_size": step_size,
-            "n_steps": list(n_steps),
-            "size": list(image_size),
-            "batch_size": batch_size,
-        },
-        seed=seed,
-        finish=finish,
+        settings=settings.record(
+            photos=source_of(photos) if isinstance(photos, str | Path | np.ndarray) else [str(path) for path in photos],
+            layers=list(grid.amplified),
+            judge=judge if isinstance(judge, str) else getattr(judge, "source", getattr(judge, "__qualname__", None)),
+            octaves=grid.pyramid.octaves,
+            size=list(grid.size),
+            batch_size=grid.batch_size,
+        ),
+        seed=settings.seed,
+        seconds=time.monotonic() - started,
     )
+    cells = grid.cells(len(pictures))
+    after = [[witness.see(grid.dreams[cell]) for witness in witnesses] for cell in cells]
+    tables = {
+        "cells": _cell_rows(cells, names, before, after, witnesses),
+        "rates": _rate_rows(cells, before, after, witnesses),
+        "faces": _face_rows(cells, names, before, after, witnesses),
+    }
+    sheet = _sheet(pictures[0], names, cells, before, after, witnesses, run.images, len(settings.n_steps))
+    # Without faces there is no table of them.
+    return hand_over(replace(run, tables={name: t for name, t in tables.items() if t or name != "faces"}, sheet=sheet))
 
 
 @dataclass(frozen=True)
@@ -193,8 +144,77 @@ class _Cell:
     n_steps: int
 
 
-def _in_order(cells: list[_Cell], dreams: dict[_Cell, np.ndarray]) -> list[np.ndarray]:
-    return [dreams[cell] for cell in cells if cell in dreams]
+class _Grid:
+    """The dreams of all photographs, and which of them are made.
+
+    Attributes
+    ----------
+    dreams : dict of _Cell to ndarray of shape (height, width, channel)
+    """
+
+    def __init__(
+        self,
+        model: ImageModel,
+        amplified: Mapping[str, list[Amplified]],
+        settings: SweepSettings,
+        callback: Callable[[Step], None] | None,
+    ):
+        self.model, self.amplified, self.settings, self.callback = model, amplified, settings, callback
+        self.size = model.image_size(settings.size)
+        names = [part.layer for parts in amplified.values() for part in parts]
+        self.pyramid = settings.pyramid(model, names, self.size, n_steps=min(settings.n_steps))
+        # Pictures of one batch would be cut into tiles at the same places.
+        self.batch_size = 1 if max(self.size) > self.pyramid.tile_size else settings.batch_size
+        self.dreams: dict[_Cell, np.ndarray] = {}
+        self._n_made, self._n_all = 0, 0
+
+    def cells(self, n_photos: int) -> list[_Cell]:
+        """List the dreams that are made, in the order they are shown."""
+        columns = list(itertools.product(self.amplified, self.settings.n_steps))
+        cells = [_Cell(photo, *column) for photo in range(n_photos) for column in columns]
+        return [cell for cell in cells if cell in self.dreams]
+
+    def dream(self, pictures: np.ndarray) -> OptimizationResult:
+        """Dream photographs (image, height, width, channel) at every layer for every number of steps."""
+        from stochdeconv.optimization.loop import OptimizationResult, part_images
+
+        batches = part_images(len(pictures), self.batch_size)
+        self._n_all = self.pyramid.octaves * len(batches) * len(self.amplified) * sum(self.settings.n_steps)
+        history: list[dict[str, Any]] = []
+        optimizations: dict[str, Any] = {}
+        for layer, n_steps in itertools.product(self.amplified, self.settings.n_steps):
+            for number, images in enumerate(batches):
+                result = self._batch(pictures, images, layer, n_steps)
+                labels = {"layer": layer, "n_steps": n_steps, "batch": number}
+                history += [{**labels, "step": row["step"], **row} for row in result.history]
+                if not result.complete:
+                    # Dreams that were cut off belong in no cell; without any other, they are shown as they are.
+                    kept = [self.dreams[cell] for cell in self.cells(len(pictures))]
+                    images = np.stack(kept) if kept else result.images
+                    return OptimizationResult(images, history, optimizations, complete=False)
+            optimizations[f"{layer}, {n_steps} steps"] = result.settings
+        dreams = np.stack([self.dreams[cell] for cell in self.cells(len(pictures))])
+        return OptimizationResult(dreams, history, optimizations)
+
+    def _batch(self, pictures: np.ndarray, images: slice, layer: str, n_steps: int) -> OptimizationResult:
+        photos = pictures[images]
+        pyramid = replace(self.pyramid, n_steps=n_steps)
+        result = pyramid.run(
+            self.model,
+            dream_loss(self.model, self.amplified[layer], photos),
+            photos,
+            first_index=images.start,
+            callback=None if self.callback is None else self._count,
+        )
+        self._n_made += pyramid.octaves * n_steps
+        if result.complete:
+            warn_where_nothing_fired(layer, result.history)
+            self.dreams |= {_Cell(images.start + i, layer, n_steps): image for i, image in enumerate(result.images)}
+        return result
+
+    def _count(self, step: Step) -> None:
+        """Count the steps through the grid."""
+        self.callback(replace(step, step=self._n_made + step.step, n_steps=self._n_all))
 
 
 def _folder_name(photos: object) -> str | None:
@@ -260,8 +280,8 @@ def _face_rows(
     return [
         {**place, **dict(zip(("x", "y", "width", "height"), box, strict=True))}
         for place, seen in places
-        for who, found in zip(witnesses, seen, strict=True)
-        for box in who.boxes(found).tolist()
+        for who, sight in zip(witnesses, seen, strict=True)
+        for box in who.boxes(sight).tolist()
     ]
 
 
@@ -276,25 +296,29 @@ def _sheet(
     n_columns: int,
 ) -> np.ndarray:
     """Draw the grid of the first photograph: a row a layer, the photograph first, below each what is seen first."""
-    from stochdeconv.images.sheets import contact_sheet, outlined
-
-    def marked(picture: np.ndarray, seen: list) -> np.ndarray:
-        return outlined(picture, [box for who, one in zip(witnesses, seen, strict=True) for box in who.boxes(one)])
-
-    def said(title: str, seen: list) -> str:
-        return "\n".join([title, *(who.say(one) for who, one in zip(witnesses, seen, strict=True))])
+    from stochdeconv.images.sheets import contact_sheet
 
     if not cells:
         return contact_sheet(images)
-    shown, captions = [], []
+    tiles, captions = [], []
     for i, cell in enumerate(cells):
         if cell.photo:
             break
         if i % n_columns == 0:
-            shown.append(marked(picture, before[0]))
-            captions.append(
-                said("photograph" if len(names) == 1 else f"{names[0]}\nphotograph 1 of {len(names)}", before[0])
-            )
-        shown.append(marked(images[i], after[i]))
-        captions.append(said(f"{cell.layer}, {cell.n_steps} steps", after[i]))
-    return contact_sheet(np.stack(shown), columns=n_columns + 1, captions=captions)
+            tiles.append(_outlined(picture, witnesses, before[0]))
+            title = "photograph" if len(names) == 1 else f"{names[0]}\nphotograph 1 of {len(names)}"
+            captions.append(_caption(title, witnesses, before[0]))
+        tiles.append(_outlined(images[i], witnesses, after[i]))
+        captions.append(_caption(f"{cell.layer}, {cell.n_steps} steps", witnesses, after[i]))
+    return contact_sheet(np.stack(tiles), columns=n_columns + 1, captions=captions)
+
+
+def _outlined(picture: np.ndarray, witnesses: list[Witness], seen: list) -> np.ndarray:
+    from stochdeconv.images.sheets import outlined
+
+    boxes = [box for witness, sight in zip(witnesses, seen, strict=True) for box in witness.boxes(sight)]
+    return outlined(picture, boxes)
+
+
+def _caption(title: str, witnesses: list[Witness], seen: list) -> str:
+    return "\n".join([title, *(witness.say(sight) for witness, sight in zip(witnesses, seen, strict=True))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,17 +31,22 @@ class Step:
     Attributes
     ----------
     step, n_steps : int
-        Steps done, steps in all.
+        Steps made and steps in all, through all batches.
     losses : mapping of str to float
-        Unweighted loss of each term, averaged over the images; ``"cosine"`` is that of the gradient rule with the true gradient.
+        Unweighted loss of each term, averaged over the images of the batch; ``"cosine"`` is that of the gradient rule with the true
+        gradient.
     images : callable
-        () -> the images as they are now, ndarray (image, ...).
+        () -> the images of the batch as they are now, ndarray (image, ...).
+    batch, batch_step : int
+        Number of the batch, from 0, and steps made of it.
     """
 
     step: int
     n_steps: int
     losses: Mapping[str, float]
     images: Callable[[], np.ndarray]
+    batch: int = 0
+    batch_step: int = 0
 
     def __str__(self) -> str:
         return "  ".join(f"{name} {value:.4g}" for name, value in self.losses.items())
@@ -57,14 +63,31 @@ class OptimizationResult:
         As the parameterization gives them; only bounded ones stay in [0, 1].
     history : list of dict
         Per step, the loss of each term averaged over the images: as it was before the step was made, where the gradient was taken; of
-        L-BFGS, after it.
+        L-BFGS, after it. In batches, each row begins with its ``batch`` and ``step``.
     settings : dict
         What the run depended on.
+    complete : bool
+        False after Ctrl-C: the images are as far as they came, and those of later batches are missing.
     """
 
     images: np.ndarray
-    history: list[dict[str, float]]
+    history: list[dict[str, Any]]
     settings: dict[str, Any] = field(default_factory=dict)
+    complete: bool = True
+
+    def labelled(self, **labels: object) -> OptimizationResult:
+        """Return the same result, its history's rows beginning with labels; one that they have is replaced."""
+        return replace(self, history=[{**labels, **row, **labels} for row in self.history])
+
+    @staticmethod
+    def joined(parts: Sequence[OptimizationResult]) -> OptimizationResult:
+        """Put results of several runs one after the other; the settings are those of the first."""
+        return OptimizationResult(
+            np.concatenate([part.images for part in parts]),
+            [row for part in parts for row in part.history],
+            parts[0].settings,
+            all(part.complete for part in parts),
+        )
 
     def _repr_html_(self) -> str:
         """Show the losses at the end in a notebook, and the images where they are pictures."""
@@ -72,40 +95,34 @@ class OptimizationResult:
         from stochdeconv.images import markup
         from stochdeconv.images.sheets import contact_sheet
 
-        shown = markup.final_losses(self.history)
+        html = markup.final_losses(self.history)
         if self.images.ndim == 4 and self.images.shape[-1] == 3:
-            shown = markup.picture(contact_sheet(self.images), alt="the images") + shown
-        return str(shown)
-
-
-class OptimizationInterrupted(KeyboardInterrupt):
-    """Ctrl-C during a run; `result` is an OptimizationResult of what was done until then."""
-
-    def __init__(self, result: OptimizationResult):
-        super().__init__("interrupted")
-        self.result = result
+            html = markup.picture(contact_sheet(self.images), alt="the images") + html
+        return str(html)
 
 
 def optimize(
     model: Network,
-    loss: Loss | Term,
+    loss: Loss | Term | Callable[[slice], Loss],
     *,
     parameterization: Parameterization | None = None,
     n_steps: int = 256,
     transforms: Sequence[Transform] = (),
     descent: Descent | None = None,
+    batch_size: int | None = None,
     callback: Callable[[Step], None] | None = None,
 ) -> OptimizationResult:
     """Change images, or whatever the network takes, until a loss on its activations is small.
 
     Losses are summed over images and every image has its own variables, so images do not influence each other; the start and the
-    random views of image i depend on (seed, i) alone.
+    random views of image i depend on (seed, i) alone. Ctrl-C ends the run: what there is by then is returned.
 
     Parameters
     ----------
     model : Network
         An `ImageModel`, or a network of any other input.
-    loss : Loss or Term
+    loss : Loss, Term or callable
+        A callable gives the loss of some of the images, a slice of all: ``lambda images: match(targets[images])``.
     parameterization : Parameterization, optional
         Owns the variables, their number and seed; for an `ImageModel` one Fourier image of its size by default.
     n_steps : int
@@ -114,6 +131,8 @@ def optimize(
         For inputs (height, width, channel) alone.
     descent : Descent, optional
         Adam on the true gradient by default.
+    batch_size : int, optional
+        Images at a time, in batches of nearly equal size; all of them by default.
     callback : callable, optional
         Called with a `Step` after each step.
 
@@ -128,165 +147,195 @@ def optimize(
     InputError
         Nothing to optimise, a channel or class that is not there, nothing to start from, views of what is no image, or not enough memory
         on the device.
-    OptimizationInterrupted
-        On Ctrl-C, with the images as they are.
+    KeyboardInterrupt
+        On Ctrl-C before the first batch has begun.
     """
-    loss = Loss.of(loss)
+    parameterization = parameterization or _one_image(model)
     descent = descent or Descent()
     transforms = [transform for transform in transforms if transform.moves]
-    parameterization = parameterization or _one_image(model)
     if n_steps < 1:
         raise InputError(f"n_steps must be at least 1; got {n_steps}")
-    if not loss.terms:
-        raise InputError("there is nothing to optimise: the loss has no terms")
-    for weighted in loss.terms:
-        weighted.term.check(model.layer_shape)
     if transforms and len(model.input_shape) != 3:
         raise InputError(
             f"transforms are views of images (height, width, channel); model '{model.name}' takes {model.input_shape}: "
             "leave transforms out"
         )
-
-    if descent.searches_lines:
-        _check_line_search(loss, parameterization, transforms)
-
-    views = draw_views(
-        transforms,
-        n_steps,
-        parameterization.n_images,
-        seed=parameterization.seed,
-        first_index=parameterization.first_index,
-    )
-    shifts_only = all(transform.shifts_only for transform in transforms)
-    views_kind = "none" if not transforms else "shift" if shifts_only else "affine"
-    arrays = [_as_tensors(weighted.term.arrays) for weighted in loss.terms]
-    weights = loss.weights(n_steps)
-    rates = descent.learning_rates(parameterization.learning_rate, n_steps)
-    shares = np.clip(1 - np.arange(n_steps) / max(_MIX_ENDS_AT * n_steps, 1), 0, 1).astype(np.float32)
-    dtype = "float32" if descent.searches_lines else model.dtype
-
-    settings = {
-        "n_steps": n_steps,
-        "parameterization": parameterization.key(),
-        "learning_rate": parameterization.learning_rate,
-        "transforms": [vars(transform) for transform in transforms],
-        "descent": descent.settings,
-        "dtype": dtype,
-        "loss": {
-            name: {"weight": w.weight, "joins_at": w.joins_at} for name, w in zip(loss.names, loss.terms, strict=True)
-        },
-    }
-    variable = ops.convert_to_tensor(parameterization.start())
-    if descent.tile_size is not None and max(variable.shape[1:3]) > descent.tile_size:
-        tied = [name for name, weighted in zip(loss.names, loss.terms, strict=True) if weighted.term.is_tied_to_places]
-        if tied:
-            raise InputError(
-                f"{', '.join(tied)} mean places of the whole image and cannot be asked of a tile: leave tile_size out"
-            )
-    program = program_of(model, loss, parameterization, views=views_kind, descent=descent, dtype=dtype)
-    history: list[dict[str, float]] = []
-
-    def evaluate(variable: Any, step: int) -> Evaluation:
-        def weighted_by(row: np.ndarray) -> Evaluation:
-            numbers = [ops.convert_to_tensor(part) for part in (views[step], row, shares[step])]
-            return program.evaluate(
-                variable, arrays, numbers, grid=(parameterization.seed, parameterization.first_index, step)
-            )
-
-        found = weighted_by(weights[step])
-        if not found.is_finite:
-            raise _divergence(weighted_by, found, weights[step], len(history) + 1, n_steps)
-        return found
-
-    def done(found: Evaluation, changed: Any) -> None:
-        nonlocal variable
-        variable = changed
-        history.append(found.losses)
-        if callback is not None:
-            callback(Step(len(history), n_steps, found.losses, lambda: program.images(changed)))
-
+    batches = part_images(parameterization.n_images, batch_size)
+    results: list[OptimizationResult] = []
     try:
-        if descent.searches_lines:
-            search_lines(lambda x: evaluate(ops.convert_to_tensor(x), 0), variable, n_steps, done)
-        else:
-            state = program.initial_state(tuple(variable.shape))
-            for step in range(n_steps):
-                found = evaluate(variable, step)
-                moved, state = program.moved(variable, state, found.gradient, ops.convert_to_tensor(rates[step]))
-                done(found, parameterization.constrained(moved, step + 1, found.gradient))
-    except KeyboardInterrupt as interrupt:
-        raise OptimizationInterrupted(OptimizationResult(program.images(variable), history, settings)) from interrupt
-    except Exception as error:
-        if backend.is_out_of_memory(error):
-            raise InputError(
-                f"the device has not enough memory for {parameterization.n_images} images at a time; make fewer at a time (--batch-size), "
-                "smaller ones (--size), or, in a dream, smaller tiles (--tile-size)"
-            ) from error
-        raise
-    return OptimizationResult(program.images(variable), history, settings)
+        for number, images in enumerate(batches):
+            own = parameterization if len(batches) == 1 else parameterization.take(images)
+            own_loss = Loss.of(loss if isinstance(loss, Loss | Term) else loss(images))
+            watch = in_stage(callback, number, len(batches))
+            result = _Batch(model, own_loss, own, n_steps, transforms, descent, number, watch).run()
+            if not result.complete and results and not result.history:
+                raise KeyboardInterrupt  # nothing came of this batch
+            results.append(result if batch_size is None else _numbered(result, number))
+            if not result.complete:
+                break
+    except KeyboardInterrupt:
+        if not results:
+            raise
+        results[-1] = replace(results[-1], complete=False)
+    return OptimizationResult.joined(results)
 
 
-def in_stage(callback: Callable[[Step], None] | None, stage: int, n_stages: int) -> Callable[[Step], None]:
+def in_stage(callback: Callable[[Step], None] | None, stage: int, n_stages: int) -> Callable[[Step], None] | None:
     """Count the steps of one of several runs of equal length through all of them, for a callback that watches the whole."""
-
-    def counted(step: Step) -> None:
-        if callback is not None:
-            callback(replace(step, step=stage * step.n_steps + step.step, n_steps=n_stages * step.n_steps))
-
-    return counted
+    return None if callback is None else functools.partial(_count_through, callback, stage, n_stages)
 
 
-def optimize_in_batches(
-    run: Callable[[int, int, Callable[[Step], None]], OptimizationResult],
-    n_images: int,
-    *,
-    batch_size: int,
-    callback: Callable[[Step], None] | None = None,
-) -> OptimizationResult:
-    """Run `optimize` for as many images as wanted, in batches of nearly equal size.
+def _count_through(callback: Callable[[Step], None], stage: int, n_stages: int, step: Step) -> None:
+    callback(replace(step, step=stage * step.n_steps + step.step, n_steps=n_stages * step.n_steps))
 
-    Parameters
-    ----------
-    run : callable
-        (first index, number of images, callback) -> OptimizationResult.
-    n_images, batch_size : int
-    callback : callable, optional
-        Sees steps counted through all batches.
 
-    Returns
-    -------
-    OptimizationResult
-        All images; each row of the history carries its ``batch`` and ``step``.
-
-    Raises
-    ------
-    OptimizationInterrupted
-        On Ctrl-C, with the images as far as they came.
-    """
+def part_images(n_images: int, batch_size: int | None) -> list[slice]:
+    """Part images into batches of nearly equal size; None for one of all."""
+    if batch_size is None:
+        return [slice(0, n_images)]
     if n_images < 1 or batch_size < 1:
         raise InputError(f"n_images and batch_size must be at least 1; got {n_images} and {batch_size}")
-    n_batches = math.ceil(n_images / batch_size)
-    size = math.ceil(n_images / n_batches)
-    done: list[OptimizationResult] = []
+    size = math.ceil(n_images / math.ceil(n_images / batch_size))
+    return [slice(first, min(first + size, n_images)) for first in range(0, n_images, size)]
 
-    def joined() -> OptimizationResult:
-        history = [
-            {"batch": batch, "step": step + 1, **losses}
-            for batch, result in enumerate(done)
-            for step, losses in enumerate(result.history)
-        ]
-        return OptimizationResult(np.concatenate([result.images for result in done]), history, done[0].settings)
 
-    for batch, first in enumerate(range(0, n_images, size)):
+def _numbered(result: OptimizationResult, batch: int) -> OptimizationResult:
+    history = [{"batch": batch, "step": step + 1, **losses} for step, losses in enumerate(result.history)]
+    return replace(result, history=history)
+
+
+class _Batch:
+    """Images that are changed together, on their way.
+
+    Attributes
+    ----------
+    variable : tensor of shape (image, ...)
+        As it is now.
+    history : list of dict
+        Of the steps made.
+    """
+
+    def __init__(
+        self,
+        model: Network,
+        loss: Loss,
+        parameterization: Parameterization,
+        n_steps: int,
+        transforms: Sequence[Transform],
+        descent: Descent,
+        number: int,
+        callback: Callable[[Step], None] | None,
+    ):
+        if not loss.terms:
+            raise InputError("there is nothing to optimise: the loss has no terms")
+        for weighted in loss.terms:
+            weighted.term.check(model.layer_shape)
+        if descent.searches_lines:
+            _check_line_search(loss, parameterization, transforms)
+        self.parameterization, self.n_steps, self.descent = parameterization, n_steps, descent
+        self.number, self.callback = number, callback
+        self.variable = ops.convert_to_tensor(parameterization.start())
+        _check_tiles(descent, loss, self.variable.shape)
+        dtype = "float32" if descent.searches_lines else model.dtype
+        self.settings = {
+            "n_steps": n_steps,
+            "parameterization": parameterization.key(),
+            "learning_rate": parameterization.learning_rate,
+            "transforms": [vars(transform) for transform in transforms],
+            "descent": descent.settings,
+            "dtype": dtype,
+            "loss": {
+                name: {"weight": w.weight, "joins_at": w.joins_at}
+                for name, w in zip(loss.names, loss.terms, strict=True)
+            },
+        }
+        seeds = {"seed": parameterization.seed, "first_index": parameterization.first_index}
+        self._views = draw_views(transforms, n_steps, parameterization.n_images, **seeds)
+        shifts_only = all(transform.shifts_only for transform in transforms)
+        views_kind = "none" if not transforms else "shift" if shifts_only else "affine"
+        self._arrays = [_as_tensors(weighted.term.arrays) for weighted in loss.terms]
+        self._weights = loss.weights(n_steps)
+        self._shares = np.clip(1 - np.arange(n_steps) / max(_MIX_ENDS_AT * n_steps, 1), 0, 1).astype(np.float32)
+        self._program = program_of(model, loss, parameterization, views=views_kind, descent=descent, dtype=dtype)
+        self.history: list[dict[str, float]] = []
+
+    def run(self) -> OptimizationResult:
+        """Make all steps, or those until Ctrl-C."""
+        complete = True
         try:
-            done.append(run(first, min(size, n_images - first), in_stage(callback, batch, n_batches)))
-        except KeyboardInterrupt as interrupt:
-            if isinstance(interrupt, OptimizationInterrupted):
-                done.append(interrupt.result)
-            elif not done:
-                raise
-            raise OptimizationInterrupted(joined()) from interrupt
-    return joined()
+            if self.descent.searches_lines:
+                search_lines(self._evaluate_still, self.variable, self.n_steps, self._advance)
+            else:
+                self._descend()
+        except KeyboardInterrupt:
+            complete = False
+        except Exception as error:
+            if backend.is_out_of_memory(error):
+                raise InputError(
+                    f"the device has not enough memory for {self.parameterization.n_images} images at a time; make fewer at a time "
+                    "(--batch-size), smaller ones (--size), or, in a dream, smaller tiles (--tile-size)"
+                ) from error
+            raise
+        return OptimizationResult(self._program.images(self.variable), self.history, self.settings, complete)
+
+    def _descend(self) -> None:
+        rates = self.descent.learning_rates(self.parameterization.learning_rate, self.n_steps)
+        state = self._program.initial_state(tuple(self.variable.shape))
+        for step in range(self.n_steps):
+            evaluation = self._evaluate(self.variable, step)
+            moved, state = self._program.moved(
+                self.variable, state, evaluation.gradient, ops.convert_to_tensor(rates[step])
+            )
+            self._advance(evaluation, self.parameterization.constrained(moved, step + 1, evaluation.gradient))
+
+    def _evaluate_still(self, variable: np.ndarray) -> Evaluation:
+        """Evaluate the one function that is searched along lines."""
+        return self._evaluate(ops.convert_to_tensor(variable), 0)
+
+    def _evaluate(self, variable: Any, step: int) -> Evaluation:
+        evaluation = self._weighted(variable, step, self._weights[step])
+        if not evaluation.is_finite:
+            raise self._divergence(variable, step, evaluation)
+        return evaluation
+
+    def _weighted(self, variable: Any, step: int, weights: np.ndarray) -> Evaluation:
+        numbers = [ops.convert_to_tensor(part) for part in (self._views[step], weights, self._shares[step])]
+        grid = (self.parameterization.seed, self.parameterization.first_index, step)
+        return self._program.evaluate(variable, self._arrays, numbers, grid=grid)
+
+    def _advance(self, evaluation: Evaluation, variable: Any) -> None:
+        self.variable = variable
+        self.history.append(evaluation.losses)
+        if self.callback is not None:
+            n_made = len(self.history)
+            images = functools.partial(self._program.images, variable)
+            self.callback(Step(n_made, self.n_steps, evaluation.losses, images, self.number, n_made))
+
+    def _divergence(self, variable: Any, step: int, evaluation: Evaluation) -> DivergenceError:
+        """Name the term whose value, or whose gradient, is not finite."""
+        losses = evaluation.losses
+        bad = [f"the loss '{name}' became {value}" for name, value in losses.items() if not math.isfinite(value)]
+        if not bad:
+            alone = zip(losses, np.diag(self._weights[step]), strict=True)
+            names = [f"'{name}'" for name, weight in alone if not self._weighted(variable, step, weight).is_finite]
+            # Some backends let a term of weight 0 spoil the gradient of the others: then it is one or more of these.
+            if names:
+                bad.append(f"the gradient of the loss {' or '.join(names)} became NaN or infinite")
+        what = bad[0] if bad else "the sum of the gradients became infinite"
+        return DivergenceError(
+            f"{what} at step {len(self.history) + 1} of {self.n_steps}; a smaller learning rate or weight, or --dtype float32, may help"
+        )
+
+
+def _check_tiles(descent: Descent, loss: Loss, shape: Sequence[int]) -> None:
+    """Refuse to ask a tile for what means places of the whole image."""
+    if descent.tile_size is None or max(shape[1:3]) <= descent.tile_size:
+        return
+    tied = [name for name, weighted in zip(loss.names, loss.terms, strict=True) if weighted.term.is_tied_to_places]
+    if tied:
+        raise InputError(
+            f"{', '.join(tied)} mean places of the whole image and cannot be asked of a tile: leave tile_size out"
+        )
 
 
 def _one_image(model: Network) -> Parameterization:
@@ -307,10 +356,10 @@ def _check_line_search(loss: Loss, parameterization: Parameterization, transform
         "losses that join later": any(weighted.joins_at for weighted in loss.terms),
         "constraints between steps (blur, clip)": bool(getattr(parameterization, "constraints", ())),
     }
-    found = [name for name, present in changing.items() if present]
-    if found:
+    present = [name for name, is_there in changing.items() if is_there]
+    if present:
         raise InputError(
-            f"L-BFGS searches along lines of a function that stays the same; {' and '.join(found)} change it: "
+            f"L-BFGS searches along lines of a function that stays the same; {' and '.join(present)} change it: "
             "leave them out, or use the optimizer 'adam'"
         )
     if parameterization.n_images > 1:
@@ -321,24 +370,3 @@ def _check_line_search(loss: Loss, parameterization: Parameterization, transform
 
 def _as_tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return {name: ops.convert_to_tensor(array) for name, array in arrays.items()}
-
-
-def _divergence(
-    evaluate: Callable[[np.ndarray], Evaluation],
-    found: Evaluation,
-    weights: np.ndarray,
-    step: int,
-    n_steps: int,
-) -> DivergenceError:
-    """Name the term whose value, or whose gradient, is not finite."""
-    bad = [f"the loss '{name}' became {value}" for name, value in found.losses.items() if not math.isfinite(value)]
-    if not bad:
-        alone = zip(found.losses, np.diag(weights), strict=True)
-        names = [f"'{name}'" for name, weight in alone if not evaluate(weight).is_finite]
-        # Some backends let a term of weight 0 spoil the gradient of the others: then it is one or more of these.
-        if names:
-            bad.append(f"the gradient of the loss {' or '.join(names)} became NaN or infinite")
-    what = bad[0] if bad else "the sum of the gradients became infinite"
-    return DivergenceError(
-        f"{what} at step {step} of {n_steps}; a smaller learning rate or weight, or --dtype float32, may help"
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -46,6 +46,9 @@ class Parameterization(Protocol):
 
     def constrained(self, variable: Tensor, step: int, gradient: Tensor) -> Tensor:
         """Return the variables after the constraints that hold between steps, from the number of steps done and the last gradient."""
+
+    def take(self, images: slice) -> Parameterization:
+        """Return the variables of some of the images, with the numbers they have among all; needed to make them in batches."""
 
     def key(self) -> tuple:
         """Identify the traced program: two parameterizations of equal key differ in their numbers only."""
@@ -157,6 +160,11 @@ class Pixels:
             if step % constraint.every == 0:
                 variable = constraint.apply(variable, gradient)
         return variable
+
+    def take(self, images: slice) -> Pixels:
+        """Return those of some of the images."""
+        mean = self.mean if len(self.mean) == 1 else self.mean[images]
+        return replace(self, mean=mean, **_numbers_of(self, images))
 
     def key(self) -> tuple:
         """Identify the traced program."""
@@ -272,6 +280,12 @@ class Fourier:
         """Return the variable: the sigmoid is constraint enough."""
         return variable
 
+    def take(self, images: slice) -> Fourier:
+        """Return those of some of the images."""
+        start = self.initial_images
+        start = start if start is None or len(start) == 1 else start[images]
+        return replace(self, initial_images=start, **_numbers_of(self, images))
+
     def key(self) -> tuple:
         """Identify the traced program."""
         return ("fourier", self.size, self.n_channels)
@@ -320,6 +334,11 @@ def fourier(
             f"initial_images must have shape (image, {height}, {width}, {n_channels}); got {np.shape(initial_images)}"
         )
     return Fourier((height, width), n_channels, deviation, n_images, seed, first_index, learning_rate, initial_images)
+
+
+def _numbers_of(whole: Parameterization, images: slice) -> dict[str, int]:
+    first, last, _ = images.indices(whole.n_images)
+    return {"n_images": last - first, "first_index": whole.first_index + first}
 
 
 def _check_numbers(n_images: int, seed: int, first_index: int) -> None:

@@ -1,13 +1,14 @@
-"""The command that tells which networks there are: models."""
+"""stochdeconv models."""
 
 from __future__ import annotations
 
 import json
 from typing import Annotated
 
-import typer
+from cyclopts import Parameter
 
 from stochdeconv.cli import terminal
+from stochdeconv.cli.flags import command
 from stochdeconv.networks.catalogue import APPLICATIONS, SHIPPED, cache_folder
 
 # How the values are wanted, by Keras's names.
@@ -19,8 +20,9 @@ _VALUES = {
 }
 
 
-def models(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
-    """Run ``stochdeconv models``."""
+@command
+def models(*, as_json: Annotated[bool, Parameter(help="For programs.")] = False) -> None:
+    """List the networks that can be had by name, how large they are and which are here already."""
     networks = {**SHIPPED, **APPLICATIONS}
     if as_json:
         facts = [
@@ -36,7 +38,7 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="For programs.")
             }
             for word, network in networks.items()
         ]
-        typer.echo(json.dumps(facts, indent=2))
+        print(json.dumps(facts, indent=2))
         return
     rows = [("model", "input", "parameters", "MB", "here", "values")]
     for word, network in networks.items():
@@ -44,8 +46,8 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="For programs.")
         size, million = f"{network.side}×{network.side}", f"{network.n_parameters / 1e6:.1f}M"
         values = f"{network.preprocessing}: {_VALUES[network.preprocessing]}"
         rows.append((word, size, million, str(network.megabytes), here, values))
-    typer.echo(terminal.format_table(rows))
-    typer.echo(
+    print(terminal.format_table(rows))
+    print(
         f"\nWhat is not here is downloaded once, to {cache_folder()}; a file that was brought there, or --weights FILE, will do.\n"
         "A network of your own is the path of a .keras file, with a .json of the same name beside it that says how it wants its input."
     )

@@ -1,4 +1,4 @@
-"""The command that compares images with photographs: compare."""
+"""stochdeconv compare."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from cyclopts import Parameter
 
 from stochdeconv.cli import terminal
-from stochdeconv.cli.terminal import ProgressBar, default
+from stochdeconv.cli.flags import command, default
+from stochdeconv.cli.running import NetworkFlags, OutputFlags
+from stochdeconv.cli.terminal import ProgressBar
+from stochdeconv.errors import SettingsError
 from stochdeconv.evaluation import REAL
 from stochdeconv.evaluation.compare import METRICS, REPORT, check_judge, read_entries
 from stochdeconv.evaluation.compare import compare as compare_images
@@ -20,55 +23,58 @@ _HEADLINES = ("judge_top1", "judge_top5", "kid", "coverage", "pairwise_distance"
 _FACE_HEADLINES = ("with_face", "mean_faces", "spectrum_slope", "gradient_kurtosis", "color_distance")
 
 
+@command
 def compare(
     contestants: Annotated[
         list[str],
-        typer.Argument(
+        Parameter(
             metavar="DIR|NAME=DIR…",
             help="Folders of generate or maximize; a contestant is named by its folder, a repeated NAME adds a class.",
         ),
     ],
+    /,
+    *,
     real: Annotated[
         Path,
-        typer.Option(
+        Parameter(
             metavar="FOLDER",
             help="Photographs no statistics have seen; a tree of class folders; or an .npz file of what this judge measured of them.",
         ),
     ],
     judge: Annotated[
         str,
-        typer.Option(
+        Parameter(
             metavar=f"MODEL|{FACES}",
             help=f"A classifier that had no part in making the images; {FACES}: a face detector, for figures of faces.",
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help=f"Folder for {METRICS} and {REPORT}.")],
+    output: Annotated[Path, Parameter(metavar="DIR", help=f"Folder for {METRICS} and {REPORT}.")],
     train: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Photographs the statistics come from: was any copied?")
+        Path | None, Parameter(metavar="FOLDER", help="Photographs the statistics come from: was any copied?")
     ] = None,
-    weights: terminal.Weights = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the intervals.")] = default(compare_images, "seed"),
-    overwrite: terminal.Overwrite = False,
-    quiet: terminal.Quiet = False,
+    seed: Annotated[int, Parameter(help="Seed of the intervals.")] = default(compare_images, "seed"),
+    source: NetworkFlags,
+    flags: OutputFlags,
 ) -> None:
-    """Run ``stochdeconv compare``."""
+    """Tell how realistic and how varied images are: metrics.json and report.html."""
     named = name_contestants(contestants)
     if judge == FACES:
-        if weights is not None:
-            raise typer.BadParameter(f"--weights are those of a network, and --judge {FACES} is none; leave them out")
+        if source.weights is not None:
+            raise SettingsError(f"--weights are those of a network, and --judge {FACES} is none; leave them out")
         check_judge(judge, real=real, train=train)
-    read_entries(named, real, train, output, overwrite=overwrite)  # what is wrong is said before Keras is loaded
+    read_entries(named, real, train, output, overwrite=flags.overwrite)  # what is wrong is said before Keras is loaded
     terminal.require_writable(output)
-    asked = terminal.load_judge(judge, weights=weights)
-    with ProgressBar("comparing", quiet=quiet) as bar:
+    source.run_imports()
+    network = terminal.load_judge(judge, weights=source.weights)
+    with ProgressBar("comparing", quiet=flags.quiet) as bar:
         metrics = compare_images(
             named,
             real=real,
-            judge=asked,
+            judge=network,
             output=output,
             train=train,
             seed=seed,
-            overwrite=overwrite,
+            overwrite=flags.overwrite,
             progress=bar.on_progress,
         )
     print_comparison(metrics, output)
@@ -77,15 +83,15 @@ def compare(
 def print_comparison(metrics: Mapping[str, Any], output: Path) -> None:
     """Print the headlines of a comparison and where its report is."""
     for warning in metrics["warnings"]:
-        typer.echo(f"warning: {warning}", err=True)
+        terminal.say(f"warning: {warning}")
     rows = {**metrics["contestants"], REAL: metrics[REAL]}
     headlines = _FACE_HEADLINES if _FACE_HEADLINES[0] in metrics[REAL] else _HEADLINES
-    typer.echo(
+    print(
         terminal.format_table(
             [("", *headlines), *((name, *(_format(row.get(key)) for key in headlines)) for name, row in rows.items())]
         )
     )
-    typer.echo(output / REPORT)
+    print(output / REPORT)
 
 
 def name_contestants(words: list[str]) -> dict[str, list[Path]]:
@@ -96,7 +102,7 @@ def name_contestants(words: list[str]) -> dict[str, list[Path]]:
         if not sign or Path(word).is_dir():  # a folder may have a "=" in its own name
             name, path = Path(word).resolve().name, word
         if not name or not path:
-            raise typer.BadParameter(f"'{word}' is neither DIR nor NAME=DIR")
+            raise SettingsError(f"'{word}' is neither DIR nor NAME=DIR")
         folders.setdefault(name, []).append(Path(path))
     return folders
 

@@ -1,0 +1,151 @@
+"""From functions and settings classes to flags: their names, types, defaults and docstrings are the command line's."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+# Names that are not the field's with dashes, and short ones.
+_NAMES = {"class_name": "--class", "imports": "--import", "as_json": "--json"}
+_SHORT = {"n_images": "-n", "model": "-m", "output": "-o", "quiet": "-q"}
+# Types whose values are words.
+_PLAIN = (str, int, float, bool, Path, types.NoneType)
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Make a command of a function: a parameter that is a settings class becomes a flag for each of its fields.
+
+    Parameters
+    ----------
+    function : callable
+        Positional-only parameters are arguments, keyword-only ones flags, all annotated.
+
+    Returns
+    -------
+    callable
+        The function, with a signature that Cyclopts reads.
+    """
+    signature = inspect.signature(function, eval_str=True)
+    parameters = [_parameter(parameter) for parameter in signature.parameters.values()]
+    function.__signature__ = signature.replace(parameters=parameters)
+    function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    function.__kwdefaults__ = {
+        parameter.name: parameter.default
+        for parameter in parameters
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.default is not inspect.Parameter.empty
+    }
+    return function
+
+
+def flags_of(function: Callable[..., None]) -> dict[str, str]:
+    """Tell the flags of a command, by the parameters and fields they stand for."""
+    names = []
+    for parameter in inspect.signature(function).parameters.values():
+        (kind, *_) = typing.get_args(parameter.annotation) or (parameter.annotation,)
+        if is_dataclass(kind):
+            names += [field.name for field in fields(kind)]
+        elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            names.append(parameter.name)
+    return {name: _NAMES.get(name) or f"--{name.replace('_', '-')}" for name in names}
+
+
+def default(function: Callable, name: str) -> Any:
+    """Read a flag's default where it stands: in the signature of the function behind the command."""
+    return inspect.signature(function).parameters[name].default
+
+
+def _parameter(parameter: inspect.Parameter) -> inspect.Parameter:
+    if is_dataclass(parameter.annotation):
+        flags = _as_flags(parameter.annotation)
+        is_optional = all(field.default is not MISSING for field in fields(flags))
+        default = flags() if is_optional else parameter.default
+        return parameter.replace(annotation=Annotated[flags, Parameter(name="*")], default=default)
+    if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+        return parameter
+    return parameter.replace(
+        annotation=Annotated[parameter.annotation, _named(parameter.name), Parameter(show_default=_shown)]
+    )
+
+
+def _as_flags(settings: type) -> type:
+    """Derive a class whose fields Cyclopts reads as flags: of plain types, with help from the docstrings."""
+    hints, described = typing.get_type_hints(settings), read_fields(settings)
+    annotations, defaults = {}, {}
+    for field in fields(settings):
+        metavar, text = described[field.name]
+        own = Parameter(help=text, metavar=metavar, show_default=_shown)
+        annotations[field.name] = Annotated[_plain(hints[field.name]), _named(field.name), own]
+        if field.default is not MISSING:
+            defaults[field.name] = field.default
+    body = {"__annotations__": annotations, "__doc__": settings.__doc__, "__module__": __name__, **defaults}
+    return dataclass(frozen=True, kw_only=True)(type(settings.__name__, (settings,), body))
+
+
+def _named(name: str) -> Parameter:
+    # One flag, one way: what is off by default is not turned off.
+    return Parameter(name=_NAMES.get(name), alias=_SHORT.get(name), negative="", negative_iterable="")
+
+
+def _plain(hint: Any) -> Any:
+    """Leave out what cannot be written as words: arrays, statistics, sequences that a text lists with commas."""
+    members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    plain = [member for member in members if member in _PLAIN]
+    if not plain:
+        return list[str]  # given several times
+    if str in plain:
+        return str | None if types.NoneType in plain else str
+    return typing.Union[tuple(plain)]  # noqa: UP007
+
+
+def _shown(default: Any) -> str | None:
+    if default is None or default is False or default == "" or default == ():
+        return None
+    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def read_fields(settings: type) -> dict[str, tuple[str | None, str]]:
+    """Read what the docstring of a class and of those it derives from say of the fields.
+
+    Parameters
+    ----------
+    settings : type
+        Its docstrings have a section Attributes in numpydoc's form. What users write for a value stands in double backticks beside the
+        type, or the type lists the choices.
+
+    Returns
+    -------
+    dict of str to (str or None, str)
+        By field: how its value is written, and what it is for.
+    """
+    described: dict[str, tuple[str | None, str]] = {}
+    for base in reversed(settings.__mro__):
+        section = re.search(
+            r"Attributes\n-+\n(.*?)(?=\n\n\w[^\n]*\n-+\n|\Z)", inspect.cleandoc(base.__doc__ or ""), re.DOTALL
+        )
+        entries = re.findall(
+            r"^(\w+) : ([^\n]+)\n((?:(?:    [^\n]*)?(?:\n|\Z))*)", section[1] if section else "", re.MULTILINE
+        )
+        described |= {name: (_metavar(kind), _prose(text)) for name, kind, text in entries}
+    return described
+
+
+def _metavar(kind: str) -> str | None:
+    written = re.search(r"``(.+?)``", kind)
+    choices = re.search(r"\{(.+?)\}", kind)
+    if written:
+        return written[1]
+    return "|".join(word.strip().strip('"') for word in choices[1].split(",")) if choices else None
+
+
+def _prose(text: str) -> str:
+    # Where to read on in the library is no help here.
+    text = re.sub(r",? \(?see `[\w.]+`\)?", "", " ".join(text.split()))
+    return text.replace("`", "")

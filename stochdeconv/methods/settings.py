@@ -1,0 +1,99 @@
+"""What the settings of all methods have in common: a class each, whose fields are keywords in Python and flags at the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from os import PathLike
+from typing import Any, ClassVar, TypeVar
+
+from stochdeconv.errors import SettingsError
+
+Kind = TypeVar("Kind", bound="Settings")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a run depends on beside the network and the pictures it is given.
+
+    Attributes
+    ----------
+    size : int, optional
+        Side of the images in pixels; the network's own by default, others where the network is convolutional throughout.
+    batch_size : int
+        Images at a time.
+    seed : int
+        Target, start and random views of image i depend on (seed, i) alone.
+
+    Raises
+    ------
+    SettingsError
+        A number is out of range, or two settings contradict each other.
+    InputError
+        A name is unknown, or a text is not of the form it has to be.
+    """
+
+    #: Fields that count something.
+    counts: ClassVar[tuple[str, ...]] = ("n_images", "n_steps", "size", "batch_size")
+
+    size: int | None = None
+    batch_size: int = 8
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in self.counts:
+            number = getattr(self, name, None)
+            if isinstance(number, int) and number < 1:
+                raise SettingsError(f"{name} must be at least 1; got {number}")
+        if self.seed < 0:
+            raise SettingsError(f"seed is a whole number of at least 0; got {self.seed}")
+
+    def fill(self, **values: object) -> None:
+        """Settle what was left open; for `__post_init__`."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def record(self, *left_out: str, **settled: object) -> dict[str, Any]:
+        """Return the settings as run.json holds them: plain values, pictures and statistics by their source.
+
+        Parameters
+        ----------
+        *left_out : str
+            Fields that are recorded elsewhere; the seed is.
+        **settled : object
+            What the run has found out: in place of a field, or beside them.
+        """
+        names = [field.name for field in fields(self) if field.name not in {"seed", *left_out}]
+        return {
+            name: _plain(value) for name, value in ({name: getattr(self, name) for name in names} | settled).items()
+        }
+
+
+def read_settings(kind: type[Kind], settings: Kind | None, keywords: Mapping[str, Any]) -> Kind:
+    """Take the settings of a method as they came: as an object, or as keywords.
+
+    Raises
+    ------
+    SettingsError
+        Both were given.
+    """
+    if settings is None:
+        return kind(**keywords)
+    if keywords:
+        raise SettingsError(f"give either settings or keywords ({', '.join(keywords)}), not both")
+    return settings
+
+
+def source_of(value: object) -> str | None:
+    """Name a picture or statistics in a record: by the path, ``"in memory"`` without one, None for none."""
+    if value is None:
+        return None
+    return str(value) if isinstance(value, str | PathLike) else "in memory"
+
+
+def _plain(value: object) -> Any:
+    if value is None or isinstance(value, bool | int | float | str | Mapping):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return source_of(value)
