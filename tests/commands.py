@@ -1,13 +1,16 @@
 """Calling the command line in tests: commands, what they say when they fail, what they leave; a small network and photographs."""
 
+import contextlib
+import io
 import json
+import traceback
+from dataclasses import dataclass
 
 import keras
 import numpy as np
 from PIL import Image
-from typer.testing import CliRunner
 
-from stochdeconv.cli import app
+from stochdeconv.cli import main
 
 CLASS_NAMES = ["church", "barn", "crane", "crane"]
 N_PHOTOS = 20
@@ -39,8 +42,32 @@ def make_photos(folder, n_photos, *, seed):
         Image.fromarray(pixels).resize((40, 36), Image.Resampling.BICUBIC).save(folder / f"{number:02d}.png")
 
 
+@dataclass(frozen=True)
+class Called:
+    """What a call of the command line left: its exit code, what it wrote, and what it ended with."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    exception: BaseException | None
+
+    @property
+    def output(self):
+        trace = "".join(traceback.format_exception(self.exception)) if self.exception else ""
+        return f"{self.stdout}{self.stderr}{trace}"
+
+
 def call(*words):
-    return CliRunner().invoke(app, [str(word) for word in words])
+    out, err = io.StringIO(), io.StringIO()
+    exit_code, exception = 0, None
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main([str(word) for word in words])
+        except SystemExit as end:
+            exit_code, exception = end.code or 0, end
+        except BaseException as error:
+            exit_code, exception = 1, error
+    return Called(exit_code, out.getvalue(), err.getvalue(), exception)
 
 
 def succeed(*words):

@@ -20,7 +20,7 @@ SOLE_IMPORTERS = {
     "tensorflow": "backend",
     "jax": "backend",
     "torch": "backend",
-    "typer": "cli",
+    "cyclopts": "cli",
     "rich": "cli",
 }
 NAMELESS = {"utils", "util", "common", "misc", "base", "helpers", "helper", "core"}

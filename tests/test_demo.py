@@ -6,10 +6,9 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from commands import call
 
 from stochdeconv import demo as demo_module
-from stochdeconv.cli import app
 from stochdeconv.errors import ExistingOutputError
 from stochdeconv.images.files import load_image
 from stochdeconv.methods.runs import RunInterrupted, RunResult
@@ -33,7 +32,7 @@ def finished(tmp_path_factory):
         blocked.chdir(folder)
         for name in ("socket", "create_connection", "getaddrinfo", "socketpair"):
             blocked.setattr(socket, name, refuse)
-        result = CliRunner().invoke(app, ["demo", "--quick"])
+        result = call("demo", "--quick")
     assert result.exit_code == 0, result.output
     assert not contacts, "the demo asked for a network connection"
     return folder / "out" / "demo", result.stdout
@@ -156,7 +155,7 @@ def test_a_part_of_a_demo_is_refused_at_once_and_replaced_when_told(quick_stand_
 def test_an_earlier_demo_is_kept_unless_told_otherwise(finished, monkeypatch):
     monkeypatch.chdir(finished[0].parents[1])
     before = (finished[0] / "report.html").read_bytes()
-    result = CliRunner().invoke(app, ["demo", "--quick"])
+    result = call("demo", "--quick")
     assert result.exit_code == 1
     assert "--overwrite" in result.stderr
     assert (finished[0] / "report.html").read_bytes() == before

@@ -9,9 +9,8 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from stochdeconv.cli import COMMANDS, app
+from stochdeconv.cli import COMMANDS
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
@@ -55,7 +54,7 @@ def _judge_layers():
 
 
 def run(line):
-    done = CliRunner().invoke(app, shlex.split(line)[1:])
+    done = call(*shlex.split(line)[1:])
     assert done.exit_code == 0, f"{line}\n{done.output}"
 
 

@@ -41,15 +41,16 @@ finally:
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, capture_output=True, text=True)
     assert "heavy: []" in done.stderr
-    assert COMMANDS[command][1].split()[0] in done.stdout
+    assert COMMANDS[command].split()[0] in done.stdout
 
 
 def test_defaults_are_those_of_the_library():
-    from stochdeconv.methods.generate import generate
+    from stochdeconv.methods.generate import GenerateSettings
 
+    settings = GenerateSettings()
     shown = " ".join(succeed("generate", "--help").stdout.split())
     for name in ("sampler", "n_steps", "gradient_rule", "init", "batch_size"):
-        assert f"default: {terminal.default(generate, name)}" in shown
+        assert f"default: {getattr(settings, name)}" in shown
 
 
 def test_version():
@@ -103,6 +104,6 @@ def test_progress_is_quiet_without_terminal_or_on_demand(monkeypatch):
 
 def test_warnings_of_other_libraries_are_not_shown(capsys):
     with terminal.plain_warnings():
-        for module in ("tensorflow.python", "stochdeconv.cli.collecting", "stochdeconvolution"):
+        for module in ("tensorflow.python", "stochdeconv.cli.collect", "stochdeconvolution"):
             warnings.warn_explicit(f"said by {module}", UserWarning, "file.py", 1, module=module)
-    assert capsys.readouterr().err == "warning: said by stochdeconv.cli.collecting\n"
+    assert capsys.readouterr().err == "warning: said by stochdeconv.cli.collect\n"

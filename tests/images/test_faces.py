@@ -92,7 +92,7 @@ def test_without_a_detector_one_line_says_what_to_install(tmp_path, installed, s
     (tmp_path / "cv2.py").write_text(installed or "raise ImportError")
     (tmp_path / "photo.png").write_bytes(b"not looked at")
     words = ["sweep", "photo.png", "-m", "no-network", "--layers", "a", "--judge", "faces", "-o", "out"]
-    program = f"import sys; sys.path.insert(0, ''); from stochdeconv.cli import app; app({words!r})"
+    program = f"import sys; sys.path.insert(0, ''); from stochdeconv.cli import main; main({words!r})"
     process = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert process.returncode == 1 and process.stderr.count("\n") == 1
     assert said in process.stderr and "pip install 'stochdeconv[faces]'" in process.stderr

@@ -7,15 +7,15 @@ import pytest
 from photographs import network
 
 from stochdeconv.errors import InputError, ModelError
-from stochdeconv.methods.approach import Approach
-from stochdeconv.methods.dream import Octaves, dream, plan_zoom
-from stochdeconv.methods.generate import check_shown, generate, target_loss
-from stochdeconv.methods.invert import plan_search
-from stochdeconv.methods.maximize import choose_preset, maximize, plan_batch
-from stochdeconv.methods.morph import plan_frames
+from stochdeconv.methods.dream import DreamSettings, Pyramid, dream
+from stochdeconv.methods.generate import GenerateSettings, generate
+from stochdeconv.methods.invert import InvertSettings
+from stochdeconv.methods.maximize import MaximizeSettings, maximize
+from stochdeconv.methods.morph import MorphSettings
+from stochdeconv.methods.objective import target_loss
 from stochdeconv.methods.presets import PRESETS
 from stochdeconv.methods.recipe import Recipe
-from stochdeconv.methods.refine import plan_steps
+from stochdeconv.methods.refine import RefineSettings
 from stochdeconv.methods.sweep import sweep
 from stochdeconv.networks.image_model import load_model
 from stochdeconv.sampling.samplers import sample_targets
@@ -35,12 +35,13 @@ from stochdeconv.statistics.file import load_statistics
     ],
 )
 def test_a_morph_has_a_step_for_every_frame(n_frames, n_steps, planned):
-    assert plan_frames(n_frames, n_steps) == planned
+    settings = MorphSettings(n_frames=n_frames, n_steps=n_steps)
+    assert (settings.n_frames, settings.n_steps) == planned
 
 
 def test_more_frames_than_steps_are_refused_where_both_are_given():
     with pytest.raises(InputError, match="from 2 to n_steps"):
-        plan_frames(48, 10)
+        MorphSettings(n_frames=48, n_steps=10)
 
 
 @pytest.mark.parametrize(
@@ -56,12 +57,13 @@ def test_more_frames_than_steps_are_refused_where_both_are_given():
     ],
 )
 def test_checkpoints_of_a_refinement_follow_its_steps(checkpoints, n_steps, planned):
-    assert plan_steps(checkpoints, n_steps) == planned
+    settings = RefineSettings(checkpoints=checkpoints, n_steps=n_steps)
+    assert (settings.checkpoints, settings.n_steps) == planned
 
 
 def test_a_checkpoint_after_the_last_step_is_refused_where_both_are_given():
     with pytest.raises(InputError, match="comes after the last step"):
-        plan_steps([100, 500], 50)
+        RefineSettings(checkpoints=[100, 500], n_steps=50)
 
 
 @pytest.mark.parametrize(
@@ -78,12 +80,8 @@ def test_a_checkpoint_after_the_last_step_is_refused_where_both_are_given():
     ],
 )
 def test_an_inversion_starts_and_descends_as_what_is_given_asks_for(given, enhance, init, optimizer):
-    nothing = {"target": None, "enhance": None, "init": None, "optimizer": None, "gradient_rule": "true"}
-    *planned, descent = plan_search(**{**nothing, "tv": 2.0, "alpha_norm": 0.01, "n_images": 1, **given})
-    assert (*planned, descent.optimizer) == (enhance, init, optimizer)
-
-
-OVERRIDES = dict.fromkeys(("l2", "blur", "blur_every", "jitter", "clip", "contribution"))
+    settings = InvertSettings(**given)
+    assert (settings.enhance, settings.init, settings.optimizer) == (enhance, init, optimizer)
 
 
 @pytest.mark.parametrize(
@@ -98,8 +96,8 @@ OVERRIDES = dict.fromkeys(("l2", "blur", "blur_every", "jitter", "clip", "contri
     ],
 )
 def test_a_setting_of_pixels_takes_a_preset_of_pixels(given, preset):
-    name, how = choose_preset(None, {**OVERRIDES, **given}, ablate_constraints=False)
-    assert name == preset and {key: getattr(how, key) for key in given} == given
+    settings = MaximizeSettings(**given)
+    assert settings.preset == preset and {key: getattr(settings.way(), key) for key in given} == given
 
 
 @pytest.mark.parametrize(
@@ -116,13 +114,14 @@ def test_a_setting_of_pixels_takes_a_preset_of_pixels(given, preset):
     ],
 )
 def test_images_that_are_to_differ_are_of_one_batch(diversity, n_images, batch_size, planned):
-    assert plan_batch(diversity, None, n_images=n_images, batch_size=batch_size) == planned
+    settings = MaximizeSettings(diversity=diversity, n_images=n_images, batch_size=batch_size)
+    assert (settings.n_images, settings.batch_size) == planned
 
 
 @pytest.mark.parametrize(("n_images", "batch_size"), [(9, 8), (1, None), (None, 1)])
 def test_images_of_several_batches_cannot_differ_from_each_other(n_images, batch_size):
     with pytest.raises(InputError, match="diversity is between the images of one batch"):
-        plan_batch(1.0, None, n_images=n_images, batch_size=batch_size)
+        MaximizeSettings(diversity=1.0, n_images=n_images, batch_size=batch_size)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +135,8 @@ def test_images_of_several_batches_cannot_differ_from_each_other(n_images, batch
     ],
 )
 def test_frames_that_move_make_a_stream(zoom_frames, zoom, rotate, planned):
-    assert plan_zoom(zoom_frames, zoom, rotate) == planned
+    settings = DreamSettings(zoom_frames=zoom_frames, zoom=zoom, rotate=rotate)
+    assert (settings.zoom_frames, settings.zoom) == planned
 
 
 def test_a_small_picture_is_dreamt_at_the_sizes_its_layers_have_values_at():
@@ -146,7 +146,10 @@ def test_a_small_picture_is_dreamt_at_the_sizes_its_layers_have_values_at():
         ["logits"], (9, 40)
     )
     small = dream(model, picture, "deep", n_steps=1, jitter=1)
-    assert small.record["settings"]["octaves"] == 3 and Octaves(octaves=3).sizes((18, 20))[0] == (9, 10)
+    assert small.record["settings"]["octaves"] == 3 and Pyramid(3, 1.4, 32, 1.5, 10, 512, 1, 0).sizes((18, 20))[0] == (
+        9,
+        10,
+    )
     assert dream(model, picture, "conv", n_steps=1, jitter=1).record["settings"]["octaves"] == 4
     assert dream(model, picture, "deep", n_steps=1, octaves=2, jitter=1).record["settings"]["octaves"] == 2
     swept = sweep(model, picture, "conv,deep", n_steps=1, size=18, jitter=1)
@@ -177,9 +180,9 @@ def test_fewer_layers_than_have_their_layout_asked_for_all_have_it():
 
 
 def test_a_component_is_shown_by_two_images_at_least():
-    check_shown(None, component="input:0", walk=None, gif=False)
+    assert GenerateSettings(component="input:0").deviations().tolist() == [-2, -1, 0, 1, 2]
     with pytest.raises(InputError, match="at least 2 images"):
-        check_shown(1, component="input:0", walk=None, gif=False)
+        GenerateSettings(component="input:0", n_images=1)
 
 
 @pytest.mark.parametrize(
@@ -188,8 +191,8 @@ def test_a_component_is_shown_by_two_images_at_least():
 def test_small_pictures_are_shifted_less_unless_it_was_asked_for(side, fourier, approach):
     assert PRESETS["fourier"].at((side, 2 * side)).jitter == fourier
     assert PRESETS["simonyan"].at((side, side)).jitter == 0
-    assert Approach(4.0).at((side, side)).jitter == approach
-    assert Approach(4.0, jitter=8).at((side, side)).jitter == 8
+    assert RefineSettings().jitter_at((side, side)) == approach
+    assert RefineSettings(jitter=8).jitter_at((side, side)) == 8
 
 
 def test_the_jitter_of_a_run_is_that_of_its_size():

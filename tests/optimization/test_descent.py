@@ -7,7 +7,7 @@ from stochdeconv.errors import DivergenceError, InputError
 from stochdeconv.networks.image_model import load_model
 from stochdeconv.optimization import programs
 from stochdeconv.optimization.descent import Descent, tiles
-from stochdeconv.optimization.loop import OptimizationInterrupted, optimize
+from stochdeconv.optimization.loop import optimize
 
 SIZE = (16, 16)
 
@@ -87,9 +87,8 @@ def test_line_search_can_be_interrupted_and_diverges_with_a_name(model, toward_p
             raise KeyboardInterrupt
 
     how = {"n_steps": 20, "descent": Descent("lbfgs"), "parameterization": pixels()}
-    with pytest.raises(OptimizationInterrupted) as caught:
-        optimize(model, toward_photo, callback=stop, **how)
-    assert len(caught.value.result.history) == 3
+    result = optimize(model, toward_photo, callback=stop, **how)
+    assert len(result.history) == 3 and not result.complete
     with pytest.raises(DivergenceError, match="'match:conv' became nan"):
         optimize(model, losses.match({"conv": np.full((1, 14, 14, 8), np.nan)}), **how)
 

@@ -10,7 +10,7 @@ from stochdeconv import backend, losses, parameterizations, regularizers, transf
 from stochdeconv.errors import DivergenceError, InputError
 from stochdeconv.networks.image_model import load_model
 from stochdeconv.optimization.descent import Descent
-from stochdeconv.optimization.loop import OptimizationInterrupted, optimize, optimize_in_batches
+from stochdeconv.optimization.loop import optimize, part_images
 
 SIZE = (16, 16)
 
@@ -212,46 +212,61 @@ def test_out_of_memory_says_what_to_do(model, monkeypatch):
 
 
 def test_ctrl_c_between_batches_keeps_the_finished_ones(model):
-    def run(first, n, on_step):
-        if first:
+    def loss(images):
+        if images.start:
             raise KeyboardInterrupt
-        return optimize(model, losses.cross_entropy(0), parameterization=fourier(), n_steps=2)
+        return losses.Loss.of(losses.cross_entropy(0))
 
-    with pytest.raises(OptimizationInterrupted) as caught:
-        optimize_in_batches(run, 4, batch_size=2)
-    assert caught.value.result.images.shape[0] == 2
+    result = optimize(model, loss, parameterization=fourier(n_images=4), n_steps=2, batch_size=2)
+    assert len(result.images) == 2 and len(result.history) == 2 and not result.complete
 
 
-def test_ctrl_c_hands_over_what_was_done(model):
+def test_ctrl_c_before_anything_is_made_is_ctrl_c(model):
+    def loss(images):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        optimize(model, loss, parameterization=fourier(n_images=4), n_steps=2, batch_size=2)
+
+
+@pytest.mark.parametrize(("last", "n_images"), [(15, 4), (10, 4)])
+def test_ctrl_c_hands_over_what_was_done(model, last, n_images):
     def callback(step):
-        if step.step == 15:
+        if step.step == last:
             raise KeyboardInterrupt
 
-    def run(first, n, on_step):
-        variables = fourier(n_images=n, first_index=first)
-        return optimize(model, losses.cross_entropy(0), parameterization=variables, n_steps=10, callback=on_step)
-
-    with pytest.raises(OptimizationInterrupted) as caught:
-        optimize_in_batches(run, 6, batch_size=2, callback=callback)
-    result = caught.value.result
-    assert result.images.shape[0] == 4
-    assert [(row["batch"], row["step"]) for row in result.history] == [(0, s) for s in range(1, 11)] + [
-        (1, s) for s in range(1, 6)
-    ]
+    variables = fourier(n_images=6)
+    result = optimize(
+        model, losses.cross_entropy(0), parameterization=variables, n_steps=10, batch_size=2, callback=callback
+    )
+    n_batches = -(-last // 10)
+    assert len(result.images) == 2 * n_batches and not result.complete
+    places = [(batch, step) for batch in range(n_batches) for step in range(1, 11)]
+    assert [(row["batch"], row["step"]) for row in result.history] == places[:last]
 
 
 def test_batches_change_nothing_but_the_rounding(model):
-    def run(first, n, on_step):
-        variables = fourier(n_images=n, first_index=first)
-        return optimize(model, losses.cross_entropy(0), parameterization=variables, n_steps=6, callback=on_step)
-
     steps = []
-    whole = optimize_in_batches(run, 5, batch_size=8).images
-    parts = optimize_in_batches(
-        run, 5, batch_size=2, callback=lambda step: steps.append((step.step, step.n_steps))
-    ).images
+    run = {"parameterization": fourier(n_images=5), "n_steps": 6}
+    whole = optimize(model, losses.cross_entropy(0), batch_size=8, **run).images
+    parts = optimize(model, losses.cross_entropy(0), batch_size=2, callback=steps.append, **run).images
     np.testing.assert_allclose(whole, parts, atol=2e-4)
-    assert steps[-1] == (18, 18) and len(steps) == 18
+    assert (steps[-1].step, steps[-1].n_steps) == (18, 18) and len(steps) == 18
+    assert [(step.batch, step.batch_step) for step in steps] == [(b, s) for b in range(3) for s in range(1, 7)]
+
+
+def test_batches_have_the_losses_of_their_images(model):
+    target = model.activations(np.random.default_rng(0).uniform(size=(5, *SIZE, 3)), ["conv"])["conv"]
+    run = {"parameterization": fourier(n_images=5), "n_steps": 4}
+    whole = optimize(model, losses.match({"conv": target}), **run).images
+    parts = optimize(model, lambda images: losses.match({"conv": target[images]}), batch_size=2, **run).images
+    np.testing.assert_allclose(whole, parts, atol=2e-3)
+
+
+def test_images_are_parted_into_batches_of_nearly_equal_size():
+    assert [(part.start, part.stop) for part in part_images(10, 4)] == [(0, 4), (4, 8), (8, 10)]
+    assert [(part.start, part.stop) for part in part_images(9, 8)] == [(0, 5), (5, 9)]
+    assert [(part.start, part.stop) for part in part_images(7, None)] == [(0, 7)]
 
 
 def test_new_targets_do_not_compile_anew(model):
@@ -274,7 +289,7 @@ def test_senseless_calls_are_refused(model):
     with pytest.raises(InputError, match="adam, normalized"):
         Descent("sdg")
     with pytest.raises(InputError, match="at least 1"):
-        optimize_in_batches(None, 0, batch_size=1)
+        optimize(model, losses.cross_entropy(0), batch_size=0)
 
 
 @pytest.mark.parametrize(
