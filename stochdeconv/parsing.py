@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stochdeconv.errors import InputError, StochDeconvError
+from stochdeconv.errors import InputError, SettingsError, StochDeconvError
 
 
 def read_list(words: Any, what: str, read: Callable[[Any], Any] | None = None) -> list[Any]:
@@ -89,7 +89,7 @@ def whole_number(entry: Any) -> int:
 
     Raises
     ------
-    InputError
+    SettingsError
         It is none.
     """
     try:
@@ -97,7 +97,7 @@ def whole_number(entry: Any) -> int:
     except (TypeError, ValueError, OverflowError):
         number = None
     if number is None or (not isinstance(entry, str) and number != entry):
-        raise InputError(f"expected whole numbers with commas between them; got '{entry}'")
+        raise SettingsError(f"expected whole numbers with commas between them; got '{entry}'")
     return number
 
 

@@ -90,8 +90,10 @@ def _as_flags(settings: type) -> type:
 
 
 def _named(name: str) -> Parameter:
-    # One flag, one way: what is off by default is not turned off.
-    return Parameter(name=_NAMES.get(name), alias=_SHORT.get(name), negative="", negative_iterable="")
+    # One flag, one way: what is off by default is not turned off; said twice, the last counts.
+    return Parameter(
+        name=_NAMES.get(name), alias=_SHORT.get(name), negative="", negative_iterable="", allow_repeating=True
+    )
 
 
 def _plain(hint: Any) -> Any:

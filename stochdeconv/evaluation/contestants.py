@@ -114,7 +114,7 @@ def _read_run(folder: Path) -> Run:
     settings = record.get("settings")
     if isinstance(settings, Mapping) and settings.get("ablate_constraints"):
         raise InputError(
-            f"'{folder}' holds images of several settings (ablate_constraints); a contestant is made in one way: "
+            f"'{folder}' holds images of several settings (maximize --ablate-constraints); a contestant is made in one way: "
             "make a run of the setting that you want to compare"
         )
     images = tuple(sorted(folder.glob("image_[0-9]*.png")))

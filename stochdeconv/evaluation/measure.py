@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stochdeconv.errors import ClassNotFoundError, InputError, MissingInputError
+from stochdeconv.errors import ClassNotFoundError, InputError, MissingInputError, SettingsError
 from stochdeconv.evaluation import objects, pixels
 from stochdeconv.evaluation.classes import ClassKey
 from stochdeconv.evaluation.judge import BATCH, FaceJudge, Judge
@@ -40,7 +40,7 @@ class MeasureSettings:
 
     Raises
     ------
-    InputError
+    SettingsError
         The size is less than 1, or the part none above 0 and below 1.
     """
 
@@ -50,9 +50,9 @@ class MeasureSettings:
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size < 1:
-            raise InputError(f"size is the side of the images in pixels, at least 1; got {self.size}")
+            raise SettingsError(f"size is the side of the images in pixels, at least 1; got {self.size}")
         if self.held_out is not None and not 0 < self.held_out < 1:
-            raise InputError(
+            raise SettingsError(
                 f"held_out is a part of each class, above 0 and below 1 (0.2: a fifth); got {self.held_out}"
             )
 

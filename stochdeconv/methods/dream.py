@@ -109,7 +109,7 @@ class Octaves(Settings):
         super().__post_init__()
         if not (self.octave_scale > 1 and self.step_size > 0):
             raise InputError(
-                f"octave_scale must be above 1 and step_size above 0; got {self.octave_scale} and {self.step_size}"
+                f"expected octave_scale above 1 and step_size above 0; got {self.octave_scale} and {self.step_size}"
             )
         if self.jitter < 0:
             raise SettingsError(f"jitter must be at least 0; got {self.jitter}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stochdeconv.errors import SettingsError
+from stochdeconv.errors import InputError
 from stochdeconv.methods.dream import Amplified, Octaves, dream_loss, parse_layers, warn_where_nothing_fired
 from stochdeconv.methods.recognisers import Recogniser, Witness, check_judge, gather_witnesses
 from stochdeconv.methods.settings import read_settings, source_of
@@ -42,7 +42,7 @@ class SweepSettings(Octaves):
         super().__post_init__()
         n_steps = read_list(self.n_steps, "number of steps", whole_number)
         if min(n_steps) < 1:
-            raise SettingsError(f"numbers of steps must be at least 1; got {n_steps}")
+            raise InputError(f"numbers of steps must be at least 1; got {n_steps}")
         self.fill(n_steps=n_steps)
 
 

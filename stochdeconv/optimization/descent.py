@@ -51,9 +51,9 @@ class Descent:
     Attributes
     ----------
     optimizer : {"adam", "normalized", "mean_normalized", "lbfgs"}, or any Keras optimizer: its name, config or an instance
-        Adam (Kingma & Ba 2015, with their epsilon, 1e-8); plain steps along the gradient divided by its root mean square, or by its mean
-        absolute value as in DeepDream (Mordvintsev, Olah & Tyka 2015), image by image; or SciPy's L-BFGS-B, which chooses the length of
-        its steps itself, for one image at a time, in float32.
+        Adam (Kingma & Ba 2015, with their epsilon, see `steps.ADAM_EPSILON`); plain steps along the gradient divided by its root mean
+        square, or by its mean absolute value as in DeepDream (Mordvintsev, Olah & Tyka 2015), image by image; or SciPy's L-BFGS-B, which
+        chooses the length of its steps itself, for one image at a time, in float32.
         A Keras optimizer moves every image as a variable of its own. It is copied, and keeps nothing of a run. **Its learning rate is not
         used**: the parameterization knows the size of its variables, and `decay` is the schedule.
     gradient_rule : {"true", "guided", "deconvnet", "mix"}

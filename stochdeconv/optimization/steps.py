@@ -13,6 +13,10 @@ from stochdeconv import backend
 
 Tensor = Any
 
+#: Kingma & Ba's 1e-8 in Keras's Adam, which adds it before the bias of the second moment is corrected ("epsilon hat"): at the first step
+#: they are the same. Gradients of fine Fourier coefficients are small; at Keras's own 1e-7 these hardly move.
+ADAM_EPSILON = 1e-8 * (1 - 0.999) ** 0.5
+
 
 class Steps(Protocol):
     """What makes steps of gradients; it holds nothing of a run, so that runs may share it."""
@@ -107,5 +111,4 @@ def steps_of(optimizer: str | keras.optimizers.Optimizer) -> Steps:
         return PlainSteps(root_mean_square)
     if optimizer == "mean_normalized":
         return PlainSteps(mean_absolute)
-    # Kingma & Ba's epsilon; Keras's own default is ten times that, and gradients of Fourier coefficients are small.
-    return KerasSteps(keras.optimizers.Adam(epsilon=1e-8) if optimizer == "adam" else optimizer)
+    return KerasSteps(keras.optimizers.Adam(epsilon=ADAM_EPSILON) if optimizer == "adam" else optimizer)

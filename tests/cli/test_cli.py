@@ -44,10 +44,11 @@ finally:
     assert COMMANDS[command].split()[0] in done.stdout
 
 
-def test_defaults_are_those_of_the_library():
+def test_defaults_are_those_of_the_library(monkeypatch):
     from stochdeconv.methods.generate import GenerateSettings
 
     settings = GenerateSettings()
+    monkeypatch.setenv("COLUMNS", "200")  # no default is broken over two lines
     shown = " ".join(succeed("generate", "--help").stdout.split())
     for name in ("sampler", "n_steps", "gradient_rule", "init", "batch_size"):
         assert f"default: {getattr(settings, name)}" in shown

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from commands import CLASS_NAMES, SHORT, SMALL, call, files_in, refuse, succeed
 from PIL import Image
-from stochdeconv.cli.comparing import name_contestants
 
 from stochdeconv.cli import terminal
+from stochdeconv.cli.compare import name_contestants
 from stochdeconv.statistics.file import load_statistics
 
 

@@ -7,11 +7,12 @@ from keras import ops
 
 from stochdeconv import Descent, Network, backend, losses, optimize, parameterizations
 from stochdeconv.errors import InputError
+from stochdeconv.optimization.steps import ADAM_EPSILON
 
 SHAPE, N_STEPS, RATE = (6, 5, 3), 5, 0.05
 TARGETS = np.random.default_rng(3).uniform(size=(2, *SHAPE)).astype(np.float32)
 OPTIMIZERS = {
-    "adam": lambda: keras.optimizers.Adam(epsilon=1e-8),
+    "adam": lambda: keras.optimizers.Adam(epsilon=ADAM_EPSILON),
     "sgd": keras.optimizers.SGD,
     "adagrad": keras.optimizers.Adagrad,
     "lamb": keras.optimizers.Lamb,
@@ -63,7 +64,13 @@ def test_a_name_a_config_and_an_instance_are_the_same(network):
 
 
 def test_adam_is_that_of_keras_with_the_epsilon_of_its_paper(network):
-    np.testing.assert_array_equal(run(network, "adam").images, run(network, OPTIMIZERS["adam"]()).images)
+    result = run(network, "adam")
+    np.testing.assert_array_equal(result.images, run(network, OPTIMIZERS["adam"]()).images)
+    # Of gradients about as small as epsilon, the first step tells its size: g / (|g| + 1e-8).
+    start = parameterizations.pixels(np.zeros(SHAPE), noise=0.0, learning_rate=1.0)
+    loss = 2e-8 * distance(np.full((1, *SHAPE), 0.5))  # a gradient of -1e-8
+    first = optimize(network, loss, parameterization=start, n_steps=1).images
+    np.testing.assert_allclose(first, 0.5, rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["adam", "lamb", "clipped"])
