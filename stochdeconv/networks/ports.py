@@ -57,7 +57,7 @@ def choose_input(model: keras.Model, name: str | None = None) -> int:
         return images[0]
     raise ModelError(
         f"model '{model.name}' has {len(names)} inputs, {_described(model.inputs, names)}, and {len(images) or 'none'} of them "
-        f"are images: name the one to look into with 'input', and give the values of the others with 'inputs', {WHERE_TO_SAY}"
+        f"are images: name the one to look into with input=, and give the values of the others with inputs=, {WHERE_TO_SAY}"
     )
 
 
@@ -108,7 +108,7 @@ def held_values(model: keras.Model, number: int, values: Mapping[str, Any] | Non
         example = ", ".join(f'"{names[i]}": …' for i in missing)
         raise ModelError(
             f"model '{model.name}' has the inputs {_described(model.inputs, names)}; '{names[number]}' is looked into: "
-            f"say what the others are held at with 'inputs', {{{example}}}, {WHERE_TO_SAY}"
+            f"say what the others are held at with inputs={{{example}}}, {WHERE_TO_SAY}"
         )
     return held
 
