@@ -102,6 +102,41 @@ def _torch_value_and_gradient(function: Function) -> Function:
     return evaluate
 
 
+def optimizer_step(
+    optimizer: keras.optimizers.Optimizer,
+    variables: list[keras.Variable],
+    state: list[Any],
+    gradients: list[Any],
+    values: list[Any],
+) -> tuple[list[Any], list[Any]]:
+    """Take a step of a Keras optimizer as a function of its state: what its variables hold before and after does not count.
+
+    Parameters
+    ----------
+    optimizer : keras.optimizers.Optimizer
+        Built for the variables.
+    variables : list of keras.Variable
+    state : list of tensors
+        Values of ``optimizer.variables``.
+    gradients, values : list of tensors
+        Of each variable.
+
+    Returns
+    -------
+    values, state : list of tensors
+        After the step.
+    """
+    if name() == "jax":
+        return optimizer.stateless_apply(state, gradients, values)
+    # TensorFlow's optimizers refuse stateless_apply ("incompatible with tf.distribute"), PyTorch's write into what they are handed.
+    holders = [*variables, *optimizer.variables]
+    for holder, value in zip(holders, [*values, *state], strict=True):
+        holder.assign(value)
+    optimizer.apply(gradients)
+    after = [keras.ops.copy(holder.value) for holder in holders]
+    return after[: len(variables)], after[len(variables) :]
+
+
 def preferred_dtype() -> str:
     """Choose the dtype of the image loop's network: bfloat16 where the hardware multiplies in it, else float32."""
     if name() == "tensorflow":

@@ -1,16 +1,20 @@
-"""How a gradient becomes steps: Adam, normalised steps, L-BFGS; for large images, tile by tile."""
+"""How a loss is descended: by which optimizer, along which gradient; for large images, tile by tile."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stochdeconv.errors import InputError
 from stochdeconv.networks.backward_rules import GRADIENT_RULES
+
+if TYPE_CHECKING:
+    import keras
 
 Tensor = Any
 
@@ -46,10 +50,12 @@ class Descent:
 
     Attributes
     ----------
-    optimizer : {"adam", "normalized", "mean_normalized", "lbfgs"}
-        Adam (Kingma & Ba 2015); plain steps along the gradient divided by its root mean square, or by its mean absolute value as in
-        DeepDream (Mordvintsev, Olah & Tyka 2015), image by image; or SciPy's L-BFGS-B, which chooses the length of its steps itself, for
-        one image at a time, in float32.
+    optimizer : {"adam", "normalized", "mean_normalized", "lbfgs"}, or any Keras optimizer: its name, config or an instance
+        Adam (Kingma & Ba 2015, with their epsilon, see `steps.ADAM_EPSILON`); plain steps along the gradient divided by its root mean
+        square, or by its mean absolute value as in DeepDream (Mordvintsev, Olah & Tyka 2015), image by image; or SciPy's L-BFGS-B, which
+        chooses the length of its steps itself, for one image at a time, in float32.
+        A Keras optimizer moves every image as a variable of its own. It is copied, and keeps nothing of a run. **Its learning rate is not
+        used**: the parameterization knows the size of its variables, and `decay` is the schedule.
     gradient_rule : {"true", "guided", "deconvnet", "mix"}
         See `gradient.loss_gradient`. Every rule but ``"true"`` gives the gradient of no function and costs further backward passes.
     decay : bool
@@ -63,18 +69,19 @@ class Descent:
     Raises
     ------
     InputError
-        An unknown name, or two that do not go together.
+        An unknown name, or two that do not go together; a Keras optimizer with a schedule of its own, or that scales losses or
+        clips all images' gradients together.
     """
 
-    optimizer: str = "adam"
+    optimizer: str | Mapping[str, Any] | keras.optimizers.Optimizer = "adam"
     gradient_rule: str = "true"
     decay: bool = False
     tile_size: int | None = None
     tile_batch_size: int = 1
 
     def __post_init__(self):
-        if self.optimizer not in OPTIMIZERS:
-            raise InputError(f"optimizer '{self.optimizer}' is unknown; there are {', '.join(OPTIMIZERS)}")
+        if not isinstance(self.optimizer, str) or self.optimizer not in OPTIMIZERS:
+            object.__setattr__(self, "optimizer", _keras_optimizer(self.optimizer))
         if self.gradient_rule not in GRADIENT_RULES:
             raise InputError(f"gradient rule '{self.gradient_rule}' is unknown; there are {', '.join(GRADIENT_RULES)}")
         if self.tile_size is not None and self.tile_size < 1:
@@ -93,6 +100,17 @@ class Descent:
                 )
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """All of it as JSON can hold it, a Keras optimizer by its config."""
+        return {**vars(self), "optimizer": _config(self.optimizer)}
+
+    @property
+    def key(self) -> tuple:
+        """Identify the traced program: descents of equal key differ in their schedule only."""
+        optimizer = json.dumps(_config(self.optimizer), sort_keys=True, default=repr)
+        return type(self.optimizer), optimizer, self.gradient_rule, self.tile_size, self.tile_batch_size
+
+    @property
     def searches_lines(self) -> bool:
         """Whether steps are found by evaluating one unchanging function several times."""
         return self.optimizer == "lbfgs"
@@ -103,45 +121,43 @@ class Descent:
             return np.full(n_steps, rate, np.float32)
         return np.array([rate * 0.5 * (1 + math.cos(math.pi * step / n_steps)) for step in range(n_steps)], np.float32)
 
-    def initial_state(self, shape: tuple[int, ...]) -> list[Any]:
-        """Return what the optimizer remembers before the first step, for variables of this shape."""
-        from keras import ops
 
-        return [ops.zeros(()), ops.zeros(shape), ops.zeros(shape)] if self.optimizer == "adam" else []
+def _keras_optimizer(identifier: Any) -> keras.optimizers.Optimizer:
+    """Return Keras's optimizer of a name or config; refuse what does not go with a loop over independent images."""
+    import keras
 
-    def direction(self, gradient: Tensor, state: list[Any]) -> tuple[Tensor, list[Any]]:
-        """Return the direction of a step of length one learning rate, and the new state; traceable."""
-        rules = {"adam": _adam, "normalized": _normalized, "mean_normalized": _mean_normalized}
-        return rules[self.optimizer](gradient, state)
-
-
-# Written out, since keras.optimizers cannot be called as functions of their state on TensorFlow (stateless_apply refuses).
-def _adam(gradient: Tensor, state: list[Any]) -> tuple[Tensor, list[Any]]:
-    """Direction of Adam (Kingma & Ba 2015, beta 0.9 and 0.999); the state is the steps done and both moments."""
-    from keras import ops
-
-    done, first, second = state
-    done = done + 1.0
-    first = 0.9 * first + 0.1 * gradient
-    second = 0.999 * second + 0.001 * gradient**2
-    unbiased = ops.sqrt(second / (1.0 - 0.999**done))
-    return first / (1.0 - 0.9**done) / (unbiased + 1e-8), [done, first, second]
-
-
-def _normalized(gradient: Tensor, state: list[Any]) -> tuple[Tensor, list[Any]]:
-    """Gradient divided by its root mean square, image by image."""
-    from keras import ops
-
-    axes = tuple(range(1, len(gradient.shape)))
-    return gradient / (ops.sqrt(ops.mean(gradient**2, axis=axes, keepdims=True)) + 1e-12), state
+    try:
+        optimizer = keras.optimizers.get(identifier)
+    except (ValueError, TypeError, KeyError):
+        optimizer = None
+    if optimizer is None:
+        named = f"'{identifier}'" if isinstance(identifier, str) else f"of type {type(identifier).__name__}"
+        raise InputError(
+            f'optimizer {named} is unknown; there are {", ".join(OPTIMIZERS)}, and Keras\'s: a name ("sgd"), a config or an instance'
+        )
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) or optimizer.loss_scale_factor is not None:
+        raise InputError(
+            f"the optimizer {optimizer.name} scales losses, for gradients in float16; here they are float32: leave the scale out"
+        )
+    if optimizer.global_clipnorm is not None:
+        raise InputError(
+            f"the optimizer {optimizer.name} has global_clipnorm={optimizer.global_clipnorm}, which would clip the gradients of all images "
+            "together; use clipnorm: it clips each image's"
+        )
+    if not any(optimizer.learning_rate is variable for variable in optimizer.variables):
+        raise InputError(
+            f"the optimizer {optimizer.name} has a schedule of learning rates; they are the parameterization's here: "
+            "pass learning_rate to it, and Descent(decay=True) for a half cosine"
+        )
+    return optimizer
 
 
-def _mean_normalized(gradient: Tensor, state: list[Any]) -> tuple[Tensor, list[Any]]:
-    """Gradient divided by its mean absolute value, image by image: where few pixels matter, these move further."""
-    from keras import ops
-
-    axes = tuple(range(1, len(gradient.shape)))
-    return gradient / (ops.mean(ops.abs(gradient), axis=axes, keepdims=True) + 1e-12), state
+def _config(optimizer: str | keras.optimizers.Optimizer) -> str | dict[str, Any]:
+    """Describe an optimizer as JSON can hold it, without its name and the learning rate, which do nothing."""
+    if isinstance(optimizer, str):
+        return optimizer
+    config = {name: value for name, value in optimizer.get_config().items() if name not in ("name", "learning_rate")}
+    return {"class_name": f"{type(optimizer).__module__}.{type(optimizer).__qualname__}", "config": config}
 
 
 def tiles(size: tuple[int, int], tile_size: int, offset: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
@@ -188,29 +204,52 @@ def search_lines(
     on_step : callable
         Called after each iteration, with the evaluation of its variables and the variables.
     """
-    from keras import ops
     from scipy.optimize import minimize
 
-    shape = tuple(start.shape)
-    latest: tuple[bytes, Evaluation] | None = None
-
-    def found_at(x: np.ndarray) -> Evaluation:
-        nonlocal latest
-        variable = x.reshape(shape).astype(np.float32)
-        # What the search accepts it has just evaluated.
-        if latest is None or latest[0] != variable.tobytes():
-            latest = variable.tobytes(), evaluate(variable)
-        return latest[1]
-
-    def value_and_gradient(x: np.ndarray) -> tuple[float, np.ndarray]:
-        found = found_at(x)
-        return found.value, np.asarray(ops.convert_to_numpy(found.gradient), np.float64).ravel()
-
+    search = _LineSearch(evaluate, start, on_step)
     minimize(
-        value_and_gradient,
-        np.asarray(ops.convert_to_numpy(start), np.float64).ravel(),
+        search.value_and_gradient,
+        search.flat(start),
         jac=True,
         method="L-BFGS-B",
-        callback=lambda x: on_step(found_at(x), ops.convert_to_tensor(x.reshape(shape).astype(np.float32))),
+        callback=search.report,
         options={"maxiter": n_steps, "maxfun": _MAX_EVALUATIONS * n_steps, "ftol": 0.0, "gtol": 0.0},
     )
+
+
+class _LineSearch:
+    """The function as SciPy sees it: of flat float64 variables, its last evaluation remembered."""
+
+    def __init__(self, evaluate: Callable, start: Tensor, on_step: Callable):
+        self.evaluate, self.shape, self.on_step = evaluate, tuple(start.shape), on_step
+        self.latest: tuple[bytes, Evaluation] | None = None
+
+    @staticmethod
+    def flat(tensor: Tensor) -> np.ndarray:
+        """Return a tensor as SciPy wants it."""
+        from keras import ops
+
+        return np.asarray(ops.convert_to_numpy(tensor), np.float64).ravel()
+
+    def variable(self, x: np.ndarray) -> np.ndarray:
+        """Return what SciPy has as the variables."""
+        return x.reshape(self.shape).astype(np.float32)
+
+    def evaluated(self, x: np.ndarray) -> Evaluation:
+        """Evaluate, unless it has just been done."""
+        variable = self.variable(x)
+        # What the search accepts it has just evaluated.
+        if self.latest is None or self.latest[0] != variable.tobytes():
+            self.latest = variable.tobytes(), self.evaluate(variable)
+        return self.latest[1]
+
+    def value_and_gradient(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return what SciPy asks for."""
+        evaluation = self.evaluated(x)
+        return evaluation.value, self.flat(evaluation.gradient)
+
+    def report(self, x: np.ndarray) -> None:
+        """Tell of an iteration."""
+        from keras import ops
+
+        self.on_step(self.evaluated(x), ops.convert_to_tensor(self.variable(x)))

@@ -170,7 +170,7 @@ def optimize(
         "parameterization": parameterization.key(),
         "learning_rate": parameterization.learning_rate,
         "transforms": [vars(transform) for transform in transforms],
-        "descent": vars(descent),
+        "descent": descent.settings,
         "dtype": dtype,
         "loss": {
             name: {"weight": w.weight, "joins_at": w.joins_at} for name, w in zip(loss.names, loss.terms, strict=True)
@@ -209,7 +209,7 @@ def optimize(
         if descent.searches_lines:
             search_lines(lambda x: evaluate(ops.convert_to_tensor(x), 0), variable, n_steps, done)
         else:
-            state = descent.initial_state(tuple(variable.shape))
+            state = program.initial_state(tuple(variable.shape))
             for step in range(n_steps):
                 found = evaluate(variable, step)
                 moved, state = program.moved(variable, state, found.gradient, ops.convert_to_tensor(rates[step]))

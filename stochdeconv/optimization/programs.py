@@ -18,6 +18,7 @@ from stochdeconv.networks.network import Network
 from stochdeconv.optimization.descent import Descent, Evaluation, tiles
 from stochdeconv.optimization.gradient import loss_gradient
 from stochdeconv.optimization.parameterizations import Parameterization, Pixels
+from stochdeconv.optimization.steps import steps_of
 from stochdeconv.optimization.transforms import view
 
 Tensor = Any
@@ -34,8 +35,10 @@ class Program:
     ----------
     gradient : callable
         variables, arrays of each term, (views, weights, guided share) -> loss of each term and image, gradient, cosine, whether finite.
-    moved : callable
+    moved : callable or None
         variables, optimizer state, gradient, learning rate -> variables, optimizer state.
+    initial_state : callable or None
+        shape of the variables -> optimizer state; like `moved`, L-BFGS has none.
     decode : callable
         variables -> images.
     names : tuple of str
@@ -46,7 +49,8 @@ class Program:
     """
 
     gradient: Callable[..., tuple]
-    moved: Callable[..., tuple]
+    moved: Callable[..., tuple] | None
+    initial_state: Callable[[tuple[int, ...]], list] | None
     decode: Callable[[Tensor], Tensor]
     names: tuple[str, ...]
     tile_size: int | None
@@ -145,8 +149,7 @@ def program_of(
     # Arrays are handed in at every step: a program that kept those it was compiled with would keep whole statistics alive.
     terms = [replace(term, arrays={}) if term.is_described_by_fields else term for term in terms]
     identities = tuple(term if term.is_described_by_fields else id(term) for term in terms)
-    descends_by = (descent.optimizer, descent.gradient_rule, descent.tile_size, descent.tile_batch_size)
-    key = (identities, parameterization.key(), parameterization.n_images, views, *descends_by, dtype)
+    key = (identities, parameterization.key(), parameterization.n_images, views, descent.key, dtype)
     program = model.program(key, lambda: _compiled(model, terms, parameterization.images, views, descent, dtype))
     # The same program may have served terms of other names: units of a layer differ in what is handed in.
     return replace(program, names=loss.names)
@@ -158,10 +161,12 @@ def _compiled(
     rule = descent.gradient_rule
     rules = ("true",) if rule == "true" else ("true", "guided" if rule == "mix" else rule)
     layers = tuple(dict.fromkeys(layer for term in terms for layer in term.layers))
+    steps = None if descent.searches_lines else steps_of(descent.optimizer)
     forwards = {name: model.forward(layers, gradient_rule=name, dtype=dtype, as_computed=True) for name in rules}
     return Program(
         backend.compile(_Pull(tuple(terms), forwards, decode, views, rule).gradient),
-        backend.compile(_Move(descent).moved),
+        None if steps is None else backend.compile(steps.moved),
+        None if steps is None else steps.initial_state,
         decode,
         (),
         descent.tile_size,
@@ -217,15 +222,3 @@ class _Pull:
             ]
         )
         return ops.sum(per_term * weights[:, None]), per_term
-
-
-@dataclass(frozen=True, eq=False)
-class _Move:
-    """What the descent makes of a gradient."""
-
-    descent: Descent
-
-    def moved(self, variable, state, gradient, rate) -> tuple[Tensor, list]:
-        """Return the variables after a step, and what the optimizer remembers."""
-        direction, state = self.descent.direction(gradient, state)
-        return variable - rate * direction, state

@@ -271,8 +271,8 @@ def test_senseless_calls_are_refused(model):
         optimize(model, losses.Loss())
     with pytest.raises(InputError, match="guided, deconvnet"):
         Descent(gradient_rule="giuded")
-    with pytest.raises(InputError, match="adam"):
-        Descent("sgd")
+    with pytest.raises(InputError, match="adam, normalized"):
+        Descent("sdg")
     with pytest.raises(InputError, match="at least 1"):
         optimize_in_batches(None, 0, batch_size=1)
 
