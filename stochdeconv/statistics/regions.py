@@ -69,10 +69,11 @@ def _squared_distances(points: np.ndarray, centroids: np.ndarray) -> np.ndarray:
 
 def memberships(facets: Facets, places: np.ndarray) -> np.ndarray:
     """Tell to which facet places belong: values (..., channel) -> weights (..., facet) that sum to one."""
+    from scipy.special import softmax
+
     points = (np.asarray(places, np.float32) - facets.offset) @ facets.projection
     distances = _squared_distances(points, facets.centroids) / facets.temperature
-    weights = np.exp(distances.min(axis=-1, keepdims=True) - distances)
-    return weights / weights.sum(axis=-1, keepdims=True)
+    return softmax(-distances, axis=-1)
 
 
 def facet_means(facets: Facets, keys: MapReader, maps: MapReader, n_channels: int, rows: np.ndarray) -> np.ndarray:
