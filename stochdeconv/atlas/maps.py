@@ -8,6 +8,7 @@ import numpy as np
 from scipy.ndimage import label
 
 from stochdeconv.images.colormaps import heat, signed_heat
+from stochdeconv.images.colors import luminance
 from stochdeconv.images.files import stretch
 from stochdeconv.statistics.class_statistics import Facets, LayerStatistics
 from stochdeconv.statistics.regions import memberships
@@ -126,7 +127,7 @@ def regions_of(facets: Facets, layouts: np.ndarray, size: tuple[int, int]) -> np
 
 def draw_regions(image: np.ndarray, regions: np.ndarray) -> np.ndarray:
     """Lay the colours of regions, (height, width), over a picture in grey, a white line between them."""
-    grey = image.mean(axis=-1, keepdims=True)
+    grey = luminance(image)[..., np.newaxis]
     palette = np.array([[int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)] for color in REGION_COLORS], np.float32)
     drawn = (1 - _OVERLAY) * grey + _OVERLAY * palette[regions % len(palette)]
     border = np.zeros(regions.shape, bool)

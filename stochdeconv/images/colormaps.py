@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-# matplotlib's "inferno" (van der Walt & Smith 2015, CC0) at nine equal steps: even in lightness, readable without colour.
-_HEAT = np.array(
-    [
-        (0, 0, 4), (31, 12, 72), (85, 15, 109), (136, 34, 106), (186, 54, 85),
-        (227, 89, 51), (249, 140, 10), (249, 201, 50), (252, 255, 164),
-    ],
-    np.float32,
-) / 255  # fmt: skip
-# ColorBrewer's "RdBu" (Brewer 2003), its ends, quarters and white.
-_SIGNED = np.array([(5, 48, 97), (67, 147, 195), (255, 255, 255), (214, 96, 77), (103, 0, 31)], np.float32) / 255
+from stochdeconv.images.colors import luminance
+
+# Even in lightness, readable without colour (van der Walt & Smith 2015).
+_HEAT = "inferno"
+# ColorBrewer's, blue to red over nearly white (Brewer 2003).
+_SIGNED = "RdBu_r"
 # Share of values that are drawn to scale; the rest, a few pixels that would leave all others grey, are cut off (Smilkov et al. 2017).
 _PERCENTILE = 99.0
 
@@ -35,7 +31,7 @@ def color_gradient(gradient: np.ndarray) -> np.ndarray:
 
 
 def signed_heat(attributions: np.ndarray) -> np.ndarray:
-    """Draw what raises the score in red, what lowers it in blue, on white.
+    """Draw what raises the score in red, what lowers it in blue, on nearly white.
 
     Parameters
     ----------
@@ -81,7 +77,7 @@ def overlay(strength: np.ndarray, photo: np.ndarray) -> np.ndarray:
     ndarray of shape (height, width, 3)
         float32 in [0, 1].
     """
-    grey = photo.mean(axis=-1, keepdims=True)
+    grey = luminance(photo)[..., np.newaxis]
     top = float(strength.max()) or 1.0
     return (0.45 * grey + 0.55 * _colored(strength / top, _HEAT)).astype(np.float32)
 
@@ -93,7 +89,8 @@ def _scaled(values: np.ndarray) -> np.ndarray:
     return np.clip(values / top, -1.0, 1.0).astype(np.float32)
 
 
-def _colored(values: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """Look up values in [0, 1] in a scale of equally spaced colours."""
-    stops = np.linspace(0.0, 1.0, len(colors))
-    return np.stack([np.interp(values, stops, colors[:, channel]) for channel in range(3)], axis=-1).astype(np.float32)
+def _colored(values: np.ndarray, colormap: str) -> np.ndarray:
+    """Look up values in [0, 1] in a colormap of matplotlib, by its name."""
+    import matplotlib  # takes long to import; the rules that saliency offers are listed without
+
+    return matplotlib.colormaps[colormap](values)[..., :3].astype(np.float32)
