@@ -19,7 +19,7 @@ from stochdeconv.files import write_atomically
 
 #: Ending of such a file; where a folder of photographs is expected, it tells the two apart.
 SUFFIX = ".npz"
-_FORMAT, _FORMAT_VERSION = "stochdeconv-photographs", 1
+_FORMAT, _FORMAT_VERSION = "stochdeconv-photographs", 2  # version 1 weighted colours in grey otherwise (BT.709)
 # Half the size, and digits no figure has. Features stay as they are: what is a copy is told by their last digits.
 _HALF = frozenset({"cams", "gradients", "colors"})
 # What no figure is made of.

@@ -8,15 +8,11 @@ import numpy as np
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import kurtosis
 
-LUMA = np.array([0.2126, 0.7152, 0.0722])  # ITU-R BT.709
+from stochdeconv.images.colors import luminance
+
 LOWEST_CYCLES = 3  # below, the Hann window's own shape dominates
 N_COLOR_BINS = 8  # per channel: 512 colours
 GRADIENT_EDGES = np.linspace(-0.5, 0.5, 102)
-
-
-def luminance(images: np.ndarray) -> np.ndarray:
-    """Turn RGB images (image, height, width, 3) into grey (image, height, width), same range."""
-    return np.asarray(images, dtype=np.float64) @ LUMA
 
 
 def radial_spectra(images: np.ndarray) -> np.ndarray:
@@ -35,7 +31,7 @@ def radial_spectra(images: np.ndarray) -> np.ndarray:
     ndarray of shape (image, side // 2)
         Amplitude at 0, 1, 2 … side // 2 - 1 cycles an image.
     """
-    grey = luminance(images)
+    grey = luminance(images.astype(np.float64))
     side = min(grey.shape[1:])
     top, left = (grey.shape[1] - side) // 2, (grey.shape[2] - side) // 2
     grey = grey[:, top : top + side, left : left + side]
@@ -100,7 +96,7 @@ def gradient_kurtosis(images: np.ndarray) -> np.ndarray:
 
 def gradients(images: np.ndarray) -> np.ndarray:
     """List the differences of neighbouring pixels of the grey images: (image, difference), range [-1, 1]."""
-    grey = luminance(images)
+    grey = luminance(images.astype(np.float64))
     parts = (np.diff(grey, axis=2), np.diff(grey, axis=1))
     return np.concatenate([part.reshape(len(grey), -1) for part in parts], axis=1)
 

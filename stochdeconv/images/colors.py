@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 #: Weights of red, green and blue in luminance (ITU-R BT.601 luma).
@@ -41,18 +43,22 @@ def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
     return np.repeat(image, 3, axis=-1) if channels == 3 else np.minimum(luminance(image)[..., np.newaxis], 1.0)
 
 
-def luminance(image: np.ndarray) -> np.ndarray:
+def luminance(image: Any) -> Any:
     """Tell how light a picture is: its only channel, or the weighted sum of red, green and blue.
 
     Parameters
     ----------
-    image : ndarray of shape (..., channel)
+    image : ndarray or tensor of shape (..., channel)
         1 or 3 channels.
 
     Returns
     -------
-    ndarray of shape (...)
-        float32, of the same range.
+    ndarray or tensor of shape (...)
+        Of the same range and, where that is a floating-point one, the same dtype; otherwise float32.
     """
-    image = image.astype(np.float32, copy=False)
-    return image[..., 0] if image.shape[-1] == 1 else image @ np.array(LUMINANCE, np.float32)
+    if image.shape[-1] == 1:
+        return image[..., 0]
+    if not isinstance(image, np.ndarray):
+        return sum(weight * image[..., channel] for channel, weight in enumerate(LUMINANCE))
+    dtype = image.dtype if image.dtype.kind == "f" else np.dtype(np.float32)
+    return image.astype(dtype, copy=False) @ np.array(LUMINANCE, dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from keras import ops
 
-from stochdeconv.images.colors import LUMINANCE
+from stochdeconv.images.colors import luminance
 from stochdeconv.losses.functions import loss
 from stochdeconv.losses.terms import Tensor, Term
 from stochdeconv.statistics.class_statistics import INPUT
@@ -93,8 +93,7 @@ def edge_sharpness(images: Tensor, mean: np.ndarray, std: np.ndarray) -> Tensor:
     Term
         Squared distances of both, in units of the sampled variance.
     """
-    is_grey = images.shape[-1] == 1
-    light = images[..., 0] if is_grey else ops.matmul(images, np.array(LUMINANCE, np.float32)[:, None])[..., 0]
+    light = luminance(images)
     dx = light[:, :-1, 1:] - light[:, :-1, :-1]
     dy = light[:, 1:, :-1] - light[:, :-1, :-1]
     logs = ops.log(ops.sqrt(dx**2 + dy**2 + _SQUARE_FLOOR) + LOG_GRADIENT_EPSILON)

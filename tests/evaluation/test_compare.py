@@ -484,8 +484,8 @@ def test_a_damaged_file_of_photographs_is_one_clear_error(measured, tmp_path):
         except FileFormatError:
             noticed += 1
     assert noticed > 0.5 * len(whole) / 41  # a date in the archive, say, may be anything
-    np.savez(path, header=np.array(json.dumps({"format": "stochdeconv-photographs", "format_version": 2})))
-    wanted = r"^'\S+' is stochdeconv-photographs version 2; this program reads stochdeconv-photographs version 1"
+    np.savez(path, header=np.array(json.dumps({"format": "stochdeconv-photographs", "format_version": 1})))
+    wanted = r"^'\S+' is stochdeconv-photographs version 1; this program reads stochdeconv-photographs version 2"
     with pytest.raises(FileFormatError, match=wanted):
         load_photographs(path)
     measured.save(path)
