@@ -202,11 +202,11 @@ def pixels(
             raise InputError(f"the start of a pixel parameterization needs at least two axes; got shape {start.shape}")
         is_batch = start.ndim >= 4 and len(start) in (1, n_images)
     else:
-        one = tuple(input_shape)
-        is_batch = start.shape in {(1, *one), (n_images, *one)}
-        if not is_batch and start.shape != one:
+        shape = tuple(input_shape)
+        is_batch = start.shape in {(1, *shape), (n_images, *shape)}
+        if not is_batch and start.shape != shape:
             raise InputError(
-                f"the start has shape {start.shape}; expected one input of shape {one}, or {n_images} (n_images) of them"
+                f"the start has shape {start.shape}; expected one input of shape {shape}, or {n_images} (n_images) of them"
             )
     mean = start if is_batch else start[None]
     return Pixels(mean, noise, n_images, seed, first_index, learning_rate, tuple(constraints))

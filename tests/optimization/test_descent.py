@@ -31,8 +31,8 @@ def toward_photo(model):
     return losses.match(model.activations(photo, ["conv"])) + 0.01 * regularizers.total_variation()
 
 
-def pixels(size=SIZE, **how):
-    return parameterizations.pixels(np.full((*size, 3), 0.5), **how)
+def pixels(size=SIZE, **settings):
+    return parameterizations.pixels(np.full((*size, 3), 0.5), **settings)
 
 
 def test_line_search_falls_at_every_step_and_further_than_adam(model, toward_photo):
@@ -54,8 +54,8 @@ def test_line_search_falls_at_every_step_and_further_than_adam(model, toward_pho
     assert [step for step, _ in seen] == list(range(1, len(sums) + 1))
     np.testing.assert_array_equal(seen[-1][1], result.images)
     # What the history says is of the images at that step.
-    found = toward_photo({**model.activations(result.images, ["conv"]), "input": result.images})
-    assert float(found[0]) == pytest.approx(sums[-1], rel=1e-3)
+    losses_of_images = toward_photo({**model.activations(result.images, ["conv"]), "input": result.images})
+    assert float(losses_of_images[0]) == pytest.approx(sums[-1], rel=1e-3)
 
 
 def test_line_search_ends_where_nothing_improves(model):
@@ -66,19 +66,19 @@ def test_line_search_ends_where_nothing_improves(model):
 
 
 def test_what_changes_the_function_is_refused_with_line_search(model, toward_photo):
-    how = {"n_steps": 2, "descent": Descent("lbfgs"), "parameterization": pixels()}
+    run = {"n_steps": 2, "descent": Descent("lbfgs"), "parameterization": pixels()}
     with pytest.raises(InputError, match="gradient rule 'guided' is the gradient of no function"):
         Descent("lbfgs", gradient_rule="guided")
     with pytest.raises(InputError, match="decay and tile_size"):
         Descent("lbfgs", tile_size=8)
     with pytest.raises(InputError, match="random views"):
-        optimize(model, toward_photo, transforms=[transforms.jitter(2)], **how)
+        optimize(model, toward_photo, transforms=[transforms.jitter(2)], **run)
     with pytest.raises(InputError, match="join later"):
-        optimize(model, toward_photo.joining_at(0.5), **how)
+        optimize(model, toward_photo.joining_at(0.5), **run)
     with pytest.raises(InputError, match="constraints"):
-        optimize(model, toward_photo, **{**how, "parameterization": pixels(constraints=[parameterizations.Clip()])})
+        optimize(model, toward_photo, **{**run, "parameterization": pixels(constraints=[parameterizations.Clip()])})
     with pytest.raises(InputError, match="one image; got 2"):
-        optimize(model, toward_photo, **{**how, "parameterization": pixels(n_images=2)})
+        optimize(model, toward_photo, **{**run, "parameterization": pixels(n_images=2)})
 
 
 def test_line_search_can_be_interrupted_and_diverges_with_a_name(model, toward_photo):
@@ -86,12 +86,12 @@ def test_line_search_can_be_interrupted_and_diverges_with_a_name(model, toward_p
         if step.step == 3:
             raise KeyboardInterrupt
 
-    how = {"n_steps": 20, "descent": Descent("lbfgs"), "parameterization": pixels()}
+    run = {"n_steps": 20, "descent": Descent("lbfgs"), "parameterization": pixels()}
     with pytest.raises(OptimizationInterrupted) as caught:
-        optimize(model, toward_photo, callback=stop, **how)
+        optimize(model, toward_photo, callback=stop, **run)
     assert len(caught.value.result.history) == 3
     with pytest.raises(DivergenceError, match="'match:conv' became nan"):
-        optimize(model, losses.match({"conv": np.full((1, 14, 14, 8), np.nan)}), **how)
+        optimize(model, losses.match({"conv": np.full((1, 14, 14, 8), np.nan)}), **run)
 
 
 @pytest.mark.parametrize("size", [(40, 57), (16, 100), (9, 23), (17, 16)])
@@ -129,8 +129,8 @@ def test_the_network_sees_no_more_than_a_tile(model, monkeypatch):
     sizes = []
     forward = model.forward
 
-    def watched(*layers, **how):
-        computed = forward(*layers, **how)
+    def watched(*layers, **settings):
+        computed = forward(*layers, **settings)
         return lambda images: sizes.append(tuple(images.shape[1:3])) or computed(images)
 
     monkeypatch.setattr(model, "forward", watched)
@@ -161,14 +161,14 @@ def test_tiles_lie_elsewhere_at_every_step_and_for_every_image(model, monkeypatc
 
 
 def test_what_means_certain_places_is_not_asked_of_tiles(model, toward_photo):
-    how = {"parameterization": pixels((40, 40)), "n_steps": 1, "descent": Descent(tile_size=16)}
+    run = {"parameterization": pixels((40, 40)), "n_steps": 1, "descent": Descent(tile_size=16)}
     with pytest.raises(InputError, match="match:conv mean places of the whole image"):
-        optimize(model, toward_photo, **how)
+        optimize(model, toward_photo, **run)
     with pytest.raises(InputError, match="unit:deep"):
-        optimize(model, losses.unit("deep", 0, (3, 4)), **how)
-    optimize(model, losses.unit("deep", 0), **how)
+        optimize(model, losses.unit("deep", 0, (3, 4)), **run)
+    optimize(model, losses.unit("deep", 0), **run)
     # An image that is one tile is whole.
-    optimize(model, toward_photo, **{**how, "parameterization": pixels(), "descent": Descent(tile_size=16)})
+    optimize(model, toward_photo, **{**run, "parameterization": pixels(), "descent": Descent(tile_size=16)})
 
 
 def test_tiles_are_parts_of_pixels(model):

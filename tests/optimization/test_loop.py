@@ -30,8 +30,8 @@ def model():
     return load_model(network, preprocessing="tf", dtype="float32")
 
 
-def fourier(**how):
-    return parameterizations.fourier(SIZE, **{"n_images": 2, **how})
+def fourier(**settings):
+    return parameterizations.fourier(SIZE, **{"n_images": 2, **settings})
 
 
 def test_it_reaches_a_target_that_can_be_reached(model):
@@ -137,14 +137,14 @@ def test_a_gradient_that_is_not_finite_is_laid_to_its_term(model):
 
 
 def test_rules_follow_a_bfloat16_network_as_they_do_in_float32(model):
-    asked = losses.unit("deep", 3) + regularizers.total_variation()
-    found = [
-        optimize(network, asked, parameterization=fourier(), n_steps=8, descent=Descent(gradient_rule="guided"))
+    loss = losses.unit("deep", 3) + regularizers.total_variation()
+    results = [
+        optimize(network, loss, parameterization=fourier(), n_steps=8, descent=Descent(gradient_rule="guided"))
         for network in (model, load_model(model.keras_model, preprocessing="tf", dtype="bfloat16"))
     ]
-    exact, rough = (result.history[-1] for result in found)
+    exact, rough = (result.history[-1] for result in results)
     assert rough["unit:deep:3"] == pytest.approx(exact["unit:deep:3"], rel=0.1)
-    assert found[0].history[0]["unit:deep:3"] > 1.02 * exact["unit:deep:3"]
+    assert results[0].history[0]["unit:deep:3"] > 1.02 * exact["unit:deep:3"]
     assert rough["cosine"] == pytest.approx(exact["cosine"], abs=0.1)
 
 
@@ -160,9 +160,9 @@ def test_activations_come_in_the_networks_dtype_to_terms_that_read_it(model, dty
     class ReaderAsComputed(Reader):
         reads_network_dtype = True
 
-    asked = losses.Loss() + Reader("deep") + ReaderAsComputed("deep")
+    loss = losses.Loss() + Reader("deep") + ReaderAsComputed("deep")
     of_dtype = load_model(model.keras_model, preprocessing="none", dtype=dtype)
-    optimize(of_dtype, asked, parameterization=fourier(), n_steps=1)
+    optimize(of_dtype, loss, parameterization=fourier(), n_steps=1)
     assert read == {"Reader": "float32", "ReaderAsComputed": dtype}
 
 
@@ -255,13 +255,13 @@ def test_batches_change_nothing_but_the_rounding(model):
 
 
 def test_new_targets_do_not_compile_anew(model):
-    known = lambda: len(model._programs)  # noqa: E731
+    n_programs = lambda: len(model._programs)  # noqa: E731
     activations = model.activations(np.random.default_rng(0).uniform(size=(2, *SIZE, 3)), ["conv"])
     optimize(model, losses.match(activations), parameterization=fourier(), n_steps=2)
-    before = known()
+    before = n_programs()
     again = {"conv": activations["conv"] * 2}
     optimize(model, losses.match(again), parameterization=fourier(seed=9), n_steps=3)
-    assert known() == before
+    assert n_programs() == before
 
 
 def test_senseless_calls_are_refused(model):

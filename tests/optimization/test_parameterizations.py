@@ -33,16 +33,16 @@ def test_fourier_images_start_near_grey_and_stay_inside():
 
 @pytest.mark.parametrize("size", [(24, 32), (23, 31)])
 def test_fourier_starts_from_given_images(size):
-    given = np.random.default_rng(0).uniform(0.05, 0.95, size=(2, *size, 3)).astype(np.float32)
-    variables = parameterizations.fourier(size, deviation=0.0, initial_images=given, n_images=2)
-    np.testing.assert_allclose(images_of(variables), given, atol=1e-4)
+    images = np.random.default_rng(0).uniform(0.05, 0.95, size=(2, *size, 3)).astype(np.float32)
+    variables = parameterizations.fourier(size, deviation=0.0, initial_images=images, n_images=2)
+    np.testing.assert_allclose(images_of(variables), images, atol=1e-4)
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda **how: parameterizations.fourier((12, 14), **how),
-        lambda **how: parameterizations.pixels(np.full((12, 14, 3), 0.5), **how),
+        lambda **settings: parameterizations.fourier((12, 14), **settings),
+        lambda **settings: parameterizations.pixels(np.full((12, 14, 3), 0.5), **settings),
     ],
 )
 def test_a_start_depends_on_seed_and_index_alone(make):

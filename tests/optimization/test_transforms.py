@@ -52,11 +52,11 @@ def test_composition_applies_transforms_in_order():
     first, second = transforms.rotate(60), transforms.jitter(8)
     both = transforms.draw_views([first, second], 1, 1, seed=1)[0]
     rng = np.random.default_rng([1, 0, 1])
-    one, two = first.draw(rng, 1), second.draw(rng, 1)
+    inner, outer = first.draw(rng, 1), second.draw(rng, 1)
     inside = (slice(None), slice(15, 25), slice(15, 25))  # away from the border, which is reflected twice
     seen = look(smooth, both)[inside]
-    np.testing.assert_allclose(seen, look(look(smooth, one), two)[inside], atol=0.03)
-    assert np.abs(seen - look(look(smooth, two), one)[inside]).max() > 0.2
+    np.testing.assert_allclose(seen, look(look(smooth, inner), outer)[inside], atol=0.03)
+    assert np.abs(seen - look(look(smooth, outer), inner)[inside]).max() > 0.2
 
 
 def test_the_gradient_of_a_shift_is_its_adjoint(images):
