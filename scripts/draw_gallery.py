@@ -10,11 +10,11 @@ SqueezeNet.
 import argparse
 import os
 import shlex
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from stochdeconv.files import write_atomically
@@ -140,7 +140,7 @@ SECTIONS = (
             ),
             Shown(f'stochdeconv morph church "golf ball" {MINI} -o morph_mini', "mini-vgg16, church to golf ball"),
             Shown(
-                f"stochdeconv morph china.png church {MINI} -o morph_photo_mini", "The frames as a GIF", "animation.gif"
+                f"stochdeconv morph china.png church {MINI} -o morph_photo_mini", "The frames, moving", "animation.gif"
             ),
         ),
     ),
@@ -177,7 +177,7 @@ SECTIONS = (
                 "image_000.png",
             ),
             Shown(STREAM, "The endless zoom, from noise: some of the frames"),
-            Shown(STREAM, "The same as a GIF", "animation.gif"),
+            Shown(STREAM, "The same, moving", "animation.gif"),
         ),
     ),
     Section(
@@ -326,15 +326,16 @@ def run(shown: Shown, folder: Path) -> None:
 
 
 def picture_name(shown: Shown) -> str:
-    """Name the picture on the page: an animation stays one, anything else becomes a JPEG, which is a fifth of a PNG."""
-    return shown.output + (".gif" if shown.picture.endswith(".gif") else ".jpg")
+    """Name the picture on the page: a GIF becomes a WebP that moves, a third of its size; a PNG a JPEG, a fifth."""
+    return shown.output + (".webp" if shown.picture.endswith(".gif") else ".jpg")
 
 
 def draw(picture: Path, target: Path) -> None:
     """Put a picture beside the page, no wider than the page is."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.suffix == ".gif":
-        shutil.copyfile(picture, target)
+    if target.suffix == ".webp":
+        with Image.open(picture) as animation:
+            animation.save(target, save_all=True, quality=80, method=6)
         return
     image = load_image(picture)
     if image.shape[1] > WIDTH:
