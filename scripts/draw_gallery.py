@@ -65,7 +65,7 @@ STREAM = (
 SECTIONS = (
     Section(
         "saliency: which pixels a class depends on",
-        "Seven rules on one sheet. What they show, and what guided backpropagation does not, is on [a page of its own](../saliency.md).",
+        "Seven rules on one sheet. What they show, and what guided backpropagation does not, is on [a page of its own](../how-to/saliency.md).",
         (
             Shown(f"stochdeconv saliency china.png {SQUEEZENET} -o saliency", "SqueezeNet"),
             Shown(f"stochdeconv saliency china.png church {MINI} -o saliency_mini", "mini-vgg16"),
@@ -97,7 +97,7 @@ SECTIONS = (
     Section(
         "maximize --suppress-outliers: what the class's own activations forbid",
         "The class score is raised; where activations become an outlier of the class's distribution, the channels that make "
-        "them so are lowered. [What it does and what it does not](../outlier_suppression.md).",
+        "them so are lowered. [What it does and what it does not](../how-to/outlier_suppression.md).",
         (
             Shown(f"stochdeconv maximize church {SQUEEZENET} -n 4 -o church", "SqueezeNet, church, without"),
             Shown(
@@ -126,7 +126,7 @@ SECTIONS = (
     Section(
         "morph: one thing turned into another",
         "A photograph, or an image of one class, turns into another class. Statistics of the class keep the "
-        "picture [nearer to what its photographs activate](../outlier_suppression.md#in-refine-and-morph).",
+        "picture [nearer to what its photographs activate](../how-to/outlier_suppression.md#in-refine-and-morph).",
         (
             Shown(f"stochdeconv morph china.png castle {SQUEEZENET} -o morph", "SqueezeNet, a photograph to a castle"),
             Shown(
@@ -146,7 +146,7 @@ SECTIONS = (
     ),
     Section(
         "dream: as it was in 2015",
-        "The network of the first DeepDreams, [GoogLeNet](../deepdream.md#the-network), and that program's settings, our defaults. "
+        "The network of the first DeepDreams, [GoogLeNet](../how-to/deepdream.md#the-network), and that program's settings, our defaults. "
         "Early layers give strokes; in the fourth block buildings, cars and animals grow out of the picture.",
         (
             Shown(
@@ -359,7 +359,7 @@ def page() -> str:
                 f"**{shown.caption}**\n\n```\n{shown.command}\n```\n![{shown.caption}]({picture_name(shown)})\n"
             )
     parts.append(
-        "## Not only pictures\n\nThe same loop on a network of voxels, under constraints of its own: [voxels](../voxels.md).\n"
+        "## Not only pictures\n\nThe same loop on a network of voxels, under constraints of its own: [voxels](../how-to/voxels.md).\n"
     )
     return "\n".join(parts)
 

@@ -70,7 +70,7 @@ def morph(
     suppress_outliers : ClassStatistics or path, or several, optional
         Of the class it turns into and, from a class, of that one too (paths in one text with commas between them): what makes layers
         outliers of the class whose score is raised is decreased, see `outlier_suppression`. Held by the second class alone, a morph comes
-        out worse than held by none (docs/outlier_suppression.md).
+        out worse than held by none (docs/how-to/outlier_suppression.md).
     outlier_weight : float, optional
         Standard deviations of the class score that an outlier at twice the limit costs, each layer; by default 3.
     n_images : int
