@@ -65,7 +65,8 @@ STREAM = (
 SECTIONS = (
     Section(
         "saliency: which pixels a class depends on",
-        "Seven rules on one sheet. What they show, and what guided backpropagation does not, is on [a page of its own](../how-to/saliency.md).",
+        "Seven rules on one sheet. What they show, and what guided backpropagation does not, is on "
+        "[a page of its own](../how-to/saliency.md).",
         (
             Shown(f"stochdeconv saliency china.png {SQUEEZENET} -o saliency", "SqueezeNet"),
             Shown(f"stochdeconv saliency china.png church {MINI} -o saliency_mini", "mini-vgg16"),
