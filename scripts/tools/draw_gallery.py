@@ -10,11 +10,11 @@ SqueezeNet.
 import argparse
 import os
 import shlex
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from stochdeconv.files import write_atomically
@@ -65,7 +65,8 @@ STREAM = (
 SECTIONS = (
     Section(
         "saliency: which pixels a class depends on",
-        "Seven rules on one sheet. What they show, and what guided backpropagation does not, is on [a page of its own](../saliency.md).",
+        "Seven rules on one sheet. What they show, and what guided backpropagation does not, is on "
+        "[a page of its own](../how-to/saliency.md).",
         (
             Exhibit(f"stochdeconv saliency china.png {SQUEEZENET} -o saliency", "SqueezeNet"),
             Exhibit(f"stochdeconv saliency china.png church {MINI} -o saliency_mini", "mini-vgg16"),
@@ -97,7 +98,7 @@ SECTIONS = (
     Section(
         "maximize --suppress-outliers: what the class's own activations forbid",
         "The class score is raised; where activations become an outlier of the class's distribution, the channels that make "
-        "them so are lowered. [What it does and what it does not](../outlier_suppression.md).",
+        "them so are lowered. [What it does and what it does not](../how-to/outlier_suppression.md).",
         (
             Exhibit(f"stochdeconv maximize church {SQUEEZENET} -n 4 -o church", "SqueezeNet, church, without"),
             Exhibit(
@@ -126,7 +127,7 @@ SECTIONS = (
     Section(
         "morph: one thing turned into another",
         "A photograph, or an image of one class, turns into another class. Statistics of the class keep the "
-        "picture [nearer to what its photographs activate](../outlier_suppression.md#in-refine-and-morph).",
+        "picture [nearer to what its photographs activate](../how-to/outlier_suppression.md#in-refine-and-morph).",
         (
             Exhibit(
                 f"stochdeconv morph china.png castle {SQUEEZENET} -o morph", "SqueezeNet, a photograph to a castle"
@@ -142,13 +143,13 @@ SECTIONS = (
             ),
             Exhibit(f'stochdeconv morph church "golf ball" {MINI} -o morph_mini', "mini-vgg16, church to golf ball"),
             Exhibit(
-                f"stochdeconv morph china.png church {MINI} -o morph_photo_mini", "The frames as a GIF", "animation.gif"
+                f"stochdeconv morph china.png church {MINI} -o morph_photo_mini", "The frames, moving", "animation.gif"
             ),
         ),
     ),
     Section(
         "dream: as it was in 2015",
-        "The network of the first DeepDreams, [GoogLeNet](../deepdream.md#the-network), and that program's settings, our defaults. "
+        "The network of the first DeepDreams, [GoogLeNet](../how-to/deepdream.md#the-network), and that program's settings, our defaults. "
         "Early layers give strokes; in the fourth block buildings, cars and animals grow out of the picture.",
         (
             Exhibit(
@@ -179,7 +180,7 @@ SECTIONS = (
                 "image_000.png",
             ),
             Exhibit(STREAM, "The endless zoom, from noise: some of the frames"),
-            Exhibit(STREAM, "The same as a GIF", "animation.gif"),
+            Exhibit(STREAM, "The same, moving", "animation.gif"),
         ),
     ),
     Section(
@@ -330,15 +331,16 @@ def run(exhibit: Exhibit, folder: Path) -> None:
 
 
 def picture_name(exhibit: Exhibit) -> str:
-    """Name the picture on the page: an animation stays one, anything else becomes a JPEG, which is a fifth of a PNG."""
-    return exhibit.output + (".gif" if exhibit.picture.endswith(".gif") else ".jpg")
+    """Name the picture on the page: a GIF becomes a WebP that moves, a third of its size; a PNG a JPEG, a fifth."""
+    return exhibit.output + (".webp" if exhibit.picture.endswith(".gif") else ".jpg")
 
 
 def draw(picture: Path, target: Path) -> None:
     """Put a picture beside the page, no wider than the page is."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.suffix == ".gif":
-        shutil.copyfile(picture, target)
+    if target.suffix == ".webp":
+        with Image.open(picture) as animation:
+            animation.save(target, save_all=True, quality=80, method=6)
         return
     image = load_image(picture)
     if image.shape[1] > WIDTH:
@@ -361,7 +363,7 @@ def page() -> str:
                 f"**{exhibit.caption}**\n\n```\n{exhibit.command}\n```\n![{exhibit.caption}]({picture_name(exhibit)})\n"
             )
     parts.append(
-        "## Not only pictures\n\nThe same loop on a network of voxels, under constraints of its own: [voxels](../voxels.md).\n"
+        "## Not only pictures\n\nThe same loop on a network of voxels, under constraints of its own: [voxels](../how-to/voxels.md).\n"
     )
     return "\n".join(parts)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stochdeconv.networks.image_model import ImageModel
 
 #: Deviations of the class score that an outlier at twice the limit costs: in `maximize`, and in `refine` and `morph`
-#: (docs/outlier_suppression.md says how they were chosen).
+#: (docs/how-to/outlier_suppression.md says how they were chosen).
 MAXIMIZE_WEIGHT, APPROACH_WEIGHT = 10.0, 3.0
 
 
@@ -144,7 +144,7 @@ def outlier_loss(statistics: ClassStatistics, *, layers: Sequence[str] | None = 
     ----------
     statistics : ClassStatistics
     layers : sequence of str, optional
-        By default all maps: the more of them, the nearer to photographs (docs/outlier_suppression.md).
+        By default all maps: the more of them, the nearer to photographs (docs/how-to/outlier_suppression.md).
 
     Returns
     -------

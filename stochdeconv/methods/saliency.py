@@ -173,7 +173,7 @@ def saliency(
     Notes
     -----
     deconvnet and guided give sharp pictures that depend little on the weights of the upper layers (Adebayo et al. 2018; Nie, Zhang & Patel
-    2018): they do not show what a class depends on. See docs/saliency.md.
+    2018): they do not show what a class depends on. See docs/how-to/saliency.md.
     """
     from stochdeconv import losses
     from stochdeconv.images.files import open_image

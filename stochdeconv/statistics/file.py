@@ -1,4 +1,4 @@
-"""Class statistics as HDF5 files; the format is specified in docs/statistics_file.md."""
+"""Class statistics as HDF5 files; the format is specified in docs/reference/statistics_file.md."""
 
 from __future__ import annotations
 

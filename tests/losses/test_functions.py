@@ -136,7 +136,7 @@ def test_another_array_compiles_nothing_and_another_setting_does():
 
 
 def test_the_page_about_losses_runs_as_written():
-    page = (Path(__file__).resolve().parents[2] / "docs" / "losses.md").read_text()
+    page = (Path(__file__).resolve().parents[2] / "docs" / "how-to" / "losses.md").read_text()
     namespace = {}
     for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         exec(compile(code, "losses.md", "exec"), namespace)

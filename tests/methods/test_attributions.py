@@ -204,7 +204,7 @@ def test_a_single_unit_looks_at_its_own_field(model, photo):
 
 
 def test_guided_backprop_survives_random_upper_layers_and_the_gradient_does_not():
-    """Sanity check of Adebayo et al. 2018, the finding of docs/saliency.md, here by plain correlation."""
+    """Sanity check of Adebayo et al. 2018, the finding of docs/how-to/saliency.md, here by plain correlation."""
     model = load_model("mini-vgg16")
     pixels = np.asarray(Image.fromarray(load_sample_image("china.jpg")).resize((168, 112)), np.float32)[:, 28:140] / 255
     index = model.class_index("church")

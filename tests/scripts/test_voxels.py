@@ -134,7 +134,7 @@ def test_a_grid_as_deep_as_there_are_molecules_is_one_grid():
 
 
 def test_the_example_of_the_documentation_runs(network, given):
-    page = (Path(__file__).resolve().parents[2] / "docs" / "voxels.md").read_text()
+    page = (Path(__file__).resolve().parents[2] / "docs" / "how-to" / "voxels.md").read_text()
     (code,) = re.findall(r"^```python\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
     names = {"keras_model": network.keras_model, "voxels": given, "__name__": "example"}
     exec(code.replace("n_steps=300", "n_steps=3"), names)

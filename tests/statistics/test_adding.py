@@ -1,4 +1,4 @@
-"""A statistic is added by one file and its entry in the registry: docs/adding_a_statistic.md, done."""
+"""A statistic is added by one file and its entry in the registry: docs/how-to/adding_a_statistic.md, done."""
 
 import os
 import re
@@ -73,7 +73,7 @@ assert before.hash() == sys.argv[2]
 
 
 def test_a_statistic_is_added_by_one_file_and_its_entry(tmp_path):
-    page = (ROOT / "docs" / "adding_a_statistic.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "adding_a_statistic.md").read_text()
     code, entry = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     registry = (ROOT / "stochdeconv" / "statistics" / "registry.py").read_text()
     listed = re.compile(r"^STATISTICS: .*?\)\n", re.MULTILINE | re.DOTALL)

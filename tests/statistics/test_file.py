@@ -89,7 +89,7 @@ def test_what_may_be_missing_comes_back_missing(statistics, tmp_path):
 
 
 def test_the_specification_is_enough_to_read_it(statistics):
-    """As docs/statistics_file.md tells another program, with nothing of this package."""
+    """As docs/reference/statistics_file.md tells another program, with nothing of this package."""
     with h5py.File(VERSION_2) as file:
         assert file.attrs["format"] == "stochdeconv-statistics"
         assert file.attrs["format_version"] == 2
