@@ -13,12 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import typer
+from cyclopts.argument import Argument
 from markdown import Markdown
 from markdown.extensions import Extension
 from markdown.preprocessors import Preprocessor
 
-from stochdeconv.cli import app
+from stochdeconv.cli import COMMANDS, app
+from stochdeconv.cli.flags import written_default
 
 ROOT = Path(__file__).resolve().parents[2]
 MARKER = re.compile(r"<!-- generated: (?P<part>\w+)(?: (?P<word>\w+))? -->")
@@ -72,37 +73,36 @@ def commands(_: str | None = None) -> str:
     str
         Markdown, a section a command.
     """
-    group = typer.main.get_command(app)
-    return "\n".join(_command(group.get_command(None, name)) for name in group.list_commands(None))
+    return "\n".join(_command(name, summary) for name, summary in COMMANDS.items())
 
 
-def _command(command: Any) -> str:
-    arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
-    flags = [parameter for parameter in command.params if parameter.param_type_name == "option"]
-    required = [f"{flag.opts[-1]} {flag.metavar}" for flag in flags if flag.required]
-    usage = " ".join([command.name, *(_argument_name(argument) for argument in arguments), *required])
-    rows = [(f"`{_argument_name(argument)}`", argument) for argument in arguments]
-    rows += [(", ".join(f"`{name}`" for name in flag.opts) + _value(flag), flag) for flag in flags]
-    table = [f"| {words} | {_cell(parameter.help)} | {_cell(_default(parameter))} |" for words, parameter in rows]
+def _command(name: str, summary: str) -> str:
+    parameters = [argument for argument in app[name].assemble_argument_collection() if argument.names != ("*",)]
+    operands = [argument for argument in parameters if not argument.names[0].startswith("-")]
+    flags = [argument for argument in parameters if argument.names[0].startswith("-")]
+    required = [f"{flag.names[-1]} {flag.parameter.metavar}" for flag in flags if flag.required]
+    usage = " ".join([name, *map(_operand_name, operands), *required])
+    rows = [(f"`{_operand_name(operand)}`", operand) for operand in operands]
+    rows += [(", ".join(f"`{word}`" for word in flag.names) + _value(flag), flag) for flag in flags]
+    table = [f"| {words} | {_cell(argument.parameter.help)} | {_cell(_default(argument))} |" for words, argument in rows]
     head = ["| | | default |", "|---|---|---|"]
-    return "\n".join([f"## {command.name}", "", command.help, "", f"    stochdeconv {usage}", "", *head, *table, ""])
+    return "\n".join([f"## {name}", "", summary, "", f"    stochdeconv {usage}", "", *head, *table, ""])
 
 
-def _argument_name(argument: Any) -> str:
-    return argument.metavar or argument.name.upper()
+def _operand_name(operand: Argument) -> str:
+    name = operand.parameter.metavar or operand.names[0]
+    return name if operand.required else f"[{name}]"
 
 
-def _value(flag: Any) -> str:
-    return f" `{flag.metavar}`" if flag.metavar else ""
+def _value(flag: Argument) -> str:
+    return f" `{flag.parameter.metavar}`" if flag.parameter.metavar else ""
 
 
-def _default(parameter: Any) -> str:
-    if parameter.required:
+def _default(argument: Argument) -> str:
+    if argument.required:
         return "*required*"
-    if isinstance(parameter.show_default, str):
-        return parameter.show_default
-    is_empty = parameter.default is None or parameter.default is False or parameter.default == []
-    return "" if is_empty else f"`{parameter.default}`"
+    text = written_default(argument.field_info.default)
+    return "" if text is None else f"`{text}`"
 
 
 def _cell(text: str | None) -> str:

@@ -71,7 +71,7 @@ def _parameter(parameter: inspect.Parameter) -> inspect.Parameter:
     if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
         return parameter
     return parameter.replace(
-        annotation=Annotated[parameter.annotation, _named(parameter.name), Parameter(show_default=_shown)]
+        annotation=Annotated[parameter.annotation, _named(parameter.name), Parameter(show_default=written_default)]
     )
 
 
@@ -81,7 +81,7 @@ def _as_flags(settings: type) -> type:
     annotations, defaults = {}, {}
     for field in fields(settings):
         metavar, text = described[field.name]
-        own = Parameter(help=text, metavar=metavar, show_default=_shown)
+        own = Parameter(help=text, metavar=metavar, show_default=written_default)
         annotations[field.name] = Annotated[_plain(hints[field.name]), _named(field.name), own]
         if field.default is not MISSING:
             defaults[field.name] = field.default
@@ -107,8 +107,9 @@ def _plain(hint: Any) -> Any:
     return typing.Union[tuple(plain)]  # noqa: UP007
 
 
-def _shown(default: Any) -> str | None:
-    if default is None or default is False or default == "" or default == ():
+def written_default(default: Any) -> str | None:
+    """Write a default as users would; None where it says nothing."""
+    if default is None or default is False or default is inspect.Parameter.empty or default in ("", ()):
         return None
     return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
