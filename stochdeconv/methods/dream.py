@@ -234,7 +234,7 @@ class Pyramid:
                 callback=callback,
             )
         except ModelError as error:
-            raise ModelError(f"{error}; fewer --octaves, another --size or a shallower layer may do") from error
+            raise ModelError(f"{error}; fewer octaves=, another size= or a shallower layer may do") from error
 
 
 def _stretched(pictures: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -439,7 +439,7 @@ def _plan_zoom(zoom_frames: int | None, zoom: float | None, rotate: float) -> tu
         zoom_frames = ZOOM_FRAMES if moves else 0
     if moves and zoom_frames in (0, 1):
         raise InputError(
-            f"zoom and rotate are about the frames of a stream, and --zoom-frames says {zoom_frames}: give 2 or more, or leave it out"
+            f"zoom and rotate are about the frames of a stream, and zoom_frames= says {zoom_frames}: give 2 or more, or leave it out"
         )
     if zoom_frames < 0 or (zoom is not None and not 0 <= zoom < 1) or not math.isfinite(rotate):
         raise InputError(
@@ -489,7 +489,7 @@ def dream_loss(
     if guide is not None:
         if any(part.channel is not None for part in amplified):
             raise InputError(
-                "a guide picture tells what to amplify among all channels of a layer: give --layer without a channel"
+                "a guide picture tells what to amplify among all channels of a layer: give layer= without a channel"
             )
         features = model.activations(
             open_image(guide, model.input_size, channels=model.n_channels)[None], names, batch_size=1

@@ -145,11 +145,11 @@ class MaximizeSettings(Settings):
         preset = find_preset(self.preset, self.overrides)
         if self.ablate_constraints and preset.parameterization != "pixels":
             raise InputError(
-                f"--ablate-constraints acts on pixels; the preset '{self.preset}' has none: use '{VALUES_OF}'"
+                f"ablate_constraints=True acts on pixels; the preset '{self.preset}' has none: use '{VALUES_OF}'"
             )
         if self.blur_every is not None and not preset.blur and not self.ablate_constraints:
             raise InputError(
-                f"--blur-every says how often the blur comes, and '{self.preset}' has none: give --blur too"
+                f"blur_every= says how often the blur comes, and '{self.preset}' has none: give blur= too"
             )
         return all_constraints(preset, self.overrides) if self.ablate_constraints else preset
 
@@ -157,7 +157,7 @@ class MaximizeSettings(Settings):
         """Raise SettingsError unless a class, a unit or a direction is to be maximised, one of the three."""
         if sum(part is not None for part in (class_name, self.unit, self.direction)) != 1:
             raise SettingsError(
-                "give either a class, --unit LAYER:CHANNEL[:ROW:COLUMN] or --direction LAYER:FILE.npy, one of the three"
+                "give either a class, unit=LAYER:CHANNEL[:ROW:COLUMN] or direction=LAYER:FILE.npy, one of the three"
             )
 
 
@@ -214,7 +214,7 @@ def maximize(
     if sources and only_class is None:
         raise InputError(
             f"outliers are suppressed while one class is maximised; what is maximised is {', '.join(objective.titles)}: "
-            "maximise the class of the statistics, or leave --suppress-outliers out"
+            "maximise the class of the statistics, or leave suppress_outliers= out"
         )
     outliers = suppression(model, sources, [only_class] if only_class else [], weight=settings.outlier_weight)
     loss, likeness_layer = objective.loss, None
@@ -322,7 +322,7 @@ def _plan_batch(diversity: float, layer: str | None, n_images: int | None, batch
         raise InputError(f"layer '{layer}' is where the images are to differ, but diversity has no weight: give one")
     if diversity and not 2 <= n_images <= batch_size:
         raise InputError(
-            f"diversity is between the images of one batch: it takes at least 2 images and a --batch-size of as many; "
+            f"diversity is between the images of one batch: it takes at least 2 images and a batch_size= of as many; "
             f"got {n_images} images in batches of {batch_size}"
         )
     return n_images, batch_size

@@ -64,7 +64,7 @@ def target_loss(
     if not maps:
         raise InputError(
             f"the statistics hold no layer with positions, a convolution's ({', '.join(statistics)}), and images are made of those: "
-            "collect with --layers naming some, or without it; a network of dense layers alone has none"
+            "collect with layers= naming some, or without it; a network of dense layers alone has none"
         )
     loss = losses.Loss()
     from_the_deepest = [*reversed(maps), INPUT]

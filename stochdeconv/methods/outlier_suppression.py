@@ -36,7 +36,7 @@ def weigh_outliers(suppress_outliers: object, weight: float | None, *, default: 
     if suppress_outliers is None:
         if weight is not None:
             raise InputError(
-                f"outlier_weight {weight} weighs nothing: say with --suppress-outliers FILE.h5 what an outlier is"
+                f"outlier_weight {weight} weighs nothing: say with suppress_outliers=FILE.h5 what an outlier is"
             )
         return None
     weight = default if weight is None else weight

@@ -228,7 +228,7 @@ def refuse_existing(folder: str | Path, *, overwrite: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise ExistingOutputError(f"{folder} is a file; the output of a run is a folder")
     if not overwrite and any((folder / name).exists() for name in (RECORD, "image_000.png")):
-        raise ExistingOutputError(f"{folder} already holds a run; choose another folder or pass --overwrite")
+        raise ExistingOutputError(f"{folder} already holds a run; choose another folder or pass overwrite=True")
 
 
 def read_record(folder: str | Path) -> dict[str, Any]:

@@ -97,12 +97,12 @@ class SaliencySettings(Settings):
         if self.unit is not None:
             read_unit(self.unit)
         if self.layer is not None and "grad_cam" not in rules:
-            raise InputError(f"--layer says where grad_cam looks; it means nothing to {', '.join(rules)}")
+            raise InputError(f"layer= says where grad_cam looks; it means nothing to {', '.join(rules)}")
 
     def check_objective(self, class_name: object) -> None:
         """Raise SettingsError where both a class and a unit are to be explained."""
         if class_name is not None and self.unit is not None:
-            raise SettingsError("give either a class or --unit LAYER:CHANNEL[:ROW:COLUMN], not both")
+            raise SettingsError("give either a class or unit=LAYER:CHANNEL[:ROW:COLUMN], not both")
 
 
 def saliency(
@@ -368,7 +368,7 @@ def _class_of(model: ImageModel, class_name: str | int | None, image: np.ndarray
     if class_name is not None:
         return model.find_class(class_name)
     if not model.class_names:
-        raise ModelError(f"model '{model.name}' has no class scores; say which --unit LAYER:CHANNEL to explain")
+        raise ModelError(f"model '{model.name}' has no class scores; say which unit=LAYER:CHANNEL to explain")
     return model.class_names[int(model.probabilities(image[None], batch_size=1)[0].argmax())]
 
 
@@ -398,7 +398,7 @@ def _what_fits(
         layer = below[-1] if below else None
         if layer is None:
             impossible["grad_cam"] = InputError(
-                f"grad_cam needs a map below '{term.layer}', and none of the model's default layers is; name one with --layer"
+                f"grad_cam needs a map below '{term.layer}', and none of the model's default layers is; name one with layer="
             )
     if impossible:
         if not leave_out:

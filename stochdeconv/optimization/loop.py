@@ -273,7 +273,7 @@ class _Batch:
             if backend.is_out_of_memory(error):
                 raise InputError(
                     f"the device has not enough memory for {self.parameterization.n_images} images at a time; make fewer at a time "
-                    "(--batch-size), smaller ones (--size), or, in a dream, smaller tiles (--tile-size)"
+                    "(batch_size=), smaller ones (size=), or, in a dream, smaller tiles (tile_size=)"
                 ) from error
             raise
         return OptimizationResult(self._program.images(self.variable), self.history, self.settings, complete)
@@ -323,7 +323,7 @@ class _Batch:
                 bad.append(f"the gradient of the loss {' or '.join(names)} became NaN or infinite")
         what = bad[0] if bad else "the sum of the gradients became infinite"
         return DivergenceError(
-            f"{what} at step {len(self.history) + 1} of {self.n_steps}; a smaller learning rate or weight, or --dtype float32, may help"
+            f"{what} at step {len(self.history) + 1} of {self.n_steps}; a smaller learning rate or weight, or dtype=float32, may help"
         )
 
 

@@ -175,7 +175,7 @@ def class_of(model: ImageModel, images: object, class_name: str | None) -> dict 
         except ClassNotFoundError as error:
             # An unknown name is a folder's good right; an ambiguous one must be decided by somebody.
             if "ambiguous" in str(error):
-                raise ClassNotFoundError(f"{error} with --class") from None
+                raise ClassNotFoundError(f"{error} with class_name=") from None
             return None
     else:
         return None
@@ -248,7 +248,7 @@ def _joined_manifest(shards: Sequence[ShardFile]) -> dict:
         where[number] = shard.path
     missing = [f"{number}/{n_shards}" for number in range(1, n_shards + 1) if number not in where]
     if missing:
-        raise InputError(f"shards {', '.join(missing)} are missing; collect them with --shard and merge all {n_shards}")
+        raise InputError(f"shards {', '.join(missing)} are missing; collect them with shard= and merge all {n_shards}")
     images: list = [None] * first.manifest["n_listed"]
     for shard in shards:
         images[shard.manifest["shard"][0] - 1 :: n_shards] = shard.manifest["images"]

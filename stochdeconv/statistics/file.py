@@ -44,7 +44,7 @@ def save_statistics(statistics: ClassStatistics | Spool, path: str | os.PathLike
     """
     path = Path(path)
     if path.exists() and not overwrite:
-        raise ExistingOutputError(f"'{path}' exists; --overwrite replaces it")
+        raise ExistingOutputError(f"'{path}' exists; overwrite=True replaces it")
     try:
         if isinstance(statistics, Spool):
             write_shard(statistics, path)

@@ -105,7 +105,7 @@ class Spool:
             earlier = None if overwrite else self._earlier_manifest()
             if earlier is not None and not resume:
                 raise ExistingOutputError(
-                    f"'{self.folder}' holds an unfinished collection; --resume continues it, --overwrite starts anew"
+                    f"'{self.folder}' holds an unfinished collection; resume=True continues it, overwrite=True starts anew"
                 )
             if earlier is not None:
                 self._refuse_another(earlier)
@@ -170,14 +170,14 @@ class Spool:
                 return earlier
         except (OSError, ValueError, AttributeError):
             pass
-        raise InputError(f"'{path}' is damaged; --overwrite starts the collection anew")
+        raise InputError(f"'{path}' is damaged; overwrite=True starts the collection anew")
 
     def _refuse_another(self, earlier: Mapping[str, object]) -> None:
         difference = differing(self.manifest, earlier)
         if difference:
             raise InputError(
                 f"'{self.folder}' was begun with something else: {difference}; use what it was begun with, "
-                "or --overwrite to start anew"
+                "or overwrite=True to start anew"
             )
 
     @contextlib.contextmanager
@@ -235,14 +235,14 @@ class Spool:
                 for name, total in self.sums.items():
                     total.high[...], total.low[...] = state[f"high.{name}"], state[f"low.{name}"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"'{path}' is damaged ({error}); --overwrite starts the collection anew") from None
+            raise InputError(f"'{path}' is damaged ({error}); overwrite=True starts the collection anew") from None
 
     def _drop_uncommitted(self, name: str) -> None:
         kind, width = self.columns[name]
         n_bytes = len(self.kept) * width * kind.itemsize
         stream = self._files[name]
         if os.fstat(stream.fileno()).st_size < n_bytes:
-            raise InputError(f"'{self._path(name)}' is shorter than it was; --overwrite starts the collection anew")
+            raise InputError(f"'{self._path(name)}' is shorter than it was; overwrite=True starts the collection anew")
         stream.truncate(n_bytes)
         stream.seek(n_bytes)
 
@@ -274,7 +274,7 @@ class Spool:
             while len(view):
                 n_read = stream.readinto(view)
                 if not n_read:
-                    raise InputError(f"'{self._path(name)}' ends too early; --overwrite starts the collection anew")
+                    raise InputError(f"'{self._path(name)}' ends too early; overwrite=True starts the collection anew")
                 view = view[n_read:]
         return values
 
@@ -325,7 +325,7 @@ def disk_error(error: OSError, path: Path, *, resumable: bool = False) -> str:
     """Say why something could not be written, and how to go on."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error):
         if resumable:
-            return f"the disk is full at '{path}'; what was done is kept: free some space and go on with --resume"
+            return f"the disk is full at '{path}'; what was done is kept: free some space and go on with resume=True"
         return f"the disk is full at '{path}'; free some space and try again"
     return f"cannot write to '{path}': {(error.strerror or str(error)).lower()}"
 

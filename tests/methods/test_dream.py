@@ -62,7 +62,7 @@ def test_a_dream_amplifies_what_its_own_network_sees(model, photo):
 
 
 def test_without_jitter_and_octaves_it_is_the_program_of_2015(model, photo):
-    script = runpy.run_path(str(ROOT / "scripts" / "compare_dreams.py"))
+    script = runpy.run_path(str(ROOT / "scripts" / "experiments" / "compare_dreams.py"))
     strength, how = script["strength_of"](model, "deep"), {"octaves": 1, "jitter": 0, "n_steps": 5}
     theirs = script["original_dream"](strength, photo, np.random.default_rng(0), **how)
     np.testing.assert_allclose(dream(model, photo, "deep", **how).images[0], theirs, atol=1e-4)
@@ -246,7 +246,7 @@ def test_senseless_calls_are_refused(model, photo, tmp_path):
     for how in ({"octaves": 0}, {"octave_scale": 1.0}, {"step_size": 0.0}):
         with pytest.raises(InputError, match="octaves and the number of steps must be at least 1"):
             dream(model, photo, "deep", **how)
-    with pytest.raises(ModelError, match="fewer --octaves"):
+    with pytest.raises(ModelError, match="fewer octaves="):
         dream(model, photo, "deep", octaves=8)
     with pytest.raises(InputError, match="seed is a whole number"):
         dream(model, "noise", "deep", seed=-1)
@@ -254,7 +254,7 @@ def test_senseless_calls_are_refused(model, photo, tmp_path):
         dream(model, photo, "deep", zoom_frames=2, zoom=1.0)
     for how in ({"zoom": 0.1}, {"rotate": 1.0}):
         for frames in (0, 1):
-            with pytest.raises(InputError, match=f"--zoom-frames says {frames}"):
+            with pytest.raises(InputError, match=f"zoom_frames= says {frames}"):
                 dream(model, photo, "deep", zoom_frames=frames, **how)
     with pytest.raises(InputError, match="at least 1"):
         dream(model, photo, "deep", size=0)

@@ -50,7 +50,7 @@ def test_saving_twice_gives_the_same_bytes(result, tmp_path):
 def test_an_earlier_run_is_refused_and_replaced_as_a_whole(result, tmp_path):
     folder = result.save(tmp_path / "run")
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(ExistingOutputError, match="--overwrite"):
+    with pytest.raises(ExistingOutputError, match="overwrite=True"):
         result.save(folder)
     fewer = RunResult(result.images[:1], result.history, result.record)
     fewer.save(folder, overwrite=True)

@@ -155,7 +155,7 @@ def test_grad_cam_needs_a_map_below_the_score(model, photo):
         saliency(model, photo, rule="grad_cam", layer="deeep")
     with pytest.raises(InputError, match="means nothing to gradient"):
         saliency(model, photo, rule="gradient", layer="deep")
-    with pytest.raises(InputError, match="--layer"):
+    with pytest.raises(InputError, match="layer="):
         saliency(model, photo, unit="conv:1", rule="grad_cam")
     with pytest.warns(UserWarning, match="grad_cam left out"):
         assert "grad_cam" not in saliency(model, photo, unit="conv:1", n_samples=2).arrays
@@ -190,6 +190,6 @@ def test_senseless_calls_are_refused(model, photo, tmp_path):
     headless = load_model(
         keras.Sequential([keras.Input((*SIZE, 3)), *make_network().layers[:3]]), preprocessing="tf", dtype="float32"
     )
-    with pytest.raises(ModelError, match="no class scores; say which --unit"):
+    with pytest.raises(ModelError, match="no class scores; say which unit="):
         saliency(headless, photo)
     assert saliency(headless, photo, unit="deep:1", rule="gradient").record["probability"] is None

@@ -207,7 +207,7 @@ def test_out_of_memory_says_what_to_do(model, monkeypatch):
     def callback(step):
         raise ResourceExhaustedError
 
-    with pytest.raises(InputError, match=r"fewer at a time \(--batch-size\)"):
+    with pytest.raises(InputError, match=r"fewer at a time \(batch_size=\)"):
         optimize(model, losses.cross_entropy(0), parameterization=fourier(), n_steps=2, callback=callback)
 
 

@@ -222,7 +222,7 @@ def test_a_network_without_class_scores_gives_statistics_without_class(folder):
 def test_an_ambiguous_folder_name_asks(model, folder, tmp_path):
     (tmp_path / "crane").mkdir()
     (tmp_path / "crane" / "1.png").symlink_to(next(folder.rglob("*.png")))
-    with pytest.raises(ClassNotFoundError, match=r"ambiguous.*--class"):
+    with pytest.raises(ClassNotFoundError, match=r"ambiguous.*class_name="):
         collect(model, tmp_path / "crane", **SETTINGS)
 
 
@@ -355,7 +355,7 @@ def begun(model, folder, tmp_path) -> Path:
 
 
 def test_an_existing_spool_wants_a_decision(model, folder, begun, statistics):
-    with pytest.raises(ExistingOutputError, match=r"--resume.*--overwrite"):
+    with pytest.raises(ExistingOutputError, match=r"resume=True.*overwrite=True"):
         collect(model, folder, spool=begun, **SETTINGS)
     _assert_same(collect(model, folder, spool=begun, overwrite=True, **SETTINGS), statistics)
     remove_spool(begun)
@@ -398,7 +398,7 @@ def test_changed_and_new_images_are_noticed(model, folder, tmp_path):
 
 def test_a_damaged_manifest_can_be_overwritten(model, folder, begun, statistics):
     (begun / "manifest.json").write_text("{")
-    with pytest.raises(InputError, match="--overwrite starts the collection anew"):
+    with pytest.raises(InputError, match="overwrite=True starts the collection anew"):
         collect(model, folder, spool=begun, **SETTINGS)
     _assert_same(collect(model, folder, spool=begun, overwrite=True, **SETTINGS), statistics)
 
@@ -502,7 +502,7 @@ def test_a_full_disk_promises_only_what_there_is(model, folder, tmp_path, monkey
         lambda: merge(files, spool=tmp_path / "joined" if to_folder else None),
         lambda: collect(model, folder, **SETTINGS),
     ):
-        with pytest.raises(InputError, match=r"disk is full(?!.*--resume)"):
+        with pytest.raises(InputError, match=r"disk is full(?!.*resume=True)"):
             failing()
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["1-of-2.h5", "2-of-2.h5"]
 
@@ -520,7 +520,7 @@ def test_a_full_disk_is_one_clear_line_and_loses_nothing(model, folder, statisti
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", full)
-        with pytest.raises(InputError, match=r"disk is full.*--resume"):
+        with pytest.raises(InputError, match=r"disk is full.*resume=True"):
             collect(model, folder, spool=tmp_path / "spool", **SETTINGS)
     assert not list((tmp_path / "spool").glob("*.tmp"))
     _assert_same(collect(model, folder, spool=tmp_path / "spool", resume=True, **SETTINGS), statistics)
@@ -634,7 +634,7 @@ def test_merging_what_does_not_belong_together(model, folder, statistics, tmp_pa
     with pytest.raises(InputError, match="differ in the images of the whole collection"):
         merge([first, second, tmp_path / "stranger.h5"])
     save_statistics(statistics, tmp_path / "done.h5")
-    with pytest.raises(FileFormatError, match=r"finished statistics.*--shard"):
+    with pytest.raises(FileFormatError, match=r"finished statistics.*shard="):
         merge([first, tmp_path / "done.h5"])
     with pytest.raises(FileFormatError, match=r"shard 1/3.*merge"):
         load_statistics(first)

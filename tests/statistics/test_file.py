@@ -108,7 +108,7 @@ def test_the_specification_is_enough_to_read_it(statistics):
 
 def test_an_existing_file_is_kept_unless_told_otherwise(statistics, tmp_path):
     (tmp_path / "a.h5").write_bytes(b"precious")
-    with pytest.raises(ExistingOutputError, match="--overwrite"):
+    with pytest.raises(ExistingOutputError, match="overwrite=True"):
         save_statistics(statistics, tmp_path / "a.h5")
     assert (tmp_path / "a.h5").read_bytes() == b"precious"
     save_statistics(statistics, tmp_path / "a.h5", overwrite=True)
