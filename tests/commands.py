@@ -2,36 +2,18 @@
 
 import contextlib
 import io
-import json
 import traceback
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 from PIL import Image
 
 from stochdeconv.cli import main
 
-CLASS_NAMES = ["church", "barn", "crane", "crane"]
 N_PHOTOS = 20
 # Flags that make a collection and a run quick.
 SMALL = ("--n-components", 4, "--layout-size", 8, "--batch-size", 8)
 SHORT = ("-n", 2, "--n-steps", 2)
-
-
-def make_network(path, *, seed):
-    """A small classifier of 32 x 32 images with its sidecar."""
-    initializer = keras.initializers.HeNormal(seed=seed)
-    inputs = x = keras.Input((32, 32, 3))
-    for number, n_channels in enumerate((6, 8), start=1):
-        x = keras.layers.Conv2D(
-            n_channels, 3, padding="same", activation="relu", kernel_initializer=initializer, name=f"conv{number}"
-        )(x)
-        x = keras.layers.MaxPooling2D(name=f"pool{number}")(x)
-    x = keras.layers.GlobalAveragePooling2D(name="average")(x)
-    x = keras.layers.Dense(4, activation="softmax", kernel_initializer=initializer, name="predictions")(x)
-    keras.Model(inputs, x).save(path)
-    path.with_suffix(".json").write_text(json.dumps({"preprocessing": "tf", "class_names": CLASS_NAMES}))
 
 
 def make_photos(folder, n_photos, *, seed):

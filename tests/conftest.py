@@ -46,7 +46,8 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
     """Networks, photographs, statistics and runs that the tests of the command line look at and do not change."""
-    from commands import N_PHOTOS, SHORT, SMALL, make_network, make_photos, succeed
+    from commands import N_PHOTOS, SHORT, SMALL, make_photos, succeed
+    from toys import make_network
 
     folder = tmp_path_factory.mktemp("made")
     make_network(folder / "tiny.keras", seed=0)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from photographs import network, picture
+from toys import network, picture
 
 from stochdeconv.errors import ClassNotFoundError, InputError
 from stochdeconv.methods.dream import dream

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import keras
 import pytest
-from commands import CLASS_NAMES, N_PHOTOS, SMALL, call, files_in, refuse, succeed
+from commands import N_PHOTOS, SMALL, call, files_in, refuse, succeed
+from toys import CLASS_NAMES
 
 from stochdeconv.cli import terminal
 from stochdeconv.statistics.compaction import compact

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import CLASS_NAMES, SHORT, SMALL, call, files_in, refuse, succeed
+from commands import SHORT, SMALL, call, files_in, refuse, succeed
 from PIL import Image
+from toys import CLASS_NAMES
 
 from stochdeconv.cli import terminal
 from stochdeconv.cli.compare import name_contestants

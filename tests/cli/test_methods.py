@@ -5,8 +5,9 @@ import json
 
 import numpy as np
 import pytest
-from commands import call, files_in, make_network, make_photos, refuse, succeed
+from commands import call, files_in, make_photos, refuse, succeed
 from PIL import Image
+from toys import make_network
 
 
 @pytest.fixture(scope="module")

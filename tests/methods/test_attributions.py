@@ -3,10 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from explained import SIZE, likeness, loaded, make_network
 from keras import ops
 from PIL import Image
 from sklearn.datasets import load_sample_image
+from toys import EXPLAINED_SIZE as SIZE
+from toys import explained_network, likeness, loaded
 
 from stochdeconv import backend
 from stochdeconv.methods import attributions
@@ -16,7 +17,7 @@ from stochdeconv.networks.image_model import load_model
 
 @pytest.fixture(scope="module")
 def model():
-    return loaded(make_network())
+    return loaded(explained_network())
 
 
 @pytest.fixture(scope="module")

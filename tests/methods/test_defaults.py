@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from photographs import network
+from toys import network
 
 from stochdeconv.errors import InputError, ModelError
 from stochdeconv.methods.dream import DreamSettings, Pyramid, dream

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from photographs import SIZE, network, picture
+from toys import SIZE, fresh_network, network, picture
 
 from stochdeconv.errors import InputError, LayerNotFoundError
 from stochdeconv.images.files import resize
@@ -166,7 +166,7 @@ def test_senseless_calls_are_refused(model):
 
 def test_a_search_that_goes_nowhere_says_so(photo):
     """Without biases nothing fires in the mean, so no direction is better than another."""
-    dark = network(1)
+    dark = fresh_network(1)
     kernel, bias = dark.keras_model.layers[0].get_weights()
     dark.keras_model.layers[0].set_weights([kernel, 0 * bias])
     dark = load_model(dark.keras_model, preprocessing="tf")

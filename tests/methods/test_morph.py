@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from photographs import SIZE, network, picture
+from toys import SIZE, network, picture
 
 from stochdeconv.errors import ClassNotFoundError, InputError, MissingInputError
 from stochdeconv.images.files import resize, save_png

@@ -2,7 +2,7 @@ import csv
 
 import numpy as np
 import pytest
-from photographs import SIZE, network, picture
+from toys import SIZE, network, picture
 
 from stochdeconv.errors import ClassNotFoundError, InputError
 from stochdeconv.images.files import resize

@@ -5,9 +5,10 @@ import json
 import keras
 import numpy as np
 import pytest
-from explained import SIZE, loaded, make_network
 from PIL import Image
 from sklearn.datasets import load_sample_image
+from toys import EXPLAINED_SIZE as SIZE
+from toys import explained_network, loaded
 
 from stochdeconv.errors import ClassNotFoundError, InputError, LayerNotFoundError, MissingInputError, ModelError
 from stochdeconv.images.files import load_image
@@ -18,7 +19,7 @@ from stochdeconv.networks.image_model import load_model
 
 @pytest.fixture(scope="module")
 def model():
-    return loaded(make_network())
+    return loaded(explained_network())
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +134,7 @@ def test_classes_that_do_not_fire_are_explained_too(photo):
 
 
 def test_networks_without_relu_have_no_backward_rules(photo):
-    smooth = loaded(make_network(relu="tanh"))
+    smooth = loaded(explained_network(relu="tanh"))
     for rule in ("guided", "deconvnet"):
         with pytest.raises(ModelError, match="no ReLU"):
             saliency(smooth, photo, rule=rule)
@@ -188,7 +189,9 @@ def test_senseless_calls_are_refused(model, photo, tmp_path):
         with pytest.raises(InputError, match="at least"):
             saliency(model, photo, **wrong)
     headless = load_model(
-        keras.Sequential([keras.Input((*SIZE, 3)), *make_network().layers[:3]]), preprocessing="tf", dtype="float32"
+        keras.Sequential([keras.Input((*SIZE, 3)), *explained_network().layers[:3]]),
+        preprocessing="tf",
+        dtype="float32",
     )
     with pytest.raises(ModelError, match="no class scores; say which unit="):
         saliency(headless, photo)

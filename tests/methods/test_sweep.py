@@ -2,7 +2,7 @@ import csv
 
 import numpy as np
 import pytest
-from photographs import SIZE, network, picture
+from toys import SIZE, network, picture
 
 from stochdeconv.errors import InputError, LayerNotFoundError, MissingInputError
 from stochdeconv.images.files import load_image, resize, save_png

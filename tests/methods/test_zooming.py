@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from photographs import picture
+from toys import picture
 
 from stochdeconv.images.colors import COLOR_ROOT
 from stochdeconv.methods.zooming import Colors, moved
