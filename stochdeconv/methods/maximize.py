@@ -148,9 +148,7 @@ class MaximizeSettings(Settings):
                 f"ablate_constraints=True acts on pixels; the preset '{self.preset}' has none: use '{VALUES_OF}'"
             )
         if self.blur_every is not None and not preset.blur and not self.ablate_constraints:
-            raise InputError(
-                f"blur_every= says how often the blur comes, and '{self.preset}' has none: give blur= too"
-            )
+            raise InputError(f"blur_every= says how often the blur comes, and '{self.preset}' has none: give blur= too")
         return all_constraints(preset, self.overrides) if self.ablate_constraints else preset
 
     def check_objective(self, class_name: object) -> None:
