@@ -71,4 +71,5 @@ def main(words: Sequence[str] | None = None) -> None:
 def _flags_of(words: Sequence[str]) -> dict[str, str]:
     """Tell the flags of the command that is called by the parameters they stand for."""
     name = next((word for word in words if word in COMMANDS), None)
-    return {} if name is None else flags_of(app[name].default_command)
+    function = None if name is None else app[name].default_command
+    return {} if function is None else flags_of(function)

@@ -131,7 +131,7 @@ def _collect_class(
     network: ImageModel, source: Path, path: Path, *, resume: bool, quiet: bool, settings: dict[str, Any]
 ) -> None:
     from stochdeconv.statistics.file import save_statistics
-    from stochdeconv.statistics.spool import remove_spool
+    from stochdeconv.statistics.spool import Spool, remove_spool
 
     partial = path.with_name(path.name + PARTIAL)
     if resume and path.exists():
@@ -150,11 +150,11 @@ def _collect_class(
         terminal.fail(
             f"interrupted; go on with --resume ({partial} holds what is done)", code=terminal.EXIT_INTERRUPTED
         )
-    if settings["shard"] is None:
-        skipped = statistics.skipped
-    else:
+    if isinstance(statistics, Spool):
         skipped = statistics.skipped_keys
         statistics.close()
+    else:
+        skipped = list(statistics.skipped)
     remove_spool(partial)
     for name, reason in skipped:
         terminal.say(f"skipped: {name}: {reason}")
@@ -175,7 +175,7 @@ def _refuse_another(network: ImageModel, source: Path, path: Path, settings: dic
     # Only a file that was made smaller afterwards has n_rows.
     compared = ("n_components", "layout_size", "n_rows")
     layers = measured_layers(network, settings["layers"], settings["layout_size"])
-    expected = {
+    expected: dict[str, Any] = {
         "weights_hash": network.weights_hash,
         "preprocessing": dict(network.preprocessing),
         "class": class_of(network, source, settings["class_name"]),
@@ -185,7 +185,7 @@ def _refuse_another(network: ImageModel, source: Path, path: Path, settings: dic
     if settings["shard"] is None:
         statistics = load_statistics(path)
         class_ = {"index": statistics.class_index, "wnid": statistics.wnid, "label": statistics.class_name}
-        there = {
+        there: dict[str, Any] = {
             "weights_hash": statistics.weights_hash,
             "preprocessing": dict(statistics.preprocessing),
             "class": None if statistics.class_index is None else class_,
@@ -221,7 +221,7 @@ def _class_stem(network: ImageModel, source: Path, class_name: str | None) -> st
     word = class_name or (folder.name if folder.is_dir() else None)
     stem = folder.stem if folder.is_file() else folder.name
     # A network without class scores knows no class; one that is named all the same is refused.
-    if class_name is not None or (word is not None and network.class_names):
+    if word is not None and (class_name is not None or network.class_names):
         try:
             named = network.find_class(word)
         except ClassNotFoundError:

@@ -35,7 +35,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     """
     signature = inspect.signature(function, eval_str=True)
     parameters = [_parameter(parameter) for parameter in signature.parameters.values()]
-    function.__signature__ = signature.replace(parameters=parameters)
+    vars(function)["__signature__"] = signature.replace(parameters=parameters)  # what `inspect` reads
     function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     function.__kwdefaults__ = {
         parameter.name: parameter.default
@@ -63,7 +63,7 @@ def default(function: Callable, name: str) -> Any:
 
 
 def _parameter(parameter: inspect.Parameter) -> inspect.Parameter:
-    if is_dataclass(parameter.annotation):
+    if isinstance(parameter.annotation, type) and is_dataclass(parameter.annotation):
         flags = _as_flags(parameter.annotation)
         is_optional = all(field.default is not MISSING for field in fields(flags))
         default = flags() if is_optional else parameter.default
@@ -75,7 +75,7 @@ def _parameter(parameter: inspect.Parameter) -> inspect.Parameter:
     )
 
 
-def _as_flags(settings: type) -> type:
+def _as_flags(settings: type) -> Any:
     """Derive a class whose fields Cyclopts reads as flags: of plain types, with help from the docstrings."""
     hints, described = typing.get_type_hints(settings), read_fields(settings)
     annotations, defaults = {}, {}

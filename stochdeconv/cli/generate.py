@@ -29,11 +29,11 @@ class GenerateFlags(LoopFlags):
         The network, if it is not where the file says it was.
     """
 
-    model: str | None = None
+    model: str = ""
 
     def load_network_of(self, statistics: ClassStatistics) -> ImageModel:
         """Load the network that made the statistics, or the one in its place."""
-        if self.model is not None:
+        if self.model:
             return self.load_network()
         try:
             return self.load(statistics.model_source, dtype=self.dtype)

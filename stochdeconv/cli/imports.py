@@ -15,6 +15,11 @@ from stochdeconv.errors import InputError, MissingInputError
 def import_code(module: str) -> None:
     """Run a module by its dotted name, the current folder searched first, or a file.
 
+    Parameters
+    ----------
+    module : str
+        A dotted name, or the path of a file that ends in .py.
+
     Raises
     ------
     MissingInputError
@@ -46,5 +51,7 @@ def _run_file(path: Path) -> None:
     # Under a name of its own: a file may be called like a module that is there already.
     name = f"imported:{path.resolve()}"
     spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"'{path}' is no Python code")
     sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[name])

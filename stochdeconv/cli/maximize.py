@@ -30,5 +30,5 @@ def maximize(
     settings.check_objective(class_name)
     run.check_output()
     check_statistics(settings.suppress_outliers)
-    title = class_name or settings.unit or settings.direction
+    title = str(class_name or settings.unit or settings.direction)
     run.make(method.maximize, run.load_network(), class_name, settings, title=title)

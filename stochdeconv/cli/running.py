@@ -14,8 +14,11 @@ from stochdeconv.cli.imports import import_code
 from stochdeconv.cli.terminal import ProgressBar
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from stochdeconv.methods.runs import RunResult
     from stochdeconv.networks.image_model import ImageModel
+    from stochdeconv.statistics.class_statistics import ClassStatistics
 
 MODEL_HELP = "mini-vgg16, which ships; vgg16 or another name of keras.applications; or a .keras file."
 # Said wherever a layer of the network is asked for.
@@ -143,19 +146,19 @@ class LoopFlags(RunFlags):
         return self.load(self.model, dtype=self.dtype)
 
 
-def check_pictures(*pictures: str | Path | None) -> None:
+def check_pictures(*pictures: str | Path | np.ndarray | None) -> None:
     """Refuse a picture that cannot be read before the network is loaded."""
     from stochdeconv.images.files import load_image
 
     for picture in pictures:
-        if picture is not None and str(picture) != "noise":
+        if isinstance(picture, str | Path) and str(picture) != "noise":
             load_image(picture)
 
 
-def check_statistics(*files: str | Path | None) -> None:
+def check_statistics(*files: str | Path | ClassStatistics | None) -> None:
     """Refuse statistics that cannot be read before the network is loaded."""
     from stochdeconv.statistics.file import load_statistics
 
     for file in files:
-        if file is not None:
+        if isinstance(file, str | Path):
             load_statistics(file)

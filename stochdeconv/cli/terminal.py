@@ -172,19 +172,19 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.stop()
 
-    def on_progress(self, done: int, total: int, message: str) -> None:
+    def on_progress(self, n_made: int, total: int, message: str) -> None:
         """Show what the collector and the comparison report."""
-        self._show(done, total, message)
+        self._show(n_made, total, message)
 
     def on_step(self, step: Step) -> None:
         """Show a step of an optimisation."""
         if self._bar is not None:
             self._show(step.step, step.n_steps, str(step))
 
-    def _show(self, done: int, total: int, message: str) -> None:
+    def _show(self, n_made: int, total: int, message: str) -> None:
         if self._bar is not None:
             task = self._bar.task_ids[0]
-            self._bar.update(task, completed=done, total=total, message=message)
+            self._bar.update(task, completed=n_made, total=total, message=message)
 
 
 def _rich_bar(description: str) -> Any:

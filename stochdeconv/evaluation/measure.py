@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -196,13 +196,13 @@ def measure(
             "gradients": pixels.gradient_histograms(batch),
             "colors": pixels.color_histograms(batch),
         }
-        if weights is not None:
+        if weights is not None and seen.feature_maps is not None:
             part["cams"] = objects.class_activation_maps(seen.feature_maps, weights)
         if seen.faces is not None:
             part["faces"] = seen.faces
         parts.append(part)
         tick(len(batch))
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    columns: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return Measurements(**{"cams": None, **columns})
 
 

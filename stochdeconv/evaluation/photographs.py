@@ -50,11 +50,19 @@ class MeasuredPhotographs:
     @classmethod
     def by(cls, judge: Judge, classes: Mapping[ClassKey, Measurements], size: tuple[int, int]) -> MeasuredPhotographs:
         """Put together what a judge measured."""
-        model = judge.model
-        return cls(classes, tuple(size), model.name, model.weights_hash, dict(model.preprocessing))
+        model, (height, width) = judge.model, size
+        return cls(classes, (height, width), model.name, model.weights_hash, dict(model.preprocessing))
 
     def of(self, class_key: ClassKey) -> Measurements:
         """Find the photographs of a class.
+
+        Parameters
+        ----------
+        class_key : ClassKey
+
+        Returns
+        -------
+        Measurements
 
         Raises
         ------
@@ -106,7 +114,7 @@ class MeasuredPhotographs:
                 for key, of in self.classes.items()
             ],
         }
-        arrays = {"header": np.array(json.dumps(header))}
+        arrays: dict[str, Any] = {"header": np.array(json.dumps(header))}
         for number, measurements in enumerate(self.classes.values()):
             for spec in fields(Measurements):
                 values = getattr(measurements, spec.name)
@@ -120,6 +128,14 @@ class MeasuredPhotographs:
 
 def load_photographs(path: str | Path) -> MeasuredPhotographs:
     """Read what `MeasuredPhotographs.save` wrote.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    MeasuredPhotographs
 
     Raises
     ------

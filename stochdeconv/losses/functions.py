@@ -74,7 +74,7 @@ class Definition:
             for parameter, value in bound.arguments.items()
         }
         arrays = {parameter: value for parameter, value in arguments.items() if isinstance(value, np.ndarray)}
-        settings = tuple(item for item in arguments.items() if item[0] not in arrays)
+        settings = tuple((name, value) for name, value in bound.arguments.items() if name not in arrays)
         for parameter, value in settings:
             _check_setting(parameter, value)
         return FunctionTerm(layers[0], layers[1:], self, settings, arrays=arrays)
@@ -205,18 +205,18 @@ def loss(function=None, /, **options):
     The objectives of Lucid (Olah, Mordvintsev & Schubert 2017) and the losses of Keras are decorated functions, too.
     """
     if function is None:
-        return functools.partial(_asked_of_layers, **options)
-    return _asked_of_layers(function, **options)
+        return functools.partial(_of_layers, **options)
+    return _of_layers(function, **options)
 
 
-def _asked_of_layers(function: Callable[..., Tensor], **options: Any) -> Callable[..., FunctionTerm]:
+def _of_layers(function: Callable[..., Tensor], **options: Any) -> Callable[..., FunctionTerm]:
     definition = Definition(function, **options)
 
     @functools.wraps(function)
     def of_layer(*args, **kwargs):
         return definition.term(*args, **kwargs)
 
-    of_layer.__signature__ = definition.signature
+    vars(of_layer)["__signature__"] = definition.signature  # what `inspect` reads
     return of_layer
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stochdeconv.errors import InputError
-from stochdeconv.methods.outlier_suppression import APPROACH_WEIGHT, list_statistics, weigh_outliers
+from stochdeconv.methods.outlier_suppression import APPROACH_WEIGHT, Outliers, list_statistics, weigh_outliers
 from stochdeconv.methods.settings import Settings
 from stochdeconv.statistics.class_statistics import ClassStatistics
 
@@ -56,9 +56,13 @@ class Approach(Settings):
     jitter: int | None = None
     scale: float = 0.05
     rotate: float = 3.0
-    suppress_outliers: str | Path | ClassStatistics | None = None
+    suppress_outliers: Outliers = None
     outlier_weight: float | None = None
     n_images: int = 1
+
+    if TYPE_CHECKING:
+        # A field of both methods, each with a default of its own.
+        n_steps: int
 
     def __post_init__(self):
         super().__post_init__()

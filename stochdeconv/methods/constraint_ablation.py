@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stochdeconv.methods.presets import PRESETS, Preset
 
@@ -25,20 +25,19 @@ VALUES_OF, CONTRIBUTION = "regularised", 50.0
 def ablation_rows(preset: Preset) -> dict[str, Preset]:
     """Part a preset that has all constraints into one with none, one with each alone, and itself."""
     free = Preset(preset.parameterization, preset.optimizer, preset.learning_rate, l2=0.0)
-    alone = {
-        name: replace(free, **{setting: getattr(preset, setting) for setting in settings})
-        for name, settings in CONSTRAINTS.items()
-    }
-    return {"none": free, **alone, "all": preset}
+    rows = {"none": free}
+    for name, settings in CONSTRAINTS.items():
+        values: dict[str, Any] = {setting: getattr(preset, setting) for setting in settings}
+        rows[name] = replace(free, **values)
+    return {**rows, "all": preset}
 
 
 def all_constraints(preset: Preset, overrides: dict[str, float | None]) -> Preset:
     """Return a preset of pixels with every constraint: as it is overridden, else as `VALUES_OF` has it."""
-    values = vars(
-        replace(
-            PRESETS[VALUES_OF], contribution=CONTRIBUTION, **({"amplitude": 0.0} if overrides["l2"] is not None else {})
-        )
-    )
+    template = replace(PRESETS[VALUES_OF], contribution=CONTRIBUTION)
+    if overrides["l2"] is not None:
+        template = replace(template, amplitude=0.0)
+    values = vars(template)
     settings = [setting for settings in CONSTRAINTS.values() for setting in settings]
     return replace(preset, **{name: values[name] for name in settings if overrides.get(name) is None})
 

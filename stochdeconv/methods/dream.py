@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stochdeconv.errors import InputError, LayerNotFoundError, ModelError, SettingsError
-from stochdeconv.methods.settings import Settings, read_settings, source_of
+from stochdeconv.methods.settings import OPEN, Settings, read_settings, source_of
 from stochdeconv.parsing import read_layer_word, read_list
 
 if TYPE_CHECKING:
@@ -58,6 +58,15 @@ class Amplified:
 
 def parse_layers(model: ImageModel, layers: str | int | Sequence[str | int]) -> list[Amplified]:
     """Read ``LAYER[:CHANNEL][=WEIGHT],…``, LAYER a name or a number, and check it against the network.
+
+    Parameters
+    ----------
+    model : ImageModel
+    layers : str, int or sequence of them
+
+    Returns
+    -------
+    list of Amplified
 
     Raises
     ------
@@ -161,7 +170,8 @@ class Pyramid:
     def sizes(self, full: tuple[int, int]) -> list[tuple[int, int]]:
         """Sizes in pixels, the smallest first."""
         scales = [self.octave_scale**-octave for octave in reversed(range(self.octaves))]
-        return [tuple(max(round(side * scale), 1) for side in full) for scale in scales]
+        height, width = full
+        return [(max(round(height * scale), 1), max(round(width * scale), 1)) for scale in scales]
 
     def fitting(self, model: ImageModel, layers: Sequence[str], full: tuple[int, int]) -> Pyramid:
         """Leave out the smallest sizes of a picture where layers have no values; its own size stays."""
@@ -271,8 +281,8 @@ class DreamSettings(Octaves):
     counts = (*Octaves.counts, "tile_size")
 
     guide: str | Path | np.ndarray | None = None
-    zoom_frames: int | None = None
-    zoom: float | None = None
+    zoom_frames: int = OPEN
+    zoom: float = OPEN
     rotate: float = 0.0
     n_steps: int = 10
     tile_size: int = 512

@@ -107,7 +107,7 @@ class GenerateSettings(Settings):
 
     def targets(self, statistics: ClassStatistics) -> Targets:
         """Return what the images are to activate."""
-        sampling = {
+        sampling: dict[str, Any] = {
             "sampler": self.sampler,
             "temperature": self.temperature,
             "seed": self.seed,
@@ -117,8 +117,9 @@ class GenerateSettings(Settings):
             return component_targets(statistics, self.component, self.deviations())
         if self.walk is not None:
             return walk_targets(statistics, n_frames=self.walk, **sampling)
-        number = {} if self.n_images is None else {"n_images": self.n_images}
-        return sample_targets(statistics, **sampling, **number)
+        if self.n_images is not None:
+            sampling["n_images"] = self.n_images
+        return sample_targets(statistics, **sampling)
 
     def deviations(self) -> np.ndarray:
         """Return how far along the component the images are to go, (image,), in standard deviations."""
@@ -173,7 +174,7 @@ def generate(
     settings = read_settings(GenerateSettings, settings, keywords)
     started = time.monotonic()
     check_model(model, statistics)
-    size = tuple(statistics.input_size) if settings.size is None else model.image_size(settings.size)
+    size = statistics.input_size if settings.size is None else model.image_size(settings.size)
     recipe = _recipe_at(size, settings.recipe, model, statistics)
     is_noise = str(settings.init) == "noise"
     photo = None if is_noise else load_image(settings.init, size, channels=model.n_channels)
@@ -194,7 +195,7 @@ def generate(
         targets=maker.targets.to_arrays(),
     )
     if settings.component is not None:
-        run = _with_deviations(run, model, statistics, settings)
+        run = _with_deviations(run, model, statistics, settings.component, settings.deviations())
     frames = as_frames(run.images) if settings.walk is not None else film.frames() if film is not None else None
     return hand_over(replace(run, frames=frames))
 
@@ -263,7 +264,7 @@ class _Maker:
         from stochdeconv.optimization.parameterizations import Clip, fourier, pixels
 
         shape = (*self.size, self.model.n_channels)
-        numbers = {
+        numbers: dict[str, Any] = {
             "n_images": n_images,
             "seed": self.settings.seed,
             "learning_rate": self.recipe.learning_rate,
@@ -276,10 +277,11 @@ class _Maker:
 
     def _counted(self, n_before: int, n_all: int) -> Callable[[Step], None] | None:
         """Count the steps of one image through the series."""
-        return None if self.callback is None else functools.partial(self._count, n_before, n_all)
+        return None if self.callback is None else functools.partial(_count, self.callback, n_before, n_all)
 
-    def _count(self, n_before: int, n_all: int, step: Step) -> None:
-        self.callback(replace(step, step=n_before + step.step, n_steps=n_all))
+
+def _count(callback: Callable[[Step], None], n_before: int, n_all: int, step: Step) -> None:
+    callback(replace(step, step=n_before + step.step, n_steps=n_all))
 
 
 def _recipe_at(size: tuple[int, int], recipe: Recipe | str, model: ImageModel, statistics: ClassStatistics) -> Recipe:
@@ -314,18 +316,19 @@ def _own_recipe_at(size: tuple[int, int], model: ImageModel, statistics: ClassSt
             f"'{model.name}' can be asked for its {' and '.join(left_out)} at its own size alone: left out at {size[0]}x{size[1]}",
             stacklevel=4,
         )
-    return replace(recipe, **dict.fromkeys(left_out, 0.0))
+    nothing: dict[str, Any] = dict.fromkeys(left_out, 0.0)
+    return replace(recipe, **nothing)
 
 
 def _with_deviations(
-    run: RunResult, model: ImageModel, statistics: ClassStatistics, settings: GenerateSettings
+    run: RunResult, model: ImageModel, statistics: ClassStatistics, component: str, deviations: np.ndarray
 ) -> RunResult:
     """Say below each image how far along the component it was to go, and how far it came."""
     from stochdeconv.images.sheets import contact_sheet
     from stochdeconv.sampling.traversals import component_deviations
 
-    aims = settings.deviations().tolist()
-    reached = component_deviations(model, statistics, settings.component, run.images).tolist()
+    aims = deviations.tolist()
+    reached = component_deviations(model, statistics, component, run.images).tolist()
     table, captions = [], []
     # An interrupted run has fewer images than there are targets.
     for image, (aim, deviation) in enumerate(zip(aims, reached, strict=False)):

@@ -14,7 +14,7 @@ import numpy as np
 
 from stochdeconv.errors import InputError
 from stochdeconv.methods.presets import input_origin
-from stochdeconv.methods.settings import Settings, read_settings, source_of
+from stochdeconv.methods.settings import OPEN, Settings, read_settings, source_of
 from stochdeconv.optimization.descent import Descent
 from stochdeconv.parsing import read_list
 
@@ -67,9 +67,9 @@ class InvertSettings(Settings):
     """
 
     target: str | Path | np.ndarray | None = None
-    enhance: float | None = None
-    init: str | None = None
-    optimizer: str | None = None
+    enhance: float = OPEN
+    init: str = OPEN
+    optimizer: str = OPEN
     gradient_rule: str = "true"
     tv: float = 2.0
     alpha_norm: float = 0.01
@@ -261,7 +261,9 @@ def _with_distances(
     from stochdeconv.images.sheets import contact_sheet
 
     titles = ["photograph", "target"][: len(photographs)]
-    table, tiles, captions = [], [], []
+    table: list[dict[str, Any]] = []
+    tiles: list[np.ndarray] = []
+    captions: list[str] = []
     places = [(name, variant) for name in targets for variant in range(n_images)]
     # An interrupted run has fewer images.
     for (name, variant), image in zip(places, run.images, strict=False):

@@ -26,7 +26,7 @@ from stochdeconv.methods.presets import (
     input_origin,
     with_decay,
 )
-from stochdeconv.methods.settings import Settings, read_settings, source_of
+from stochdeconv.methods.settings import OPEN, Settings, read_settings, source_of
 from stochdeconv.parsing import read_list
 from stochdeconv.statistics.class_statistics import ClassStatistics
 
@@ -94,8 +94,8 @@ class MaximizeSettings(Settings):
         Images at a time: by default 8; with `diversity` all of them.
     """
 
-    n_images: int | None = None
-    preset: str | None = None
+    n_images: int = OPEN
+    preset: str = OPEN
     l2: float | None = None
     blur: float | None = None
     blur_every: int | None = None
@@ -110,7 +110,7 @@ class MaximizeSettings(Settings):
     suppress_outliers: str | Path | ClassStatistics | None = None
     outlier_weight: float | None = None
     n_steps: int = 256
-    batch_size: int | None = None
+    batch_size: int = OPEN
 
     def __post_init__(self):
         super().__post_init__()
@@ -137,6 +137,10 @@ class MaximizeSettings(Settings):
     def way(self) -> Preset:
         """Return the preset with what overrides it.
 
+        Returns
+        -------
+        Preset
+
         Raises
         ------
         InputError
@@ -148,9 +152,7 @@ class MaximizeSettings(Settings):
                 f"ablate_constraints=True acts on pixels; the preset '{self.preset}' has none: use '{VALUES_OF}'"
             )
         if self.blur_every is not None and not preset.blur and not self.ablate_constraints:
-            raise InputError(
-                f"blur_every= says how often the blur comes, and '{self.preset}' has none: give blur= too"
-            )
+            raise InputError(f"blur_every= says how often the blur comes, and '{self.preset}' has none: give blur= too")
         return all_constraints(preset, self.overrides) if self.ablate_constraints else preset
 
     def check_objective(self, class_name: object) -> None:
@@ -233,7 +235,7 @@ def maximize(
         settings=settings.record(
             "n_images",
             "size",
-            classes=[vars(found) for found in objective.classes],
+            classes=[vars(entry) for entry in objective.classes],
             unit=",".join(objective.titles) if settings.unit is not None else None,
             direction=objective.direction,
             **vars(way),
@@ -297,7 +299,7 @@ def _variables(
 ) -> Parameterization:
     from stochdeconv.optimization.parameterizations import fourier, pixels
 
-    numbers = {"n_images": settings.n_images, "seed": settings.seed, "learning_rate": way.learning_rate}
+    numbers: dict[str, Any] = {"n_images": settings.n_images, "seed": settings.seed, "learning_rate": way.learning_rate}
     if way.parameterization == "fourier":
         return fourier(size, n_channels=model.n_channels, **numbers)
     start = np.broadcast_to(mean_color, (*size, model.n_channels))

@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
 from stochdeconv.errors import InputError
 from stochdeconv.methods.approach import Approach
 from stochdeconv.methods.outlier_suppression import suppression
-from stochdeconv.methods.settings import read_settings, source_of
+from stochdeconv.methods.settings import OPEN, read_settings, source_of
 from stochdeconv.statistics.class_statistics import ClassStatistics
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ class MorphSettings(Approach):
     """
 
     strength: float = 4.0
-    n_frames: int | None = None
+    n_frames: int = OPEN
     suppress_outliers: str | Path | ClassStatistics | Sequence[ClassStatistics | str | Path] | None = None
-    n_steps: int | None = None
+    n_steps: int = OPEN
 
     def __post_init__(self):
         super().__post_init__()
@@ -116,15 +116,16 @@ def morph(
     started = time.monotonic()
     size = model.image_size(settings.size)
     target = model.find_class(class_name)
-    is_photo = is_photograph(start)
-    if is_photo:
+    picture = None
+    if isinstance(start, Path | np.ndarray) or is_photograph(start):
         settings.check_variants()
         picture = open_image(start, size, channels=model.n_channels)
         source = model.class_names[int(recognise(model, [picture])[0].argmax())]
     else:
-        picture, source = None, model.find_class(start)
+        source = model.find_class(start)
         if source == target:
             raise InputError(f"both classes are {target.label}: there is nothing to turn")
+    is_photo = picture is not None
     raised = [target] if is_photo else [source, target]
     outliers = suppression(model, settings.statistics, raised, weight=settings.outlier_weight)
     frames = _Frames(settings.frame_steps())
@@ -163,7 +164,7 @@ def _turn(
     from stochdeconv.optimization.loop import OptimizationResult, in_stage, optimize
 
     n_stages = len(raised)
-    steps_of = {
+    options: dict[str, Any] = {
         "n_steps": settings.n_steps,
         "transforms": settings.views(size),
         "batch_size": settings.batch_size,
@@ -176,7 +177,7 @@ def _turn(
             settings.loss(model, source) + outliers.loss(source),
             parameterization=settings.variables(model, size),
             callback=in_stage(callback, 0, n_stages),
-            **steps_of,
+            **options,
         )
         stages["start"] = start
         images = start.images
@@ -194,7 +195,7 @@ def _turn(
             loss,
             parameterization=settings.variables(model, size, images, deviation=0.0),
             callback=frames.keep,
-            **steps_of,
+            **options,
         )
     rows = [
         {"batch": row["batch"], "step": row["step"], "stage": name, **row}
@@ -292,7 +293,7 @@ def _plan_frames(n_frames: int | None, n_steps: int | None) -> tuple[int, int]:
     return n_frames, n_steps
 
 
-def is_photograph(start: str | int | Path | np.ndarray) -> bool:
+def is_photograph(start: str | int | Path | np.ndarray) -> TypeGuard[str | Path | np.ndarray]:
     """Tell whether a morph starts from a photograph (there or not), or else from a class: folders are often named after one."""
     from stochdeconv.images.folders import IMAGE_SUFFIXES
 

@@ -84,9 +84,9 @@ def target_loss(
         loss = loss + recipe.class_score * losses.unit(score_layer or "logits", statistics.class_index)
     if recipe.total_variation:
         loss = loss + recipe.total_variation * regularizers.total_variation()
-    for statistic in sorted(PHOTOGRAPH_STATISTICS, key=lambda statistic: statistic.rank):
-        weight = statistic.weight(recipe)
-        pure = statistic.loss(statistics, targets) if weight else None
+    for of_photographs in sorted(PHOTOGRAPH_STATISTICS, key=lambda statistic: statistic.rank):
+        weight = of_photographs.weight(recipe)
+        pure = of_photographs.loss(statistics, targets) if weight else None
         if pure is not None:
             loss = loss + weight * term_of(pure)
     return loss

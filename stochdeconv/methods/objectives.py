@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stochdeconv.errors import ClassNotFoundError, InputError, LayerNotFoundError, MissingInputError
+from stochdeconv.errors import ClassNotFoundError, InputError, LayerNotFoundError, MissingInputError, SettingsError
 from stochdeconv.parsing import read_layer_word, read_list
 
 if TYPE_CHECKING:
-    from stochdeconv.losses import Loss
+    from stochdeconv.losses import Loss, Term
     from stochdeconv.networks.classes import ClassName
     from stochdeconv.networks.image_model import ImageModel
 
@@ -49,27 +51,37 @@ def find_objective(
 ) -> Objective:
     """Find what is to be raised; arguments as in `maximize.maximize`, one of them not None.
 
+    Returns
+    -------
+    Objective
+
     Raises
     ------
     InputError, LayerNotFoundError, ClassNotFoundError
     """
     from stochdeconv import losses
 
-    classes, recorded = (), None
     if class_name is not None:
         classes = find_classes(model, class_name)
-        terms = [losses.unit(model.score_layer, found.index) for found in classes]
-        titles = tuple(found.label for found in classes)
-    elif unit is not None:
-        terms = [losses.unit(*found) for found in read_list(unit, "unit", lambda one: parse_unit(model, one))]
-        titles = tuple(term.name.removeprefix("unit:") for term in terms)
-    else:
-        layer, vector = read_direction(direction)
-        layer = model.find_layer(layer)
-        _check_direction(model, layer, vector, "the vector" if not isinstance(direction, str) else f"'{direction}'")
-        titles, terms = (f"a direction of {layer}",), [losses.direction(layer, vector)]
-        recorded = {"layer": layer, "vector": terms[0].arrays["direction"].tolist()}
-    return Objective(sum(terms, losses.Loss()), titles, classes, recorded)
+        terms = [losses.unit(model.score_layer, entry.index) for entry in classes]
+        return Objective(_sum(terms), tuple(entry.label for entry in classes), classes)
+    if unit is not None:
+        terms = [losses.unit(*place) for place in read_list(unit, "unit", functools.partial(parse_unit, model))]
+        return Objective(_sum(terms), tuple(term.name.removeprefix("unit:") for term in terms))
+    if direction is None:
+        raise SettingsError("nothing is to be raised; expected a class, a unit or a direction")
+    layer, vector = read_direction(direction)
+    layer = model.find_layer(layer)
+    _check_direction(model, layer, vector, f"'{direction}'" if isinstance(direction, str) else "the vector")
+    term = losses.direction(layer, vector)
+    recorded = {"layer": layer, "vector": term.arrays["direction"].tolist()}
+    return Objective(_sum([term]), (f"a direction of {layer}",), direction=recorded)
+
+
+def _sum(terms: Sequence[Term]) -> Loss:
+    from stochdeconv import losses
+
+    return functools.reduce(operator.add, terms, losses.Loss())
 
 
 def find_classes(model: ImageModel, class_name: str | int | Sequence[str | int]) -> tuple[ClassName, ...]:
@@ -85,6 +97,10 @@ def find_classes(model: ImageModel, class_name: str | int | Sequence[str | int])
 
 def read_direction(direction: str | tuple[str, Any]) -> tuple[str, np.ndarray]:
     """Read ``LAYER:FILE.npy``, or a layer and a vector.
+
+    Parameters
+    ----------
+    direction : str or (layer, vector)
 
     Returns
     -------
@@ -105,12 +121,12 @@ def read_direction(direction: str | tuple[str, Any]) -> tuple[str, np.ndarray]:
     return layer, _read_vector(file)
 
 
-def _check_direction(model: ImageModel, layer: str, vector: np.ndarray, given: str) -> None:
+def _check_direction(model: ImageModel, layer: str, vector: np.ndarray, source: str) -> None:
     n_channels = math.prod(model.layer_shape(layer)[-1:])
     if vector.shape != (n_channels,) or vector.dtype.kind not in "biuf":
         raise InputError(
             f"a direction of '{layer}' is {n_channels} numbers, one for each channel; "
-            f"{given} holds {vector.dtype} of shape {vector.shape}"
+            f"{source} holds {vector.dtype} of shape {vector.shape}"
         )
 
 
@@ -119,18 +135,22 @@ def _read_vector(file: str) -> np.ndarray:
     if not Path(file).is_file():
         raise MissingInputError(f"no such file: '{file}'; {expected}")
     try:
-        found = np.load(file, allow_pickle=False)
+        vector = np.load(file, allow_pickle=False)
     except OSError as error:
         raise InputError(f"'{file}' cannot be read ({error.strerror or error}); {expected}") from error
     except (ValueError, EOFError) as error:  # what NumPy says of a text is how to unpickle it
         raise InputError(f"'{file}' is another kind of file; {expected}") from error
-    if not isinstance(found, np.ndarray):
+    if not isinstance(vector, np.ndarray):
         raise InputError(f"'{file}' holds several arrays; {expected}")
-    return found
+    return vector
 
 
 def read_unit(unit: str) -> tuple[str, int, tuple[int, int] | None]:
     """Read ``LAYER:CHANNEL[:ROW:COLUMN]``; a layer's name may hold colons itself.
+
+    Parameters
+    ----------
+    unit : str
 
     Returns
     -------
@@ -145,11 +165,25 @@ def read_unit(unit: str) -> tuple[str, int, tuple[int, int] | None]:
     form = "of the form LAYER:CHANNEL or LAYER:CHANNEL:ROW:COLUMN"
     read = read_layer_word(unit, form, what="unit", n_numbers=(1, 3))
     channel, *position = read.numbers
-    return read.layer, channel, tuple(position) or None
+    if not position:
+        return read.layer, channel, None
+    row, column = position
+    return read.layer, channel, (row, column)
 
 
 def parse_unit(model: ImageModel, unit: str) -> tuple[str, int, tuple[int, int] | None]:
     """Read a unit as `read_unit` does, and check it against the network.
+
+    Parameters
+    ----------
+    model : ImageModel
+    unit : str
+
+    Returns
+    -------
+    layer : str
+    channel : int
+    position : (row, column) or None
 
     Raises
     ------

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from stochdeconv.networks.classes import ClassName
     from stochdeconv.networks.image_model import ImageModel
 
+#: What says where outliers begin: statistics or files of them.
+Outliers = str | Path | ClassStatistics | Sequence[ClassStatistics | str | Path] | None
+
 #: Deviations of the class score that an outlier at twice the limit costs: in `maximize`, and in `refine` and `morph`
 #: (docs/how-to/outlier_suppression.md says how they were chosen).
 MAXIMIZE_WEIGHT, APPROACH_WEIGHT = 10.0, 3.0
@@ -27,6 +30,17 @@ MAXIMIZE_WEIGHT, APPROACH_WEIGHT = 10.0, 3.0
 
 def weigh_outliers(suppress_outliers: object, weight: float | None, *, default: float) -> float | None:
     """Return the weight that was given, or the default; None without outliers to suppress.
+
+    Parameters
+    ----------
+    suppress_outliers : object
+        What says where outliers begin, or None.
+    weight : float or None
+    default : float
+
+    Returns
+    -------
+    float or None
 
     Raises
     ------
@@ -45,7 +59,7 @@ def weigh_outliers(suppress_outliers: object, weight: float | None, *, default: 
     return weight
 
 
-def list_statistics(suppress_outliers: object) -> list[ClassStatistics | str | Path]:
+def list_statistics(suppress_outliers: Outliers) -> list[ClassStatistics | str | Path]:
     """List what says where outliers begin: nothing, one or several, statistics or files of them."""
     if suppress_outliers is None:
         return []
@@ -97,7 +111,7 @@ def suppression(
     classes : sequence of ClassName
         The classes whose scores are raised.
     weight : float or None
-        None only where nothing is known.
+        None: nothing is suppressed.
 
     Returns
     -------
@@ -114,6 +128,8 @@ def suppression(
     """
     from stochdeconv.statistics.file import load_statistics
 
+    if weight is None:
+        return Suppression({}, None)
     labels = {class_name.index: class_name.label for class_name in classes}
     outliers: dict[int, Loss] = {}
     hashes: dict[int, str] = {}
@@ -121,7 +137,7 @@ def suppression(
         statistics = load_statistics(source) if isinstance(source, str | Path) else source
         check_model(model, statistics)
         index = statistics.class_index
-        if index is None or index not in labels:
+        if index is None or index not in labels or statistics.logits is None:
             raise InputError(
                 f"outliers are suppressed while the score of their own class is raised: the statistics are of "
                 f"'{statistics.class_name or 'no class'}', what is raised is {' or '.join(labels.values())}; "

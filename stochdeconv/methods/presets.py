@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -88,6 +88,15 @@ _N_PROBES = 8
 def find_preset(name: str, overrides: Mapping[str, float | None]) -> Preset:
     """Find a preset, with those of its settings replaced that are not None.
 
+    Parameters
+    ----------
+    name : str
+    overrides : mapping of str to float or None
+
+    Returns
+    -------
+    Preset
+
     Raises
     ------
     InputError
@@ -95,7 +104,7 @@ def find_preset(name: str, overrides: Mapping[str, float | None]) -> Preset:
     """
     if name not in PRESETS:
         raise InputError(f"preset '{name}' is unknown; there are {', '.join(PRESETS)}")
-    changes = {key: value for key, value in overrides.items() if value is not None}
+    changes: dict[str, Any] = {key: value for key, value in overrides.items() if value is not None}
     if not all(0 <= value < np.inf for value in changes.values()) or changes.get("contribution", 0) >= 100:
         raise InputError(f"{', '.join(overrides)} must be at least 0, contribution below 100; got {changes}")
     if changes.get("blur_every") == 0:
@@ -105,7 +114,9 @@ def find_preset(name: str, overrides: Mapping[str, float | None]) -> Preset:
         raise InputError(
             f"{', '.join(others)} and {last} act on pixels; the preset '{name}' is bounded by its sigmoid: use 'regularised'"
         )
-    return replace(PRESETS[name], **changes, **({"amplitude": 0.0} if "l2" in changes else {}))
+    if "l2" in changes:
+        changes["amplitude"] = 0.0
+    return replace(PRESETS[name], **changes)
 
 
 def with_decay(preset: Preset, model: ImageModel, scores: Loss, size: tuple[int, int]) -> Preset:
@@ -119,12 +130,20 @@ def with_decay(preset: Preset, model: ImageModel, scores: Loss, size: tuple[int,
         Of units and directions. Gradients of several scores are taken to be independent: their squares add up.
     size : (height, width)
         Of the images.
+
+    Returns
+    -------
+    Preset
     """
+    from stochdeconv.losses.functions import FunctionTerm
+
     if preset.l2 is not None:
         return preset
     terms = [weighted.term for weighted in scores.terms] if preset.amplitude else []
     decays = [
-        balanced_decay(model, t.layer, t.arguments["position"], amplitude=preset.amplitude, size=size) for t in terms
+        balanced_decay(model, term.layer, term.arguments["position"], amplitude=preset.amplitude, size=size)
+        for term in terms
+        if isinstance(term, FunctionTerm)
     ]
     return replace(preset, l2=math.hypot(*decays))
 
@@ -133,7 +152,7 @@ def constraints_of(preset: Preset, origin: np.ndarray) -> list:
     """List the constraints on pixels between steps, in the order in which they act; `origin` (channel,) is the mean colour."""
     from stochdeconv.optimization.parameterizations import Clip, ClipSmallContributions, GaussianBlur
 
-    constraints = []
+    constraints: list[Any] = []
     if preset.contribution:
         constraints.append(ClipSmallContributions(preset.contribution, origin))
     if preset.blur:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stochdeconv.errors import InputError, ModelError, closest
 from stochdeconv.parsing import read_list
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Recipe(*WEIGHTS):
+class Recipe(*WEIGHTS):  # type: ignore[misc]  # bases that are read off the registry, which no checker follows
     """What is asked of a generated image, and how strongly; a weight of 0 leaves a term out.
 
     The weights of the statistics stand with these: `moments.MomentsWeights` (``moments``, ``color``), `layout.LayoutWeights` (``layout``,
@@ -66,6 +66,15 @@ class Recipe(*WEIGHTS):
 def parse_recipe(text: str, base: Recipe | None = None) -> Recipe:
     """Read ``NAME=VALUE,NAME=VALUE``; what is not named stays as in `base`, by default `Recipe`'s own values.
 
+    Parameters
+    ----------
+    text : str
+    base : Recipe, optional
+
+    Returns
+    -------
+    Recipe
+
     Raises
     ------
     InputError
@@ -73,7 +82,7 @@ def parse_recipe(text: str, base: Recipe | None = None) -> Recipe:
     """
     base = base or Recipe()
     defaults = asdict(base)
-    changes: dict[str, object] = {}
+    changes: dict[str, Any] = {}
     for part in read_list(text, "NAME=VALUE") if text.strip() else ():
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or name not in defaults:
@@ -96,6 +105,14 @@ def parse_recipe(text: str, base: Recipe | None = None) -> Recipe:
 
 def own_recipe(model: ImageModel) -> Recipe:
     """Read the recipe of a network: the default, with what its sidecar says.
+
+    Parameters
+    ----------
+    model : ImageModel
+
+    Returns
+    -------
+    Recipe
 
     Raises
     ------

@@ -25,15 +25,11 @@ _ANY = "what it saw first before"
 
 
 class Witness(Protocol):
-    """Somebody who looks at pictures before and after a dream.
+    """Somebody who looks at pictures before and after a dream."""
 
-    Attributes
-    ----------
-    name : str
-        In the tables.
-    """
-
-    name: str
+    @property
+    def name(self) -> str:
+        """What the tables call it."""
 
     def see(self, picture: np.ndarray) -> Any:
         """Look at a picture (height, width, channel) in [0, 1]; what comes is what the other methods take."""
@@ -53,11 +49,11 @@ class Witness(Protocol):
 
 @dataclass(frozen=True)
 class Namer:
-    """A network or function that names what it sees; `wanted` is what it is asked for (None: what it saw first before)."""
+    """A network or function that names what it sees; `expected` is what it is asked for (None: what it saw first before)."""
 
     name: str
     see: Recogniser
-    wanted: str | None
+    expected: str | None
 
     def cell(self, before: Seen, after: Seen) -> dict[str, Any]:
         """Give the surest five names and their scores, before and after."""
@@ -71,13 +67,13 @@ class Namer:
     def rates(self, pairs: Sequence[tuple[Seen, Seen]]) -> dict[str, Any]:
         """Give the part of the pictures in which what it is asked for comes first, and among the first five."""
         of = {
-            f"top{k}": float(np.mean([self._wanted(was) in [name for name, _ in now[:k]] for was, now in pairs]))
+            f"top{k}": float(np.mean([self._expected_of(was) in [name for name, _ in now[:k]] for was, now in pairs]))
             for k in (1, _N_NAMED)
         }
-        return {"asked": self.wanted or _ANY, **of}
+        return {"asked": self.expected or _ANY, **of}
 
-    def _wanted(self, seen_before: Seen) -> str | None:
-        return self.wanted or (seen_before[0][0] if seen_before else None)
+    def _expected_of(self, seen_before: Seen) -> str | None:
+        return self.expected or (seen_before[0][0] if seen_before else None)
 
     def say(self, seen: Seen) -> str:
         """Write the first name and its score."""
@@ -136,19 +132,23 @@ def gather_witnesses(
     judge : ImageModel, callable, "faces" or None
     class_word : str or None
         The class they are asked for, if the network knows it.
+
+    Returns
+    -------
+    list of Witness
     """
     from stochdeconv.methods.recognition import recognise, top_classes
     from stochdeconv.networks.image_model import ImageModel
 
-    asked = _known(model, class_word)
+    expected = _class_of(model, class_word)
 
     def of_network(name: str, network: ImageModel) -> Namer:
         # Classes are the same where their wnids are, whatever a network calls them.
-        wanted = _known(network, asked.wnid or asked.label) if asked else None
+        own = _class_of(network, expected.wnid or expected.label) if expected else None
         return Namer(
             name,
             lambda picture: top_classes(network, recognise(network, [picture])[0], k=_N_NAMED),
-            wanted.label if wanted else None,
+            own.label if own else None,
         )
 
     witnesses: list[Witness] = [of_network("network", model)]
@@ -157,11 +157,11 @@ def gather_witnesses(
     elif isinstance(judge, ImageModel):
         witnesses.append(of_network("judge", judge))
     elif judge is not None:
-        witnesses.append(Namer("judge", judge, asked.label if asked else None))
+        witnesses.append(Namer("judge", judge, expected.label if expected else None))
     return witnesses
 
 
-def _known(model: ImageModel, word: str | None) -> ClassName | None:
+def _class_of(model: ImageModel, word: str | None) -> ClassName | None:
     try:
         return None if word is None else model.find_class(word)
     except ClassNotFoundError:

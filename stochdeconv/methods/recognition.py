@@ -49,6 +49,10 @@ def top_classes(model: ImageModel, probabilities: np.ndarray, *, k: int = 5) -> 
     probabilities : ndarray of shape (class,)
     k : int
         How many.
+
+    Returns
+    -------
+    list of (str, float)
     """
     order = np.argsort(-probabilities, kind="stable")[:k]
     return [(model.class_names[i].label, float(probabilities[i])) for i in order]

@@ -15,7 +15,7 @@ import numpy as np
 from stochdeconv.errors import InputError
 from stochdeconv.methods.approach import Approach
 from stochdeconv.methods.outlier_suppression import suppression
-from stochdeconv.methods.settings import read_settings, source_of
+from stochdeconv.methods.settings import OPEN, read_settings, source_of
 from stochdeconv.parsing import read_list, whole_number
 from stochdeconv.statistics.class_statistics import ClassStatistics
 
@@ -47,13 +47,18 @@ class RefineSettings(Approach):
     strength: float = 5.0
     checkpoints: str | Sequence[int] | None = None
     suppress_outliers: str | Path | ClassStatistics | None = None
-    n_steps: int | None = None
+    n_steps: int = OPEN
 
     def __post_init__(self):
         super().__post_init__()
         self.check_variants()
         checkpoints, n_steps = _plan_steps(self.checkpoints, self.n_steps)
         self.fill(checkpoints=checkpoints, n_steps=n_steps)
+
+    @property
+    def checkpoint_steps(self) -> list[int]:
+        """Numbers of steps after which the picture is kept, in order."""
+        return read_list(self.checkpoints, "checkpoint", whole_number)
 
 
 def refine(
@@ -105,7 +110,7 @@ def refine(
     size = model.image_size(settings.size)
     picture, target = open_image(photo, size, channels=model.n_channels), model.find_class(class_name)
     outliers = suppression(model, settings.statistics, [target], weight=settings.outlier_weight)
-    checkpoints = _Checkpoints(settings.checkpoints, callback)
+    checkpoints = _Checkpoints(settings.checkpoint_steps, callback)
     result = optimize(
         model,
         settings.loss(model, target.index) + outliers.loss(target.index),

@@ -128,7 +128,8 @@ class RunResult:
         write_atomically(folder / "history.csv", _csv(self.history).encode())
         if self.arrays:
             buffer = io.BytesIO()
-            np.savez_compressed(buffer, **self.arrays)
+            arrays: dict[str, Any] = dict(self.arrays)
+            np.savez_compressed(buffer, **arrays)
             name = "maps.npz" if self.record["command"] == "saliency" else "targets.npz"
             write_atomically(folder / name, buffer.getvalue())
         for name, rows in self.tables.items():
@@ -212,6 +213,15 @@ def record_run(
 def hand_over(run: RunResult) -> RunResult:
     """Return a run that came to its end.
 
+    Parameters
+    ----------
+    run : RunResult
+
+    Returns
+    -------
+    RunResult
+        The same.
+
     Raises
     ------
     RunInterrupted
@@ -233,6 +243,14 @@ def refuse_existing(folder: str | Path, *, overwrite: bool) -> None:
 
 def read_record(folder: str | Path) -> dict[str, Any]:
     """Read the run.json of a run folder.
+
+    Parameters
+    ----------
+    folder : path
+
+    Returns
+    -------
+    dict of str to object
 
     Raises
     ------

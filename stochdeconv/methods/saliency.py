@@ -183,10 +183,14 @@ def saliency(
     settings.check_objective(class_name)
     started = time.monotonic()
     image = open_image(photo, model.image_size(settings.size), channels=model.n_channels)
-    shown_class = None if settings.unit is not None else _class_of(model, class_name, image)
-    score = parse_unit(model, settings.unit) if shown_class is None else (model.score_layer, shown_class.index)
-    term = losses.unit(*score)
-    unit = None if settings.unit is None else term.name.removeprefix("unit:")
+    shown_class, unit = None, None
+    if settings.unit is None:
+        shown_class = _class_of(model, class_name, image)
+        term = losses.unit(model.score_layer, shown_class.index)
+        title = shown_class.label
+    else:
+        term = losses.unit(*parse_unit(model, settings.unit))
+        title = unit = term.name.removeprefix("unit:")
     rules, layer = _what_fits(model, term, parse_rules(settings.rule), settings.layer, leave_out=settings.rule == "all")
     baseline = np.broadcast_to(input_origin(model)[0], image.shape)
     explained = _Explained(model, term, image, baseline, layer, settings)
@@ -214,7 +218,7 @@ def saliency(
     if blank:
         silent = "; a unit that does not fire has a gradient before its ReLU: LAYER_linear:CHANNEL"
         warnings.warn(
-            f"{', '.join(blank)}: zero everywhere, nothing in this photo raises {unit or shown_class.label} by that rule"
+            f"{', '.join(blank)}: zero everywhere, nothing in this photo raises {title} by that rule"
             + (silent if explained.score == 0 else ""),
             stacklevel=2,
         )
@@ -235,11 +239,11 @@ def _with_captions(
     from stochdeconv.images.sheets import contact_sheet
 
     model, image = explained.model, explained.image
-    results = {"score": explained.score, "probability": _probability(model, shown_class, image)}
-    captions = [_caption(model, shown_class, unit, by_itself=by_itself, **results)]
+    score, probability = explained.score, _probability(model, shown_class, image)
+    captions = [_caption(model, shown_class, unit, by_itself=by_itself, score=score, probability=probability)]
     captions += [explained.caption(name, values) for name, values in maps.items()]
     sheet = contact_sheet(np.stack([with_channels(image, 3), *run.images]), captions=captions)
-    return replace(run, record={**run.record, **results}, arrays=maps, sheet=sheet)
+    return replace(run, record={**run.record, "score": score, "probability": probability}, arrays=maps, sheet=sheet)
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,7 +296,7 @@ class _Explained:
     def _map(self, rule: str, on_batch: Callable[[int], None]) -> np.ndarray:
         from stochdeconv.methods import attributions
 
-        if rule == "grad_cam":
+        if rule == "grad_cam" and self.layer is not None:
             return attributions.grad_cam(self.model, self.term, self.image, self.layer)
         gradients = attributions.score_gradients(
             self.model, self.term, gradient_rule=rule if rule in _BACKWARD_RULES else "true"
@@ -343,6 +347,14 @@ def _count(callback: Callable[[int, int, str], None] | None, n_before: int, n_al
 
 def parse_rules(rule: str) -> tuple[str, ...]:
     """Read names of rules, separated by commas, or ``all``.
+
+    Parameters
+    ----------
+    rule : str
+
+    Returns
+    -------
+    tuple of str
 
     Raises
     ------
@@ -425,5 +437,5 @@ def _caption(
         return f"unit {unit}\nscore {score:.3g}"
     chosen = "\nthe network's own top class" if by_itself else ""
     # Of an end that is not understood it is the output as it is.
-    what = "output" if model.head.doubt else "probability"
+    what = "output" if model.head is not None and model.head.doubt else "probability"
     return f"{shown_class.label}\n{what} {probability:.3g}, score {score:.3g}{chosen}"

@@ -11,6 +11,9 @@ from stochdeconv.errors import SettingsError
 
 Kind = TypeVar("Kind", bound="Settings")
 
+#: Default of a field that `__post_init__` settles where it is left open: who reads it never sees None.
+OPEN: Any = None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -62,6 +65,10 @@ class Settings:
             Fields that are recorded elsewhere; the seed is.
         **settled : object
             What the run has found out: in place of a field, or beside them.
+
+        Returns
+        -------
+        dict of str to object
         """
         names = [field.name for field in fields(self) if field.name not in {"seed", *left_out}]
         return {
@@ -71,6 +78,18 @@ class Settings:
 
 def read_settings(kind: type[Kind], settings: Kind | None, keywords: Mapping[str, Any]) -> Kind:
     """Take the settings of a method as they came: as an object, or as keywords.
+
+    Parameters
+    ----------
+    kind : type
+        Class of the settings.
+    settings : Settings or None
+    keywords : mapping of str to object
+        Fields of `kind`.
+
+    Returns
+    -------
+    Settings
 
     Raises
     ------

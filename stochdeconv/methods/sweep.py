@@ -45,6 +45,11 @@ class SweepSettings(Octaves):
             raise InputError(f"numbers of steps must be at least 1; got {n_steps}")
         self.fill(n_steps=n_steps)
 
+    @property
+    def columns(self) -> list[int]:
+        """Numbers of steps, a column of the grid for each."""
+        return read_list(self.n_steps, "number of steps", whole_number)
+
 
 def sweep(
     model: ImageModel,
@@ -130,7 +135,7 @@ def sweep(
         "rates": _rate_rows(cells, before, after, witnesses),
         "faces": _face_rows(cells, names, before, after, witnesses),
     }
-    sheet = _sheet(pictures[0], names, cells, before, after, witnesses, run.images, len(settings.n_steps))
+    sheet = _sheet(pictures[0], names, cells, before, after, witnesses, run.images, len(settings.columns))
     # Without faces there is no table of them.
     return hand_over(replace(run, tables={name: t for name, t in tables.items() if t or name != "faces"}, sheet=sheet))
 
@@ -162,7 +167,7 @@ class _Grid:
         self.model, self.amplified, self.settings, self.callback = model, amplified, settings, callback
         self.size = model.image_size(settings.size)
         names = [part.layer for parts in amplified.values() for part in parts]
-        self.pyramid = settings.pyramid(model, names, self.size, n_steps=min(settings.n_steps))
+        self.pyramid = settings.pyramid(model, names, self.size, n_steps=min(settings.columns))
         # Pictures of one batch would be cut into tiles at the same places.
         self.batch_size = 1 if max(self.size) > self.pyramid.tile_size else settings.batch_size
         self.dreams: dict[_Cell, np.ndarray] = {}
@@ -170,8 +175,8 @@ class _Grid:
 
     def cells(self, n_photos: int) -> list[_Cell]:
         """List the dreams that are made, in the order they are shown."""
-        columns = list(itertools.product(self.amplified, self.settings.n_steps))
-        cells = [_Cell(photo, *column) for photo in range(n_photos) for column in columns]
+        columns = itertools.product(range(n_photos), self.amplified, self.settings.columns)
+        cells = [_Cell(photo, layer, n_steps) for photo, layer, n_steps in columns]
         return [cell for cell in cells if cell in self.dreams]
 
     def dream(self, pictures: np.ndarray) -> OptimizationResult:
@@ -179,10 +184,10 @@ class _Grid:
         from stochdeconv.optimization.loop import OptimizationResult, part_images
 
         batches = part_images(len(pictures), self.batch_size)
-        self._n_all = self.pyramid.octaves * len(batches) * len(self.amplified) * sum(self.settings.n_steps)
+        self._n_all = self.pyramid.octaves * len(batches) * len(self.amplified) * sum(self.settings.columns)
         history: list[dict[str, Any]] = []
         optimizations: dict[str, Any] = {}
-        for layer, n_steps in itertools.product(self.amplified, self.settings.n_steps):
+        for layer, n_steps in itertools.product(self.amplified, self.settings.columns):
             for number, images in enumerate(batches):
                 result = self._batch(pictures, images, layer, n_steps)
                 labels = {"layer": layer, "n_steps": n_steps, "batch": number}
@@ -190,8 +195,8 @@ class _Grid:
                 if not result.complete:
                     # Dreams that were cut off belong in no cell; without any other, they are shown as they are.
                     kept = [self.dreams[cell] for cell in self.cells(len(pictures))]
-                    images = np.stack(kept) if kept else result.images
-                    return OptimizationResult(images, history, optimizations, complete=False)
+                    dreams = np.stack(kept) if kept else result.images
+                    return OptimizationResult(dreams, history, optimizations, complete=False)
             optimizations[f"{layer}, {n_steps} steps"] = result.settings
         dreams = np.stack([self.dreams[cell] for cell in self.cells(len(pictures))])
         return OptimizationResult(dreams, history, optimizations)
@@ -204,7 +209,7 @@ class _Grid:
             dream_loss(self.model, self.amplified[layer], photos),
             photos,
             first_index=images.start,
-            callback=None if self.callback is None else self._count,
+            callback=None if self.callback is None else functools.partial(self._count, self.callback),
         )
         self._n_made += pyramid.octaves * n_steps
         if result.complete:
@@ -212,9 +217,9 @@ class _Grid:
             self.dreams |= {_Cell(images.start + i, layer, n_steps): image for i, image in enumerate(result.images)}
         return result
 
-    def _count(self, step: Step) -> None:
+    def _count(self, callback: Callable[[Step], None], step: Step) -> None:
         """Count the steps through the grid."""
-        self.callback(replace(step, step=self._n_made + step.step, n_steps=self._n_all))
+        callback(replace(step, step=self._n_made + step.step, n_steps=self._n_all))
 
 
 def _folder_name(photos: object) -> str | None:

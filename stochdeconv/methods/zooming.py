@@ -47,11 +47,11 @@ class Colors:
 
         By the linear map between two Gaussians that changes colours least (Pitié & Kokaram 2007).
         """
-        found = Colors.of(picture)
-        wanted = self.covariance * min(1.0, np.trace(found.covariance) / np.trace(self.covariance))
-        root, inverse = _power(found.covariance, 0.5), _power(found.covariance, -0.5, least=_NO_VARIANCE)
-        change = inverse @ _power(root @ wanted @ root, 0.5) @ inverse
-        return np.clip((picture - found.mean) @ change + self.mean, 0, 1).astype(np.float32)
+        own = Colors.of(picture)
+        target = self.covariance * min(1.0, np.trace(own.covariance) / np.trace(self.covariance))
+        root, inverse = _power(own.covariance, 0.5), _power(own.covariance, -0.5, least=_NO_VARIANCE)
+        change = inverse @ _power(root @ target @ root, 0.5) @ inverse
+        return np.clip((picture - own.mean) @ change + self.mean, 0, 1).astype(np.float32)
 
 
 def _power(covariance: np.ndarray, exponent: float, *, least: float = 0.0) -> np.ndarray:

@@ -17,7 +17,7 @@ from stochdeconv.losses import Loss, Term
 from stochdeconv.networks.network import Network
 from stochdeconv.optimization.descent import Descent, search_lines
 from stochdeconv.optimization.parameterizations import Parameterization, fourier
-from stochdeconv.optimization.programs import Evaluation, program_of
+from stochdeconv.optimization.programs import CompiledSteps, Evaluation, program_of
 from stochdeconv.optimization.transforms import Transform, draw_views
 
 # A mix of gradient rules is the true gradient alone from this fraction of the steps on.
@@ -150,7 +150,7 @@ def optimize(
     KeyboardInterrupt
         On Ctrl-C before the first batch has begun.
     """
-    parameterization = parameterization or _one_image(model)
+    parameterization = parameterization or _start_of(model)
     descent = descent or Descent()
     transforms = [transform for transform in transforms if transform.moves]
     if n_steps < 1:
@@ -263,10 +263,10 @@ class _Batch:
         """Make all steps, or those until Ctrl-C."""
         complete = True
         try:
-            if self.descent.searches_lines:
+            if self._program.steps is None:
                 search_lines(self._evaluate_still, self.variable, self.n_steps, self._advance)
             else:
-                self._descend()
+                self._descend(self._program.steps)
         except KeyboardInterrupt:
             complete = False
         except Exception as error:
@@ -278,14 +278,12 @@ class _Batch:
             raise
         return OptimizationResult(self._program.images(self.variable), self.history, self.settings, complete)
 
-    def _descend(self) -> None:
+    def _descend(self, steps: CompiledSteps) -> None:
         rates = self.descent.learning_rates(self.parameterization.learning_rate, self.n_steps)
-        state = self._program.initial_state(tuple(self.variable.shape))
+        state = steps.initial_state(tuple(self.variable.shape))
         for step in range(self.n_steps):
             evaluation = self._evaluate(self.variable, step)
-            moved, state = self._program.moved(
-                self.variable, state, evaluation.gradient, ops.convert_to_tensor(rates[step])
-            )
+            moved, state = steps.moved(self.variable, state, evaluation.gradient, ops.convert_to_tensor(rates[step]))
             self._advance(evaluation, self.parameterization.constrained(moved, step + 1, evaluation.gradient))
 
     def _evaluate_still(self, variable: np.ndarray) -> Evaluation:
@@ -338,7 +336,7 @@ def _check_tiles(descent: Descent, loss: Loss, shape: Sequence[int]) -> None:
         )
 
 
-def _one_image(model: Network) -> Parameterization:
+def _start_of(model: Network) -> Parameterization:
     """Start from one Fourier image of a network's size, where it takes images."""
     if not model.takes_images:
         raise InputError(

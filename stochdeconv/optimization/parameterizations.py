@@ -32,10 +32,21 @@ class Parameterization(Protocol):
         Step size that suits the variables.
     """
 
-    n_images: int
-    seed: int
-    first_index: int
-    learning_rate: float
+    @property
+    def n_images(self) -> int:
+        """How many images."""
+
+    @property
+    def seed(self) -> int:
+        """What the starts depend on."""
+
+    @property
+    def first_index(self) -> int:
+        """Number of the first image among all."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Step size that suits the variables."""
 
     def start(self) -> np.ndarray:
         """Return the starting variables, (image, ...), float32."""
@@ -336,7 +347,7 @@ def fourier(
     return Fourier((height, width), n_channels, deviation, n_images, seed, first_index, learning_rate, initial_images)
 
 
-def _numbers_of(whole: Parameterization, images: slice) -> dict[str, int]:
+def _numbers_of(whole: Parameterization, images: slice) -> dict[str, Any]:
     first, last, _ = images.indices(whole.n_images)
     return {"n_images": last - first, "first_index": whole.first_index + first}
 

@@ -27,6 +27,22 @@ Tensor = Any
 _TILE_STREAM = 0x711E
 
 
+@dataclass(frozen=True)
+class CompiledSteps:
+    """How variables move along a gradient, see `steps.Steps`.
+
+    Attributes
+    ----------
+    initial_state : callable
+        shape of the variables -> optimizer state.
+    moved : callable
+        variables, optimizer state, gradient, learning rate -> variables, optimizer state.
+    """
+
+    initial_state: Callable[[tuple[int, ...]], list]
+    moved: Callable[..., tuple]
+
+
 @dataclass(frozen=True, eq=False)
 class Program:
     """What one kind of run computes at each step; compiled once for every shape.
@@ -35,10 +51,8 @@ class Program:
     ----------
     gradient : callable
         variables, arrays of each term, (views, weights, guided share) -> loss of each term and image, gradient, cosine, whether finite.
-    moved : callable or None
-        variables, optimizer state, gradient, learning rate -> variables, optimizer state.
-    initial_state : callable or None
-        shape of the variables -> optimizer state; like `moved`, L-BFGS has none.
+    steps : CompiledSteps or None
+        None for L-BFGS, which has none.
     decode : callable
         variables -> images.
     names : tuple of str
@@ -49,8 +63,7 @@ class Program:
     """
 
     gradient: Callable[..., tuple]
-    moved: Callable[..., tuple] | None
-    initial_state: Callable[[tuple[int, ...]], list] | None
+    steps: CompiledSteps | None
     decode: Callable[[Tensor], Tensor]
     names: tuple[str, ...]
     tile_size: int | None
@@ -80,6 +93,10 @@ class Program:
             Of this step.
         grid : (seed, first index, step)
             Where tiles lie depends on these.
+
+        Returns
+        -------
+        Evaluation
         """
         if self.tile_size is None or max(variable.shape[1:3]) <= self.tile_size:
             per_term, gradient, cosine, finite = self.gradient(variable, arrays, *numbers)
@@ -138,6 +155,10 @@ def program_of(
     dtype : {"float32", "bfloat16"}
         Of the network.
 
+    Returns
+    -------
+    Program
+
     Raises
     ------
     InputError
@@ -165,8 +186,7 @@ def _compiled(
     forwards = {name: model.forward(layers, gradient_rule=name, dtype=dtype, as_computed=True) for name in rules}
     return Program(
         backend.compile(_Pull(tuple(terms), forwards, decode, views, rule).gradient),
-        None if steps is None else backend.compile(steps.moved),
-        None if steps is None else steps.initial_state,
+        None if steps is None else CompiledSteps(steps.initial_state, backend.compile(steps.moved)),
         decode,
         (),
         descent.tile_size,

@@ -76,7 +76,7 @@ class Targets(WithFields):
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Targets:
         """Targets again from what ``to_arrays`` gave, an opened ``targets.npz`` included."""
         layers: dict[str, dict[str, np.ndarray]] = {}
-        beside = {}
+        beside: dict[str, np.ndarray] = {}
         for key in arrays:
             # A layer's name may hold slashes of its own, so the last one parts it from the kind.
             name, slash, kind = key.rpartition("/")
@@ -141,7 +141,7 @@ class Rows:
     @property
     def parts(self) -> list[slice]:
         """Columns of what is sampled together, along the chain: the deepest layer first, the image and the photographs' own last."""
-        sampled = [*reversed(self.layers.values()), self.photographs]
+        sampled = [*reversed(list(self.layers.values())), self.photographs]
         blocks = [[block for statistic in part.values() for block in statistic] for part in sampled]
         return [slice(part[0].start, part[-1].stop) for part in blocks if part]
 
@@ -150,17 +150,17 @@ class Rows:
         values = (self.center + deviations * self.scale).astype(np.float32)
         layers = {}
         for name, sampled in self.layers.items():
-            fields = {}
+            fields: dict[str, np.ndarray] = {}
             for statistic in LAYER_STATISTICS:
                 blocks = [values[:, block] for block in sampled[statistic.name]]
                 fields |= statistic.targets(blocks, self.statistics[name]) if blocks else {}
             layers[name] = LayerTarget(fields=fields)
-        fields = {}
-        for statistic in PHOTOGRAPH_STATISTICS:
-            blocks = [values[:, block] for block in self.photographs[statistic.name]]
-            fields |= statistic.targets(blocks) if blocks else {}
+        beside: dict[str, np.ndarray] = {}
+        for of_photographs in PHOTOGRAPH_STATISTICS:
+            blocks = [values[:, block] for block in self.photographs[of_photographs.name]]
+            beside |= of_photographs.targets(blocks) if blocks else {}
         logit = None if self.logit is None else values[:, self.logit.start]
-        return Targets(layers, logit, source_rows, fields=fields)
+        return Targets(layers, logit, source_rows, fields=beside)
 
     def draw_logit(self, rng: np.random.Generator) -> np.ndarray:
         """Draw a logit of the class's own distribution, skewed as it is and never outside of it; empty without a class."""

@@ -24,6 +24,18 @@ _REACH = 2.0
 def find_component(statistics: ClassStatistics, component: str) -> tuple[str, int]:
     """Read ``LAYER:J``, the J-th layout component of a layer, counted from 0; the first explains the most variance.
 
+    Parameters
+    ----------
+    statistics : ClassStatistics
+    component : str
+
+    Returns
+    -------
+    name : str
+        The layer.
+    index : int
+        J.
+
     Raises
     ------
     InputError

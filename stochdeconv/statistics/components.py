@@ -77,10 +77,9 @@ def principal_components(maps: MapReader, n_components: int) -> PrincipalCompone
     mean = sum(block.sum(axis=0, dtype=np.float64) for block in maps.blocks()) / maps.n_images
     axes, total, n_passes, converged = _refined(maps, mean, axes.astype(np.float32), n_components)
     axes = axes.astype(np.float16)
-    scores, center, stored = [], mean.astype(np.float32), axes.astype(np.float32)
-    for block in maps.blocks():
-        scores.append((block - center) @ stored.T)
-    return _finished(mean, axes, np.concatenate(scores), total, n_passes=n_passes, converged=converged)
+    center, stored = mean.astype(np.float32), axes.astype(np.float32)
+    scores = np.concatenate([(block - center) @ stored.T for block in maps.blocks()])
+    return _finished(mean, axes, scores, total, n_passes=n_passes, converged=converged)
 
 
 def _from_inner_products(
@@ -121,7 +120,7 @@ def _refined(
 ) -> tuple[np.ndarray, float, int, bool]:
     """Subspace iteration: axes (component, value) of all rows from axes of some."""
     center = mean.astype(np.float32)
-    variances = np.zeros(n_components)
+    variances: np.ndarray = np.zeros(n_components)
     converged = not len(axes)
     n_passes = 0
     while not converged and n_passes < _MAX_PASSES:

@@ -145,7 +145,7 @@ def load_statistics(path: str | os.PathLike) -> ClassStatistics:
             model_source=str(file.attrs["model_source"]),
             weights_hash=str(file.attrs["weights_hash"]),
             preprocessing=json.loads(file.attrs["preprocessing"]),
-            input_size=tuple(int(value) for value in file.attrs["input_size"]),
+            input_size=_whole_numbers(file.attrs["input_size"]),
             class_name=class_["label"],
             wnid=class_["wnid"],
             class_index=class_["index"],
@@ -171,11 +171,16 @@ def _read_layer(group: h5py.Group, kinds: Mapping[str, Field]) -> LayerStatistic
         statistic.check(fields)
     return LayerStatistics(
         name=str(group.attrs["name"]),
-        shape=tuple(int(value) for value in group.attrs["shape"]),
-        layout_shape=tuple(int(value) for value in group.attrs["layout_shape"]),
+        shape=_whole_numbers(group.attrs["shape"]),
+        layout_shape=_whole_numbers(group.attrs["layout_shape"]),
         n_images=int(group.attrs["n_images"]),
         fields=fields,
     )
+
+
+def _whole_numbers(values: Any) -> tuple[Any, ...]:
+    """Read an attribute of whole numbers, as many as the format says there are."""
+    return tuple(int(value) for value in values)
 
 
 def _read_fields(group: h5py.Group, kinds: Mapping[str, Field]) -> dict[str, Any]:

@@ -36,8 +36,8 @@ def finalise(spool: Spool, progress: Progress | None = None) -> ClassStatistics:
             of_class |= fields
             for name, of_layer in more.items():
                 of_layers[name] |= of_layer
-        for statistic in PHOTOGRAPH_STATISTICS:
-            of_class |= statistic.summarise(measured)
+        for of_photographs in PHOTOGRAPH_STATISTICS:
+            of_class |= of_photographs.summarise(measured)
     for remark in measured.remarks:
         warnings.warn(remark, stacklevel=3)
     class_ = manifest["class"] or {"label": None, "wnid": None, "index": None}

@@ -48,9 +48,9 @@ def measured_layers(model: ImageModel, layers: Sequence[str] | None, layout_size
         shape = model.input_shape if name == INPUT else shapes[name]
         if len(shape) not in (1, 3):
             raise InputError(f"layer '{name}' gives no map: its shape is {shape}; (height, width, channel) is expected")
-        shape = (1, 1, *shape) if len(shape) == 1 else shape
-        layout_shape = (min(shape[0], layout_size), min(shape[1], layout_size), shape[2])
-        measured.append(MeasuredLayer(number, name, shape, layout_shape))
+        height, width, n_channels = (1, 1, *shape) if len(shape) == 1 else shape
+        layout_shape = (min(height, layout_size), min(width, layout_size), n_channels)
+        measured.append(MeasuredLayer(number, name, (height, width, n_channels), layout_shape))
     return measured
 
 
@@ -68,8 +68,8 @@ def open_spool(
     for layer in layers:
         for statistic in LAYER_STATISTICS:
             _reserve(layout, statistic.storage(layer), layer.column)
-    for statistic in PHOTOGRAPH_STATISTICS:
-        _reserve(layout, statistic.storage(layers[0].shape), str)
+    for of_photographs in PHOTOGRAPH_STATISTICS:
+        _reserve(layout, of_photographs.storage(layers[0].shape), str)
     spool = Spool.temporary(manifest, **layout) if folder is None else Spool(folder, manifest, **layout)
     try:
         spool.open(resume=resume, overwrite=overwrite)
@@ -97,9 +97,9 @@ class _Photograph:
 
 
 def _read(path: Path, shape: tuple[int, int, int]) -> _Photograph | str:
-    *size, channels = shape
+    height, width, channels = shape
     try:
-        pixels = load_image(path, tuple(size), channels=channels)
+        pixels = load_image(path, (height, width), channels=channels)
     except StochDeconvError as error:
         # The file's name only: where a collection lies is no part of its statistics.
         return str(error).replace(str(path), path.name)
@@ -210,21 +210,22 @@ def _add(
     measured: tuple[list[dict[str, dict[str, np.ndarray]]], np.ndarray],
 ) -> None:
     """Add a batch's measurements to the spool."""
-    read = [place for place, photograph in enumerate(photographs) if not isinstance(photograph, str)]
-    if read:
+    read = {place: photograph for place, photograph in enumerate(photographs) if not isinstance(photograph, str)}
+    places = list(read)
+    if places:
         described, logits = measured
-        keys = [spool.manifest["images"][numbers[place]][0] for place in read]
-        rows = {LOGIT: logits[read, np.newaxis]}
+        keys = [spool.manifest["images"][numbers[place]][0] for place in places]
+        rows = {LOGIT: logits[places, np.newaxis]}
         for layer, of_layer in zip(layers, described, strict=True):
             for statistic in LAYER_STATISTICS:
-                values = {name: values[read] for name, values in of_layer[statistic.name].items()}
+                values = {name: values[places] for name, values in of_layer[statistic.name].items()}
                 _check_finite(values, layer, keys)
                 _store(spool, rows, statistic.storage(layer), statistic.encode(values), layer.column)
-        for statistic in PHOTOGRAPH_STATISTICS:
-            parts = [photographs[place].measured[statistic.name] for place in read]
+        for of_photographs in PHOTOGRAPH_STATISTICS:
+            parts = [photograph.measured[of_photographs.name] for photograph in read.values()]
             values = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
-            _store(spool, rows, statistic.storage(layers[0].shape), values, str)
-        spool.append(rows, [numbers[place] for place in read])
+            _store(spool, rows, of_photographs.storage(layers[0].shape), values, str)
+        spool.append(rows, [numbers[place] for place in places])
     spool.skipped.extend((numbers[i], entry) for i, entry in enumerate(photographs) if isinstance(entry, str))
     spool.n_done = numbers[-1] + 1
 

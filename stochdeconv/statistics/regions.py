@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -114,18 +114,14 @@ class RegionMeans(LayerStatistic):
     def summarise_together(self, measured):
         """Tell the kinds of places apart by the deepest layer that is fine enough, and average the layers below it over them."""
         layers = measured.layers
-        regions, below, key = None, [], _key_layer(layers)
-        if key is not None:
-            regions = fit_regions(key.layer.name, pooled_maps(key), key.layer.shape[2])
-        if regions is not None:
+        key, means = _key_layer(layers), {}
+        regions = None if key is None else fit_regions(key.layer.name, pooled_maps(key), key.layer.shape[2])
+        if key is not None and regions is not None:
             grid = key.layer.layout_shape[:2]
-            below = [part for part in layers[: key.layer.number] if part.layer.layout_shape[:2] == grid]
-        means = {
-            part.layer.name: region_means(
-                regions, pooled_maps(key), pooled_maps(part), part.layer.shape[2], measured.rows
-            )
-            for part in below
-        }
+            for part in layers[: key.layer.number]:
+                if part.layer.layout_shape[:2] == grid:
+                    maps, n_channels = pooled_maps(part), part.layer.shape[2]
+                    means[part.layer.name] = region_means(regions, pooled_maps(key), maps, n_channels, measured.rows)
         of_layers = {part.layer.name: {"facet_means": means.get(part.layer.name)} for part in layers}
         return {"facets": regions}, of_layers
 
@@ -269,7 +265,7 @@ def ask_facet_moments(
     layer: str, *, regions: Regions, layout_shape: tuple[int, int], means: np.ndarray, variance: float
 ) -> PureLoss:
     """Ask a layer for the texture of every kind of place, see `losses.facet_moments`."""
-    arrays = {
+    arrays: dict[str, Any] = {
         "offset": np.asarray(regions.offset, np.float32),
         "projection": np.asarray(regions.projection, np.float32),
         "centroids": np.asarray(regions.centroids, np.float32),

@@ -12,6 +12,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -81,14 +82,19 @@ class Spool:
         self.sums = {name: ExactSum(tuple(shape)) for name, shape in sums.items()}
         self._files: dict[str, io.FileIO] = {}
         self._resumable = resumable
-        self._lock = None
+        self._lock: io.BufferedWriter | None = None
         self._own = False
-        self._temporary = None
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     # ---- opening and closing -------------------------------------------------------------------------------------
 
     def open(self, *, resume: bool, overwrite: bool) -> None:
         """Begin, or continue where the folder's last commit stands.
+
+        Parameters
+        ----------
+        resume, overwrite : bool
+            What to do with measurements already there: go on with them, or begin anew.
 
         Raises
         ------
@@ -119,12 +125,12 @@ class Spool:
             self._read_state()
             for name in self.columns:
                 mode = "r+b" if self._path(name).exists() else "w+b"
-                self._files[name] = open(self._path(name), mode, buffering=0)  # noqa: SIM115  (open until `close`)
+                self._files[name] = io.FileIO(self._path(name), mode)  # open until `close`
                 self._drop_uncommitted(name)
             self._own = True
 
     @classmethod
-    def temporary(cls, manifest: Mapping[str, object], **layout: Mapping) -> Spool:
+    def temporary(cls, manifest: Mapping[str, object], **layout: Any) -> Spool:
         """Begin in a folder that goes away with the object."""
         holder = tempfile.TemporaryDirectory(prefix="stochdeconv-", ignore_cleanup_errors=True)
         spool = cls(Path(holder.name) / "spool", manifest, **{**layout, "resumable": False})
@@ -195,19 +201,19 @@ class Spool:
 
     # ---- writing ---------------------------------------------------------------------------------------------------
 
-    def append(self, rows: Mapping[str, np.ndarray], kept: Sequence[int]) -> None:
+    def append(self, rows: Mapping[str, np.ndarray], kept: Sequence[int] | np.ndarray) -> None:
         """Add one row per kept image to every column, in memory order (row, value); counts from the next commit on."""
         with self._disk():
             for name, (kind, width) in self.columns.items():
                 values = np.ascontiguousarray(rows[name], kind).reshape(len(kept), width)
-                view = memoryview(values).cast("B") if values.size else b""
+                view = values.data.cast("B") if values.size else b""
                 while len(view):
                     view = view[self._files[name].write(view) :]
         self.kept.extend(int(number) for number in kept)
 
     def commit(self) -> None:
         """Make everything appended so far survive any end of the process."""
-        state = {
+        state: dict[str, Any] = {
             "n_done": np.int64(self.n_done),
             "kept": np.array(self.kept, np.int64),
             "skipped": np.array([number for number, _ in self.skipped], np.int64),
@@ -270,7 +276,7 @@ class Spool:
         stream = self._files[name]
         for row, target in pieces:
             stream.seek((row * width + start) * kind.itemsize)
-            view = memoryview(target).cast("B")
+            view = target.data.cast("B")
             while len(view):
                 n_read = stream.readinto(view)
                 if not n_read:
@@ -290,7 +296,7 @@ class Spool:
         return MapReader(len(self.kept), self.columns[values][1], read)
 
 
-def differing(now: Mapping[str, object], then: Mapping[str, object]) -> str:
+def differing(now: Mapping[str, Any], then: Mapping[str, Any]) -> str:
     """Say in a few words where two manifests differ; empty where they agree."""
     for name, called in _CALLED.items():
         if now.get(name) == then.get(name):
