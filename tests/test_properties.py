@@ -8,12 +8,12 @@ from fractions import Fraction
 import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from stochdeconv.statistics.summary import ExactSum
 
 from stochdeconv.errors import InputError
 from stochdeconv.methods.recipe import Recipe, parse_recipe
 from stochdeconv.optimization.descent import tiles
 from stochdeconv.parsing import LayerWord, read_layer_word, read_list, whole_number
+from stochdeconv.statistics.exact_sums import ExactSum
 
 FORM = "of the form LAYER:CHANNEL"
 # No line break: a text of the command line is one line.

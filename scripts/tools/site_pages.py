@@ -84,7 +84,9 @@ def _command(name: str, summary: str) -> str:
     usage = " ".join([name, *map(_operand_name, operands), *required])
     rows = [(f"`{_operand_name(operand)}`", operand) for operand in operands]
     rows += [(", ".join(f"`{word}`" for word in flag.names) + _value(flag), flag) for flag in flags]
-    table = [f"| {words} | {_cell(argument.parameter.help)} | {_cell(_default(argument))} |" for words, argument in rows]
+    table = [
+        f"| {words} | {_cell(argument.parameter.help)} | {_cell(_default(argument))} |" for words, argument in rows
+    ]
     head = ["| | | default |", "|---|---|---|"]
     return "\n".join([f"## {name}", "", summary, "", f"    stochdeconv {usage}", "", *head, *table, ""])
 

@@ -41,7 +41,9 @@ class MeasureSettings:
     Raises
     ------
     SettingsError
-        The size is less than 1, or the part none above 0 and below 1.
+        The size is less than 1.
+    InputError
+        The part is none above 0 and below 1.
     """
 
     class_name: str | None = None
@@ -52,7 +54,7 @@ class MeasureSettings:
         if self.size is not None and self.size < 1:
             raise SettingsError(f"size is the side of the images in pixels, at least 1; got {self.size}")
         if self.held_out is not None and not 0 < self.held_out < 1:
-            raise SettingsError(
+            raise InputError(
                 f"held_out is a part of each class, above 0 and below 1 (0.2: a fifth); got {self.held_out}"
             )
 

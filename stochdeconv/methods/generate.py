@@ -80,7 +80,7 @@ class GenerateSettings(Settings):
     row_weight: float = 0.9
     gradient_rule: str = "true"
     init: str | Path = "noise"
-    recipe: str | Recipe = ""
+    recipe: str | Recipe | None = ""
     n_steps: int = 256
 
     def __post_init__(self):
@@ -98,7 +98,7 @@ class GenerateSettings(Settings):
         check_sampling(self.sampler, temperature=self.temperature, row_weight=self.row_weight)
         Descent(gradient_rule=self.gradient_rule)
         if not isinstance(self.recipe, Recipe):
-            parse_recipe(self.recipe)
+            parse_recipe(self.recipe or "")
 
     @property
     def is_series(self) -> bool:
@@ -284,7 +284,9 @@ def _count(callback: Callable[[Step], None], n_before: int, n_all: int, step: St
     callback(replace(step, step=n_before + step.step, n_steps=n_all))
 
 
-def _recipe_at(size: tuple[int, int], recipe: Recipe | str, model: ImageModel, statistics: ClassStatistics) -> Recipe:
+def _recipe_at(
+    size: tuple[int, int], recipe: Recipe | str | None, model: ImageModel, statistics: ClassStatistics
+) -> Recipe:
     """Read the recipe of images of a size, changes of the network's own taken from a text.
 
     Raises
@@ -293,7 +295,7 @@ def _recipe_at(size: tuple[int, int], recipe: Recipe | str, model: ImageModel, s
         The spectrum is asked of images of another size than it was measured at.
     """
     if not isinstance(recipe, Recipe):
-        recipe = parse_recipe(recipe, _own_recipe_at(size, model, statistics))
+        recipe = parse_recipe(recipe or "", _own_recipe_at(size, model, statistics))
     if recipe.spectrum and size != tuple(statistics.input_size):
         height, width = statistics.input_size
         raise InputError(

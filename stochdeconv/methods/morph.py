@@ -111,6 +111,7 @@ def morph(
     from stochdeconv.images.files import open_image
     from stochdeconv.methods.recognition import recognise
     from stochdeconv.methods.runs import hand_over, record_run
+    from stochdeconv.optimization.loop import OptimizationResult, in_stage, part_images
 
     settings = read_settings(MorphSettings, settings, keywords)
     started = time.monotonic()
@@ -129,10 +130,17 @@ def morph(
     raised = [target] if is_photo else [source, target]
     outliers = suppression(model, settings.statistics, raised, weight=settings.outlier_weight)
     frames = _Frames(settings.frame_steps())
-    result = _turn(model, settings, size, picture, raised, outliers, frames, callback)
+    results: list[OptimizationResult] = []
+    parts = part_images(settings.n_images, settings.batch_size)
+    for number, images in enumerate(parts):
+        on_step = in_stage(callback, number, len(parts))
+        result = _turn(model, settings, size, images, picture, raised, outliers, frames, on_step)
+        results.append(result.labelled(batch=number))
+        if not result.complete:
+            break
     run = record_run(
         "morph",
-        result,
+        OptimizationResult.joined(results),
         model=model,
         settings=settings.record(
             start=source_of(start) if is_photo else source.label,
@@ -153,58 +161,45 @@ def _turn(
     model: ImageModel,
     settings: MorphSettings,
     size: tuple[int, int],
+    images: slice,
     picture: np.ndarray | None,
     raised: Sequence[ClassName],
     outliers: Suppression,
     frames: _Frames,
     callback: Callable[[Step], None] | None,
 ) -> OptimizationResult:
-    """Make the start, where it is of a class, and what it turns into."""
+    """Make the start of some of the variants, where it is of a class, and what it turns into; the history says which is which."""
     from stochdeconv import losses
     from stochdeconv.optimization.loop import OptimizationResult, in_stage, optimize
 
-    n_stages = len(raised)
-    options: dict[str, Any] = {
-        "n_steps": settings.n_steps,
-        "transforms": settings.views(size),
-        "batch_size": settings.batch_size,
-    }
+    options: dict[str, Any] = {"n_steps": settings.n_steps, "transforms": settings.views(size)}
+    variables = settings.variables(model, size).take(images)
     stages: dict[str, OptimizationResult] = {}
     if picture is None:
         source = raised[0].index
-        start = optimize(
-            model,
-            settings.loss(model, source) + outliers.loss(source),
-            parameterization=settings.variables(model, size),
-            callback=in_stage(callback, 0, n_stages),
-            **options,
-        )
-        stages["start"] = start
-        images = start.images
+        loss = settings.loss(model, source) + outliers.loss(source)
+        on_step = in_stage(callback, 0, len(raised))
+        stages["start"] = optimize(model, loss, parameterization=variables, callback=on_step, **options)
+        begin = stages["start"].images
     else:
-        images = np.repeat(picture[None], settings.n_images, axis=0)
+        begin = np.repeat(picture[None], variables.n_images, axis=0)
     if not stages or stages["start"].complete:
-        frames.begin(images)
         target = raised[-1].index
         # Cross-entropy lowers what is seen instead, but no further than it takes; lowered without end, the score of what it was draws
         # a third class (goldfish to church: dogs).
         loss = settings.loss(model, target) + outliers.loss(target) + _CLASS_TERM * losses.cross_entropy(target)
-        frames.callback = in_stage(callback, n_stages - 1, n_stages)
-        stages["morph"] = optimize(
-            model,
-            loss,
-            parameterization=settings.variables(model, size, images, deviation=0.0),
-            callback=frames.keep,
-            **options,
-        )
-    rows = [
-        {"batch": row["batch"], "step": row["step"], "stage": name, **row}
+        frames.begin(begin, in_stage(callback, len(raised) - 1, len(raised)))
+        from_begin = replace(variables, initial_images=begin, deviation=0.0)
+        stages["morph"] = optimize(model, loss, parameterization=from_begin, callback=frames.keep, **options)
+    history = [
+        {"step": step + 1, "stage": name, **row}
         for name, stage in stages.items()
-        for row in stage.history
+        for step, row in enumerate(stage.history)
     ]
-    optimizations = {name: stage.settings for name, stage in stages.items()}
     last = list(stages.values())[-1]
-    return OptimizationResult(last.images, sorted(rows, key=lambda row: row["batch"]), optimizations, last.complete)
+    return OptimizationResult(
+        last.images, history, {name: stage.settings for name, stage in stages.items()}, last.complete
+    )
 
 
 class _Frames:
@@ -221,17 +216,14 @@ class _Frames:
         self.steps = list(steps)
         self.batches: list[list[np.ndarray]] = []
         self.callback: Callable[[Step], None] | None = None
-        self._start = np.zeros(0)
 
-    def begin(self, images: np.ndarray) -> None:
-        """Take the first frame of all."""
-        self._start = images
+    def begin(self, images: np.ndarray, callback: Callable[[Step], None] | None) -> None:
+        """Take the first frame of a batch, and watch it on its way; `callback` watches too."""
+        self.batches.append([images])
+        self.callback = callback
 
     def keep(self, step: Step) -> None:
         """Look at a step."""
-        if step.batch == len(self.batches):
-            first = sum(len(batch[0]) for batch in self.batches)
-            self.batches.append([self._start[first : first + len(step.images())]])
         if step.batch_step in self.steps:
             self.batches[-1].append(step.images())
         if self.callback is not None:

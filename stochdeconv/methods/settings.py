@@ -111,7 +111,7 @@ def source_of(value: object) -> str | None:
 
 
 def _plain(value: object) -> Any:
-    if value is None or isinstance(value, bool | int | float | str | Mapping):
+    if value is None or isinstance(value, bool | int | float | str | dict):
         return value
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]

@@ -123,5 +123,5 @@ def test_ctrl_c_keeps_the_rows_that_are_done(model, tmp_path):
 def test_seven_settings_are_no_contestant(result, tmp_path):
     folder = result.save(tmp_path / "run")
     assert json.loads((folder / "run.json").read_text())["command"] == "maximize"
-    with pytest.raises(InputError, match="ablate_constraints=True"):
+    with pytest.raises(InputError, match="--ablate-constraints"):
         read_contestants({"regularised": [folder]})
