@@ -35,7 +35,10 @@ def main() -> None:
                 ("fourier", sd.parameterizations.fourier(model.input_size)),
             ):
                 run = {"n_steps": arguments.n_steps, "descent": sd.Descent(optimizer)}
-                image = sd.optimize(model, match + regularizer, parameterization=variables, **run).images.clip(0, 1)
+                result = sd.optimize(model, match + regularizer, parameterization=variables, **run)
+                if not result.complete:
+                    raise KeyboardInterrupt
+                image = result.images.clip(0, 1)
                 left = float(np.asarray(match(model.activations(image, [layer])))[0])
                 print(f"{layer}  {optimizer:5}  {name:7}  {left:.2g}", flush=True)
                 rows[-1].append(image[0])

@@ -52,6 +52,9 @@ for _number, (_name, _summary) in enumerate(COMMANDS.items()):
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command line; an expected failure is one line on stderr and an exit code, never a traceback."""
     words = sys.argv[1:] if words is None else list(words)
+    if not words:
+        app.help_print()
+        sys.exit(terminal.EXIT_USAGE)
     try:
         with terminal.plain_warnings(), terminal.speaking_of_flags(_flags_of(words)):
             app(words)

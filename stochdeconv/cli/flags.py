@@ -6,12 +6,12 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 # Names that are not the field's with dashes, and short ones.
 _NAMES = {"class_name": "--class", "imports": "--import", "as_json": "--json"}
@@ -71,7 +71,9 @@ def _parameter(parameter: inspect.Parameter) -> inspect.Parameter:
     if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
         return parameter
     return parameter.replace(
-        annotation=Annotated[parameter.annotation, _named(parameter.name), Parameter(show_default=written_default)]
+        annotation=Annotated[
+            parameter.annotation, _named(parameter.name, parameter.annotation), Parameter(show_default=written_default)
+        ]
     )
 
 
@@ -81,19 +83,38 @@ def _as_flags(settings: type) -> Any:
     annotations, defaults = {}, {}
     for field in fields(settings):
         metavar, text = described[field.name]
+        hint = _plain(hints[field.name])
         own = Parameter(help=text, metavar=metavar, show_default=written_default)
-        annotations[field.name] = Annotated[_plain(hints[field.name]), _named(field.name), own]
+        annotations[field.name] = Annotated[hint, _named(field.name, hint), own]
         if field.default is not MISSING:
             defaults[field.name] = field.default
     body = {"__annotations__": annotations, "__doc__": settings.__doc__, "__module__": __name__, **defaults}
     return dataclass(frozen=True, kw_only=True)(type(settings.__name__, (settings,), body))
 
 
-def _named(name: str) -> Parameter:
+def _named(name: str, hint: Any) -> Parameter:
+    is_whole = int in (
+        hint,
+        *typing.get_args(hint),
+        *(typing.get_args(typing.get_args(hint)[0]) if typing.get_args(hint) else ()),
+    )
     # One flag, one way: what is off by default is not turned off; said twice, the last counts.
     return Parameter(
-        name=_NAMES.get(name), alias=_SHORT.get(name), negative="", negative_iterable="", allow_repeating=True
+        name=_NAMES.get(name),
+        alias=_SHORT.get(name),
+        negative="",
+        negative_iterable="",
+        allow_repeating=True,
+        converter=_whole_number if is_whole else None,
     )
+
+
+def _whole_number(_: Any, tokens: Sequence[Token]) -> int:
+    """Read a whole number as such: Cyclopts rounds others."""
+    word = tokens[-1].value
+    if not re.fullmatch(r"[+-]?\d+", word):
+        raise ValueError(f"expected a whole number; got '{word}'")
+    return int(word)
 
 
 def _plain(hint: Any) -> Any:

@@ -29,6 +29,22 @@ ClassWord = Annotated[str, Parameter(help="Name, wnid or index.")]
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlaceFlags:
+    """Where a run takes its network from, and where it leaves its images.
+
+    Attributes
+    ----------
+    model : str, ``MODEL``
+        mini-vgg16, which ships; vgg16 or another name of keras.applications; or a .keras file.
+    output : path, ``DIR``
+        Folder for the images, their history and run.json.
+    """
+
+    model: str
+    output: Path
+
+
+@dataclass(frozen=True, kw_only=True)
 class NetworkFlags:
     """Where a network comes from.
 
@@ -71,19 +87,8 @@ class OutputFlags:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunFlags(NetworkFlags, OutputFlags):
-    """Where a run takes its network from, and where it leaves its images.
-
-    Attributes
-    ----------
-    model : str, ``MODEL``
-        mini-vgg16, which ships; vgg16 or another name of keras.applications; or a .keras file.
-    output : path, ``DIR``
-        Folder for the images, their history and run.json.
-    """
-
-    model: str
-    output: Path
+class RunFlags(OutputFlags, NetworkFlags, PlaceFlags):  # help lists the last first
+    """What all commands have that make images."""
 
     def check_output(self) -> None:
         """Refuse before the work what saving would refuse after it."""

@@ -91,7 +91,7 @@ def fail(message: str, *, code: int = EXIT_FAILURE) -> NoReturn:
 
 def format_usage_error(error: CycloptsError) -> str:
     """Say in one line what is wrong with the words of a call."""
-    return f"error: {' '.join(str(error).split())}; --help lists what there is"
+    return f"error: {' '.join(str(error).split()).rstrip('.')}; --help lists what there is"
 
 
 def describe_os_error(error: OSError) -> str:

@@ -69,15 +69,19 @@ class Definition:
                 f"the loss '{self.function.__name__}' is asked of a layer, by its name, or of a tuple of layers; "
                 f"got {', '.join(type(layer).__name__ for layer in layers) or 'an empty tuple'}"
             )
-        arguments = {
-            parameter: _as_array(parameter, value) if parameter in self.arrays or hasattr(value, "__array__") else value
-            for parameter, value in bound.arguments.items()
-        }
+        arguments = {parameter: self._argument(parameter, value) for parameter, value in bound.arguments.items()}
         arrays = {parameter: value for parameter, value in arguments.items() if isinstance(value, np.ndarray)}
         settings = tuple((name, value) for name, value in bound.arguments.items() if name not in arrays)
         for parameter, value in settings:
             _check_setting(parameter, value)
         return FunctionTerm(layers[0], layers[1:], self, settings, arrays=arrays)
+
+    def _argument(self, parameter: str, value: Any) -> Any:
+        if parameter in self.arrays:
+            return _as_array(parameter, value)
+        if isinstance(value, np.generic):  # a number as any other
+            return value.item()
+        return _as_array(parameter, value) if hasattr(value, "__array__") else value
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ def loss(
 def loss(function=None, /, **options):
     """Make a loss of a function: ``(values, …) -> loss of each image`` becomes ``(layer, …) -> Term``.
 
-    Numbers, texts and tuples the loss is called with are its settings, a part of the compiled program; arrays (``np.float32(0.3)`` is
+    Numbers, texts and tuples the loss is called with are its settings, a part of the compiled program; arrays (``np.array(0.3)`` is
     one) are handed in at every step, so that others compile nothing. Floating-point arrays become float32, whole numbers int32.
 
     Parameters

@@ -14,8 +14,6 @@ from stochdeconv.statistics.spectrum import ask_amplitude_spectrum
 
 # Keeps a square root differentiable at zero; (0.0002)^2, far below one grey level.
 _SQUARE_FLOOR = 4e-8
-# Standard deviation of the log gradient that any other counts as at least: that of a blank picture is 0.
-_LEAST_STD = 0.05
 
 
 @loss(layer=INPUT)

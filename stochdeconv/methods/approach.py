@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stochdeconv.errors import InputError
+from stochdeconv.errors import InputError, SettingsError
 from stochdeconv.methods.outlier_suppression import APPROACH_WEIGHT, Outliers, list_statistics, weigh_outliers
 from stochdeconv.methods.settings import Settings
 from stochdeconv.statistics.class_statistics import ClassStatistics
@@ -70,6 +70,10 @@ class Approach(Settings):
             raise InputError(
                 f"strength must be above 0 and tv at least 0, both finite; got {self.strength} and {self.tv}"
             )
+        if self.jitter is not None and self.jitter < 0:
+            raise SettingsError(f"jitter must be at least 0; got {self.jitter}")
+        if isinstance(self.suppress_outliers, Iterator):  # read once, and looked at several times
+            self.fill(suppress_outliers=list(self.suppress_outliers))
         weight = weigh_outliers(self.statistics or None, self.outlier_weight, default=APPROACH_WEIGHT)
         self.fill(outlier_weight=weight)
 

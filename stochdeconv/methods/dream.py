@@ -451,10 +451,10 @@ def _plan_zoom(zoom_frames: int | None, zoom: float | None, rotate: float) -> tu
         raise InputError(
             f"zoom and rotate are about the frames of a stream, and zoom_frames= says {zoom_frames}: give 2 or more, or leave it out"
         )
-    if zoom_frames < 0 or (zoom is not None and not 0 <= zoom < 1) or not math.isfinite(rotate):
-        raise InputError(
-            f"zoom_frames must be at least 0, zoom in [0, 1) and rotate a number of degrees; got {zoom_frames}, {zoom} and {rotate}"
-        )
+    if zoom_frames < 0:
+        raise SettingsError(f"zoom_frames must be at least 0; got {zoom_frames}")
+    if (zoom is not None and not 0 <= zoom < 1) or not math.isfinite(rotate):
+        raise InputError(f"expected zoom in [0, 1) and rotate in degrees; got {zoom} and {rotate}")
     return zoom_frames, ZOOM if zoom is None else zoom
 
 

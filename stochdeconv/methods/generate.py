@@ -218,7 +218,7 @@ class _Maker:
 
     def series(self, photo: np.ndarray | None) -> OptimizationResult:
         """Make images that differ by their targets alone, one at a time."""
-        from stochdeconv.optimization.loop import OptimizationResult
+        from stochdeconv.optimization.loop import OptimizationResult, gather
 
         n_images, n_steps = self.targets.n_images, self.settings.n_steps
         opening, start = 0, photo
@@ -231,15 +231,14 @@ class _Maker:
             if not opened.complete:
                 raise KeyboardInterrupt  # what there is belongs to no frame
             start = opened.images[0]
-        results: list[OptimizationResult] = []
-        for number in range(n_images):
-            own = self.targets.take(slice(number, number + 1))
-            on_step = self._counted(opening + number * n_steps, n_all)
-            result = self._optimized(own, start, batch_size=1, callback=on_step)
-            results.append(result.labelled(batch=number))
-            if not result.complete:
-                break
+        befores = range(opening, n_all, n_steps)
+        results = gather(self._of_series(number, start, before, n_all) for number, before in enumerate(befores))
         return OptimizationResult.joined(results)
+
+    def _of_series(self, number: int, start: np.ndarray | None, n_before: int, n_all: int) -> OptimizationResult:
+        own = self.targets.take(slice(number, number + 1))
+        result = self._optimized(own, start, batch_size=1, callback=self._counted(n_before, n_all))
+        return result.labelled(batch=number)
 
     def _optimized(self, targets: Targets, start: np.ndarray | None, **changes: Any) -> OptimizationResult:
         from stochdeconv.optimization.loop import optimize

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,7 +155,7 @@ def invert(
     """
     from stochdeconv.images.files import open_image
     from stochdeconv.methods.runs import hand_over, record_run
-    from stochdeconv.optimization.loop import OptimizationResult
+    from stochdeconv.optimization.loop import OptimizationResult, gather
 
     settings = read_settings(InvertSettings, settings, keywords)
     started = time.monotonic()
@@ -170,16 +169,18 @@ def invert(
     silent = [name for name in layers if not np.any(targets[name])]
     if silent:
         raise InputError(f"the photograph activates nothing in {', '.join(silent)}: there is nothing to match")
-    results = _searched(model, targets, picture, settings, callback)
+    results = gather(_searched(model, targets, picture, settings, callback))
     run = record_run(
         "invert",
-        OptimizationResult.joined(list(results.values())),
+        OptimizationResult.joined(results),
         model=model,
         settings=settings.record(photo=source_of(photo), layers=layers, size=list(size)),
         seed=settings.seed,
         seconds=time.monotonic() - started,
     )
-    run.record["settings"]["optimization"] = {name: result.settings for name, result in results.items()}
+    run.record["settings"]["optimization"] = {
+        name: result.settings for name, result in zip(targets, results, strict=False)
+    }
     run = _with_distances(
         run, model, targets, [picture] if settings.target is None else [picture, of], settings.n_images
     )
@@ -199,9 +200,9 @@ def _searched(
     picture: np.ndarray,
     settings: InvertSettings,
     callback: Callable[[Step], None] | None,
-) -> dict[str, OptimizationResult]:
+) -> Iterator[OptimizationResult]:
     """Search for the pictures of one layer after another; the history counts the batches through all of them."""
-    from stochdeconv.optimization.loop import in_stage, optimize
+    from stochdeconv.optimization.loop import in_stage, optimize, part_images
     from stochdeconv.optimization.parameterizations import fourier
 
     size, n_channels = picture.shape[:2], picture.shape[2]
@@ -216,8 +217,8 @@ def _searched(
         seed=settings.seed,
     )
     descent = settings.descent()
-    results: dict[str, OptimizationResult] = {}
-    n_batches = 0
+    batch_size = 1 if descent.searches_lines else settings.batch_size
+    n_batches = len(part_images(settings.n_images, batch_size))
     for number, (name, target) in enumerate(targets.items()):
         result = optimize(
             model,
@@ -225,15 +226,10 @@ def _searched(
             parameterization=variables,
             n_steps=settings.n_steps,
             descent=descent,
-            batch_size=1 if descent.searches_lines else settings.batch_size,
+            batch_size=batch_size,
             callback=in_stage(callback, number, len(targets)),
         )
-        history = [{**row, "batch": n_batches + row["batch"]} for row in result.history]
-        n_batches += math.ceil(settings.n_images / (1 if descent.searches_lines else settings.batch_size))
-        results[name] = replace(result, history=history)
-        if not result.complete:
-            break
-    return results
+        yield replace(result, history=[{**row, "batch": number * n_batches + row["batch"]} for row in result.history])
 
 
 def _matching(layer: str, target: np.ndarray, settings: InvertSettings) -> Loss:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -205,6 +205,7 @@ def maximize(
     """
     from stochdeconv import losses
     from stochdeconv.methods.runs import hand_over, record_run
+    from stochdeconv.optimization.loop import OptimizationResult, gather
 
     settings = read_settings(MaximizeSettings, settings, keywords)
     settings.check_objective(class_name)
@@ -230,7 +231,7 @@ def maximize(
     rows = ablation_rows(way) if settings.ablate_constraints else {"all": way}
     run = record_run(
         "maximize",
-        _maximized(model, loss, rows, settings, size, callback),
+        OptimizationResult.joined(gather(_maximized(model, loss, rows, settings, size, callback))),
         model=model,
         settings=settings.record(
             "n_images",
@@ -252,28 +253,28 @@ def maximize(
         run = with_sheet(run, rows, settings.n_images)
     elif only_class is None:
         run = _titled(run, objective)
+    run = hand_over(run)
     _warn_of_silence(objective, run)
-    return hand_over(run)
+    return run
 
 
 def _maximized(
     model: ImageModel,
     loss: Loss,
-    rows: dict[str, Preset],
+    ways: Mapping[str, Preset],
     settings: MaximizeSettings,
     size: tuple[int, int],
     callback: Callable[[Step], None] | None,
-) -> OptimizationResult:
+) -> Iterator[OptimizationResult]:
     """Make the images in one way after another; a row of the history says by ``constraints`` whose it is where there are several."""
     from stochdeconv.losses import regularizers
     from stochdeconv.optimization.descent import Descent
-    from stochdeconv.optimization.loop import OptimizationResult, in_stage, optimize
+    from stochdeconv.optimization.loop import in_stage, optimize
     from stochdeconv.optimization.transforms import Transform
 
     mean_color, grey_levels = input_origin(model)
     origin = np.asarray(model.preprocess(mean_color[None, None, None]), np.float32)[0, 0, 0]
-    results: list[OptimizationResult] = []
-    for number, (name, way) in enumerate(rows.items()):
+    for number, (name, way) in enumerate(ways.items()):
         result = optimize(
             model,
             loss + way.l2 * regularizers.l2(grey_levels, origin) if way.l2 else loss,
@@ -282,16 +283,11 @@ def _maximized(
             transforms=[Transform(way.jitter, way.scale, way.rotate)],
             descent=Descent(way.optimizer),
             batch_size=settings.batch_size,
-            callback=in_stage(callback, number, len(rows)),
+            callback=in_stage(callback, number, len(ways)),
         )
-        if len(rows) > 1:
-            places = [{"batch": row["batch"], "step": row["step"], "constraints": name} for row in result.history]
-            history = [{**place, **row} for place, row in zip(places, result.history, strict=True)]
-            result = replace(result, history=history)
-        results.append(result)
-        if not result.complete:
-            break
-    return OptimizationResult.joined(results)
+        label = {"constraints": name} if len(ways) > 1 else {}
+        history = [{"batch": row["batch"], "step": row["step"], **label, **row} for row in result.history]
+        yield replace(result, history=history)
 
 
 def _variables(

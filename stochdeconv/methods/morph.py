@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
-from stochdeconv.errors import InputError
+from stochdeconv.errors import InputError, SettingsError
 from stochdeconv.methods.approach import Approach
 from stochdeconv.methods.outlier_suppression import suppression
 from stochdeconv.methods.settings import OPEN, read_settings, source_of
@@ -111,7 +111,7 @@ def morph(
     from stochdeconv.images.files import open_image
     from stochdeconv.methods.recognition import recognise
     from stochdeconv.methods.runs import hand_over, record_run
-    from stochdeconv.optimization.loop import OptimizationResult, in_stage, part_images
+    from stochdeconv.optimization.loop import OptimizationResult, gather, in_stage, part_images
 
     settings = read_settings(MorphSettings, settings, keywords)
     started = time.monotonic()
@@ -130,17 +130,24 @@ def morph(
     raised = [target] if is_photo else [source, target]
     outliers = suppression(model, settings.statistics, raised, weight=settings.outlier_weight)
     frames = _Frames(settings.frame_steps())
-    results: list[OptimizationResult] = []
     parts = part_images(settings.n_images, settings.batch_size)
-    for number, images in enumerate(parts):
-        on_step = in_stage(callback, number, len(parts))
-        result = _turn(model, settings, size, images, picture, raised, outliers, frames, on_step)
-        results.append(result.labelled(batch=number))
-        if not result.complete:
-            break
+    variants = (
+        _turn(
+            model,
+            settings,
+            size,
+            images,
+            picture,
+            raised,
+            outliers,
+            frames,
+            in_stage(callback, number, len(parts)),
+        ).labelled(batch=number)
+        for number, images in enumerate(parts)
+    )
     run = record_run(
         "morph",
-        OptimizationResult.joined(results),
+        OptimizationResult.joined(gather(variants)),
         model=model,
         settings=settings.record(
             start=source_of(start) if is_photo else source.label,
@@ -278,7 +285,9 @@ def _plan_frames(n_frames: int | None, n_steps: int | None) -> tuple[int, int]:
         raise InputError(f"n_steps must be at least 1; got {n_steps}")
     if n_frames is None:
         n_frames = min(N_FRAMES, n_steps + 1)
-    if n_frames < 2 or n_frames > n_steps + 1:
+    if n_frames < 2:
+        raise SettingsError(f"an animation has at least 2 frames; got n_frames={n_frames}")
+    if n_frames > n_steps + 1:
         raise InputError(
             f"n_frames must be from 2 to n_steps + 1 = {n_steps + 1}; got {n_frames}: give more steps, or leave one of the two out"
         )

@@ -110,7 +110,7 @@ def find_preset(name: str, overrides: Mapping[str, float | None]) -> Preset:
     if changes.get("blur_every") == 0:
         raise InputError("blur_every is the number of steps from one blur to the next, at least 1; got 0")
     if PRESETS[name].parameterization == "fourier" and any(changes.get(key) for key in OF_PIXELS):
-        *others, last = (f"--{key.replace('_', '-')}" for key in OF_PIXELS)
+        *others, last = (f"{key}=" for key in OF_PIXELS)
         raise InputError(
             f"{', '.join(others)} and {last} act on pixels; the preset '{name}' is bounded by its sigmoid: use 'regularised'"
         )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from stochdeconv.networks.image_model import ImageModel
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe(*WEIGHTS):  # type: ignore[misc]  # bases that are read off the registry, which no checker follows
     """What is asked of a generated image, and how strongly; a weight of 0 leaves a term out.
 

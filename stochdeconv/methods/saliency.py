@@ -116,7 +116,7 @@ def saliency(
 ) -> RunResult:
     """Show which pixels of a photo raise a class's score, or a unit.
 
-    The score is the one `methods.class_maximization.maximize` raises: the class's value before the last non-linearity, and, where a
+    The score is the one `maximize.maximize` raises: the class's value before the last non-linearity, and, where a
     network ends in a ReLU and an average (SqueezeNet), the mean over positions before that ReLU, which has a gradient for classes that do
     not fire too.
     Everything is computed in float32. With g the gradient of the score with respect to the image:
@@ -215,7 +215,7 @@ def saliency(
     )
     run = _with_captions(run, explained, maps, shown_class, unit, by_itself=class_name is None)
     blank = [name for name, values in maps.items() if not values.any()]
-    if blank:
+    if blank and complete:
         silent = "; a unit that does not fire has a gradient before its ReLU: LAYER_linear:CHANNEL"
         warnings.warn(
             f"{', '.join(blank)}: zero everywhere, nothing in this photo raises {title} by that rule"

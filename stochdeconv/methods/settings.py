@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from os import PathLike
 from typing import Any, ClassVar, TypeVar
+
+import numpy as np
 
 from stochdeconv.errors import SettingsError
 
@@ -46,7 +49,7 @@ class Settings:
     def __post_init__(self):
         for name in self.counts:
             number = getattr(self, name, None)
-            if isinstance(number, int) and number < 1:
+            if isinstance(number, numbers.Integral) and number < 1:
                 raise SettingsError(f"{name} must be at least 1; got {number}")
         if self.seed < 0:
             raise SettingsError(f"seed is a whole number of at least 0; got {self.seed}")
@@ -96,6 +99,8 @@ def read_settings(kind: type[Kind], settings: Kind | None, keywords: Mapping[str
     SettingsError
         Both were given.
     """
+    if settings is not None and not isinstance(settings, kind):
+        raise SettingsError(f"settings are a {kind.__name__}, or its fields as keywords; got {type(settings).__name__}")
     if settings is None:
         return kind(**keywords)
     if keywords:
@@ -111,6 +116,8 @@ def source_of(value: object) -> str | None:
 
 
 def _plain(value: object) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
     if value is None or isinstance(value, bool | int | float | str | dict):
         return value
     if isinstance(value, list | tuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -38,7 +38,7 @@ class Step:
     images : callable
         () -> the images of the batch as they are now, ndarray (image, ...).
     batch, batch_step : int
-        Number of the batch, from 0, and steps made of it.
+        Number of the batch, from 0, in the one run of `optimize` that makes it, and steps made of it.
     """
 
     step: int
@@ -122,7 +122,8 @@ def optimize(
     model : Network
         An `ImageModel`, or a network of any other input.
     loss : Loss, Term or callable
-        A callable gives the loss of some of the images, a slice of all: ``lambda images: match(targets[images])``.
+        What is asked of every image alike, or in one batch. Where images have targets of their own and come in batches, a callable
+        gives the loss of some of the images, a slice of all: ``lambda images: match(targets[images])``.
     parameterization : Parameterization, optional
         Owns the variables, their number and seed; for an `ImageModel` one Fourier image of its size by default.
     n_steps : int
@@ -161,23 +162,66 @@ def optimize(
             "leave transforms out"
         )
     batches = part_images(parameterization.n_images, batch_size)
-    results: list[OptimizationResult] = []
+    if len(batches) > 1 and not hasattr(parameterization, "take"):
+        raise InputError(
+            f"'{type(parameterization).__name__}' has no method take(images), which gives the variables of some of the images: "
+            f"write one, or make all {parameterization.n_images} at a time"
+        )
+    runs = (
+        _batch_result(
+            _Batch(
+                model,
+                Loss.of(loss if isinstance(loss, Loss | Term) else loss(images)),
+                parameterization if len(batches) == 1 else parameterization.take(images),
+                n_steps,
+                transforms,
+                descent,
+                number,
+                in_stage(callback, number, len(batches)),
+            ),
+            is_numbered=batch_size is not None,
+        )
+        for number, images in enumerate(batches)
+    )
+    return OptimizationResult.joined(gather(runs))
+
+
+def _batch_result(batch: _Batch, *, is_numbered: bool) -> OptimizationResult:
+    result = batch.run()
+    if batch.number and not result.complete and not result.history:
+        raise KeyboardInterrupt  # nothing came of this batch
+    return _numbered(result, batch.number) if is_numbered else result
+
+
+def gather(results: Iterable[OptimizationResult]) -> list[OptimizationResult]:
+    """Make results one after another as far as they come: to the first that is not complete, or to Ctrl-C between two.
+
+    Parameters
+    ----------
+    results : iterable of OptimizationResult
+        Each is made when it is asked for, as in a generator.
+
+    Returns
+    -------
+    list of OptimizationResult
+        At least one.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        On Ctrl-C before there is any.
+    """
+    made: list[OptimizationResult] = []
     try:
-        for number, images in enumerate(batches):
-            own = parameterization if len(batches) == 1 else parameterization.take(images)
-            own_loss = Loss.of(loss if isinstance(loss, Loss | Term) else loss(images))
-            watch = in_stage(callback, number, len(batches))
-            result = _Batch(model, own_loss, own, n_steps, transforms, descent, number, watch).run()
-            if not result.complete and results and not result.history:
-                raise KeyboardInterrupt  # nothing came of this batch
-            results.append(result if batch_size is None else _numbered(result, number))
+        for result in results:
+            made.append(result)
             if not result.complete:
                 break
     except KeyboardInterrupt:
-        if not results:
+        if not made:
             raise
-        results[-1] = replace(results[-1], complete=False)
-    return OptimizationResult.joined(results)
+        made[-1] = replace(made[-1], complete=False)
+    return made
 
 
 def in_stage(callback: Callable[[Step], None] | None, stage: int, n_stages: int) -> Callable[[Step], None] | None:

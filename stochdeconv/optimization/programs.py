@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,12 +36,18 @@ class CompiledSteps:
     ----------
     initial_state : callable
         shape of the variables -> optimizer state.
-    moved : callable
-        variables, optimizer state, gradient, learning rate -> variables, optimizer state.
+    step : callable
+        variables, optimizer state, gradient, learning rate -> variables, optimizer state; compiled.
     """
 
     initial_state: Callable[[tuple[int, ...]], list]
-    moved: Callable[..., tuple]
+    step: Callable[..., tuple]
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def moved(self, *arguments: Any) -> tuple:
+        """Make a step; threads that share the program make theirs one after another, since an optimizer's variables are filled for each."""
+        with self._lock:
+            return self.step(*arguments)
 
 
 @dataclass(frozen=True, eq=False)

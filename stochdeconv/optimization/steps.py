@@ -13,13 +13,14 @@ from stochdeconv import backend
 
 Tensor = Any
 
-#: Kingma & Ba's 1e-8 in Keras's Adam, which adds it before the bias of the second moment is corrected ("epsilon hat"): at the first step
-#: they are the same. Gradients of fine Fourier coefficients are small; at Keras's own 1e-7 these hardly move.
-ADAM_EPSILON = 1e-8 * (1 - 0.999) ** 0.5
+#: Kingma & Ba's 1e-8 in Keras's Adam, which adds it before the bias of the second moment is corrected ("epsilon hat"): at the 40th step
+#: they are the same. Gradients of fine Fourier coefficients are small: at Keras's own 1e-7 these hardly move, and at much less than this
+#: rounding moves them.
+ADAM_EPSILON = 1e-8 * (1 - 0.999**40) ** 0.5
 
 
 class Steps(Protocol):
-    """What makes steps of gradients; it holds nothing of a run, so that runs may share it."""
+    """What makes steps of gradients; what it remembers of a run is handed in and out, so that runs may share it, one step at a time."""
 
     def initial_state(self, shape: tuple[int, ...]) -> list[Tensor]:
         """Return what is remembered before the first step, for variables of this shape (image, ...)."""
@@ -67,15 +68,17 @@ def mean_absolute(gradient: Tensor, axes: tuple[int, ...]) -> Tensor:
 class KerasSteps:
     """Steps of a Keras optimizer.
 
-    Every image is a variable of its own, so that images stay independent whatever the optimizer sums over.
-
     Parameters
     ----------
     optimizer : keras.optimizers.Optimizer
         Copied: it stays as it is. Its learning rate is not used.
+    is_elementwise : bool
+        Whether it looks at every number alone. Otherwise every image is a variable of its own, so that images stay independent whatever
+        the optimizer sums over.
     """
 
-    def __init__(self, optimizer: keras.optimizers.Optimizer):
+    def __init__(self, optimizer: keras.optimizers.Optimizer, *, is_elementwise: bool = False):
+        self._is_elementwise = is_elementwise
         self._class, self._config = type(optimizer), optimizer.get_config()
         self._built: dict[tuple[int, ...], tuple[keras.optimizers.Optimizer, list[keras.Variable]]] = {}
         self._initial: dict[tuple[int, ...], list[np.ndarray]] = {}
@@ -85,7 +88,8 @@ class KerasSteps:
         # Here, since variables cannot be made in what is compiled.
         if shape not in self._built:
             optimizer = self._class.from_config(self._config)
-            variables = [keras.Variable(np.zeros(shape[1:], np.float32)) for _ in range(shape[0])]
+            shapes = [shape] if self._is_elementwise else shape[0] * [shape[1:]]
+            variables = [keras.Variable(np.zeros(own, np.float32)) for own in shapes]
             optimizer.build(variables)
             self._built[shape] = optimizer, variables
             self._initial[shape] = [np.array(ops.convert_to_numpy(part)) for part in optimizer.variables]
@@ -100,6 +104,9 @@ class KerasSteps:
             rate if part is optimizer.learning_rate else value
             for part, value in zip(optimizer.variables, state, strict=True)
         ]
+        if self._is_elementwise:
+            (moved,), state = backend.optimizer_step(optimizer, variables, state, [gradient], [variable])
+            return moved, state
         gradients, values = ops.unstack(gradient, len(variables)), ops.unstack(variable, len(variables))
         values, state = backend.optimizer_step(optimizer, variables, state, gradients, values)
         return ops.stack(values), state
@@ -111,4 +118,6 @@ def steps_of(optimizer: str | keras.optimizers.Optimizer) -> Steps:
         return PlainSteps(root_mean_square)
     if optimizer == "mean_normalized":
         return PlainSteps(mean_absolute)
-    return KerasSteps(keras.optimizers.Adam(epsilon=ADAM_EPSILON) if optimizer == "adam" else optimizer)
+    if optimizer == "adam":
+        return KerasSteps(keras.optimizers.Adam(epsilon=ADAM_EPSILON), is_elementwise=True)
+    return KerasSteps(optimizer)

@@ -72,9 +72,11 @@ def opened(path: str | os.PathLike, kind: str) -> Iterator[h5py.File]:
         if own_kind != kind:
             raise FileFormatError(_another_kind(path, own_kind, kind, file))
         if version not in _READ_VERSIONS[kind]:
+            is_older = isinstance(version, int | np.integer) and version < min(_READ_VERSIONS[kind])
+            mending = "Collect it anew" if is_older else "Update stochdeconv, or collect it anew"
             raise FileFormatError(
                 f"'{path}' is of format version {version}; this program reads version "
-                f"{' and '.join(map(str, _READ_VERSIONS[kind]))}. Update stochdeconv, or collect the statistics anew"
+                f"{' and '.join(map(str, _READ_VERSIONS[kind]))}. {mending}"
             )
         yield file
 

@@ -1,4 +1,4 @@
-"""Shards of a collection as HDF5 files: everything that was measured of a part of the images; see docs/statistics_file.md."""
+"""Shards of a collection as HDF5 files: everything that was measured of a part of the images; see docs/reference/statistics_file.md."""
 
 from __future__ import annotations
 

@@ -244,7 +244,7 @@ def test_layers_are_read_and_checked(model):
 
 def test_senseless_calls_are_refused(model, photo, tmp_path):
     for how in ({"octaves": 0}, {"octave_scale": 1.0}, {"step_size": 0.0}):
-        with pytest.raises(InputError, match="(octaves|n_steps) must be at least 1|octave_scale above 1"):
+        with pytest.raises(InputError, match=r"(octaves|n_steps) must be at least 1|octave_scale above 1"):
             dream(model, photo, "deep", **how)
     with pytest.raises(ModelError, match="fewer octaves="):
         dream(model, photo, "deep", octaves=8)
