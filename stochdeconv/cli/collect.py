@@ -82,14 +82,8 @@ def collect(
     if resume and flags.overwrite:
         raise SettingsError("--resume keeps what is there, --overwrite does not; give one of the two")
     folders = find_class_folders(images)
-    if folders and class_name is not None:
-        raise InputError(
-            f"'{images}' is a tree of {len(folders)} class folders; --class goes with one folder of images"
-        )
-    if folders and output is not None and output.suffix in SUFFIXES:
-        raise InputError(
-            f"'{images}' is a tree of {len(folders)} class folders, one file for each; -o names a folder then"
-        )
+    if folders:
+        _check_tree(images, len(folders), class_name, output)
     terminal.require_writable(STATS_CACHE if output is None else output)
     if not folders:
         find_images(images)
@@ -125,6 +119,16 @@ def collect(
             failed.append(folder.name)
     if failed:
         terminal.fail(f"{len(failed)} of {len(jobs)} classes failed: {', '.join(failed)}")
+
+
+def _check_tree(images: Path, n_folders: int, class_name: str | None, output: Path | None) -> None:
+    """Refuse what goes with one folder of images alone."""
+    if class_name is not None:
+        raise InputError(f"'{images}' is a tree of {n_folders} class folders; --class goes with one folder of images")
+    if output is not None and output.suffix in SUFFIXES:
+        raise InputError(
+            f"'{images}' is a tree of {n_folders} class folders, one file for each; -o names a folder then"
+        )
 
 
 def _collect_class(

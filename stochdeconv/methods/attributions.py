@@ -5,7 +5,8 @@ A score is minus a loss term of one layer (`losses.unit`). Gradients are those w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,14 +47,19 @@ def score_gradients(model: ImageModel, term: Term, *, gradient_rule: str = "true
     forward = model.forward(term.layers, gradient_rule=gradient_rule)
 
     def gradient(images, arrays):
-        def score(images):
-            return ops.sum(-term.evaluate(forward(images), arrays)), ()
-
-        return backend.value_and_gradient(score)(images)[1]
+        return backend.value_and_gradient(functools.partial(_summed_score, term, forward, arrays))(images)[1]
 
     compiled = model.program(key, lambda: backend.compile(gradient))
     arrays = {name: ops.convert_to_tensor(array) for name, array in term.arrays.items()}
     return lambda images: ops.convert_to_numpy(compiled(ops.convert_to_tensor(images, dtype="float32"), arrays))
+
+
+def _summed_score(term: Term, forward: Callable, arrays: Mapping[str, Any], images: Any) -> tuple[Any, tuple]:
+    return ops.sum(-term.evaluate(forward(images), arrays)), ()
+
+
+def _summed_score_of_maps(term: Term, forward: Callable, images: Any, layer: str, maps: Any) -> tuple[Any, tuple]:
+    return ops.sum(-term(forward(images, {layer: maps}))), ()
 
 
 def smoothgrad(
@@ -149,10 +155,7 @@ def grad_cam(model: ImageModel, term: Term, image: np.ndarray, layer: str) -> np
 
     def weighted_maps(images):
         maps = forward(images)[layer]
-
-        def score(values):
-            return ops.sum(-term(forward(images, {layer: values}))), ()
-
+        score = functools.partial(_summed_score_of_maps, term, forward, images, layer)
         _, gradient = backend.value_and_gradient(score)(maps)
         weights = ops.mean(gradient, axis=(1, 2), keepdims=True)
         positive = ops.relu(ops.sum(weights * maps, axis=-1, keepdims=True))

@@ -32,6 +32,7 @@ from stochdeconv.statistics.class_statistics import ClassStatistics
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Loss
+    from stochdeconv.methods.outlier_suppression import Suppression
     from stochdeconv.methods.runs import RunResult
     from stochdeconv.networks.image_model import ImageModel
     from stochdeconv.optimization.loop import OptimizationResult, Step
@@ -203,7 +204,6 @@ def maximize(
     RunInterrupted
         On Ctrl-C, with the images as far as they came.
     """
-    from stochdeconv import losses
     from stochdeconv.methods.runs import hand_over, record_run
     from stochdeconv.optimization.loop import OptimizationResult, gather
 
@@ -212,20 +212,9 @@ def maximize(
     started = time.monotonic()
     size = model.image_size(settings.size)
     objective = find_objective(model, class_name, settings.unit, settings.direction)
-    only_class = objective.classes[0] if len(objective.classes) == 1 else None
-    sources = list_statistics(settings.suppress_outliers)
-    if sources and only_class is None:
-        raise InputError(
-            f"outliers are suppressed while one class is maximised; what is maximised is {', '.join(objective.titles)}: "
-            "maximise the class of the statistics, or leave suppress_outliers= out"
-        )
-    outliers = suppression(model, sources, [only_class] if only_class else [], weight=settings.outlier_weight)
-    loss, likeness_layer = objective.loss, None
-    if settings.diversity:
-        likeness_layer = _likeness_layer(model, settings.diversity_layer)
-        loss = loss + settings.diversity * losses.diversity(likeness_layer)
-    if only_class is not None:
-        loss = loss + outliers.loss(only_class.index)
+    outliers = _outliers_of(model, objective, settings)
+    likeness_layer = _likeness_layer(model, settings.diversity_layer) if settings.diversity else None
+    loss = _loss_of(objective, outliers, settings, likeness_layer)
     way = settings.way() if settings.jitter is not None else settings.way().at(size)
     way = with_decay(way, model, objective.loss, size)
     rows = ablation_rows(way) if settings.ablate_constraints else {"all": way}
@@ -246,16 +235,39 @@ def maximize(
         ),
         seed=settings.seed,
         seconds=time.monotonic() - started,
-        shown_class=only_class,
+        shown_class=objective.only_class,
         statistics_hash=outliers.statistics_hash,
     )
     if settings.ablate_constraints:
         run = with_sheet(run, rows, settings.n_images)
-    elif only_class is None:
+    elif objective.only_class is None:
         run = _titled(run, objective)
     run = hand_over(run)
     _warn_of_silence(objective, run)
     return run
+
+
+def _outliers_of(model: ImageModel, objective: Objective, settings: MaximizeSettings) -> Suppression:
+    """Weigh the outliers of the class, where statistics say what they are."""
+    sources, raised = list_statistics(settings.suppress_outliers), objective.only_class
+    if sources and raised is None:
+        raise InputError(
+            f"outliers are suppressed while one class is maximised; what is maximised is {', '.join(objective.titles)}: "
+            "maximise the class of the statistics, or leave suppress_outliers= out"
+        )
+    return suppression(model, sources, [raised] if raised else [], weight=settings.outlier_weight)
+
+
+def _loss_of(
+    objective: Objective, outliers: Suppression, settings: MaximizeSettings, likeness_layer: str | None
+) -> Loss:
+    """Put together what is raised, what parts the images and what outliers cost."""
+    from stochdeconv import losses
+
+    loss = objective.loss
+    if likeness_layer is not None:
+        loss = loss + settings.diversity * losses.diversity(likeness_layer)
+    return loss if objective.only_class is None else loss + outliers.loss(objective.only_class.index)
 
 
 def _maximized(

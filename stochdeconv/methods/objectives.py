@@ -42,6 +42,11 @@ class Objective:
     classes: tuple[ClassName, ...] = ()
     direction: dict[str, Any] | None = None
 
+    @property
+    def only_class(self) -> ClassName | None:
+        """The class, where it is one that is raised."""
+        return self.classes[0] if len(self.classes) == 1 else None
+
 
 def find_objective(
     model: ImageModel,

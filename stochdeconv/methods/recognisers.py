@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -137,28 +138,29 @@ def gather_witnesses(
     -------
     list of Witness
     """
-    from stochdeconv.methods.recognition import recognise, top_classes
     from stochdeconv.networks.image_model import ImageModel
 
     expected = _class_of(model, class_word)
-
-    def of_network(name: str, network: ImageModel) -> Namer:
-        # Classes are the same where their wnids are, whatever a network calls them.
-        own = _class_of(network, expected.wnid or expected.label) if expected else None
-        return Namer(
-            name,
-            lambda picture: top_classes(network, recognise(network, [picture])[0], k=_N_NAMED),
-            own.label if own else None,
-        )
-
-    witnesses: list[Witness] = [of_network("network", model)]
+    witnesses: list[Witness] = [_network_namer("network", model, expected)]
     if isinstance(judge, str):
         witnesses.append(FaceFinder())
     elif isinstance(judge, ImageModel):
-        witnesses.append(of_network("judge", judge))
+        witnesses.append(_network_namer("judge", judge, expected))
     elif judge is not None:
         witnesses.append(Namer("judge", judge, expected.label if expected else None))
     return witnesses
+
+
+def _network_namer(name: str, network: ImageModel, expected: ClassName | None) -> Namer:
+    # Classes are the same where their wnids are, whatever a network calls them.
+    own = _class_of(network, expected.wnid or expected.label) if expected else None
+    return Namer(name, functools.partial(_look, network), own.label if own else None)
+
+
+def _look(network: ImageModel, picture: np.ndarray) -> Seen:
+    from stochdeconv.methods.recognition import recognise, top_classes
+
+    return top_classes(network, recognise(network, [picture])[0], k=_N_NAMED)
 
 
 def _class_of(model: ImageModel, word: str | None) -> ClassName | None:

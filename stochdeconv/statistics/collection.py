@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from stochdeconv.statistics.spool import FORMAT, FORMAT_VERSION, Spool, differin
 
 if TYPE_CHECKING:
     from stochdeconv.networks.image_model import ImageModel
+    from stochdeconv.statistics.measured import MeasuredLayer
 
 Source = str | os.PathLike | Iterable[str | os.PathLike]
 # Rows copied at once when shards are joined.
@@ -112,23 +113,14 @@ def collect(
             "for generate",
             stacklevel=2,
         )
-    manifest = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "model_name": model.name,
-        "model_source": model.source,
-        "weights_hash": model.weights_hash,
-        "preprocessing": dict(model.preprocessing),
-        "input_size": list(model.input_size),
-        "class": class_of(model, images, class_name),
-        "layers": [[layer.name, list(layer.shape), list(layer.layout_shape)] for layer in measured],
-        "settings": {
-            "layers": layers,
-            "n_components": n_components,
-            "layout_size": layout_size,
-            "batch_size": batch_size,
-        },
-        "versions": _versions(),
+    settings = {
+        "layers": layers,
+        "n_components": n_components,
+        "layout_size": layout_size,
+        "batch_size": batch_size,
+    }
+    manifest = _manifest_of(model, class_of(model, images, class_name), measured, settings)
+    manifest |= {
         "shard": [number, n_shards],
         "n_listed": len(listed),
         "images_digest": hashlib.sha256(json.dumps(listed).encode()).hexdigest(),
@@ -146,6 +138,25 @@ def collect(
         raise
     kept.close()
     return statistics
+
+
+def _manifest_of(
+    model: ImageModel, class_: dict | None, measured: Sequence[MeasuredLayer], settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Write down what is measured of every image, by which network and of what class."""
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "model_name": model.name,
+        "model_source": model.source,
+        "weights_hash": model.weights_hash,
+        "preprocessing": dict(model.preprocessing),
+        "input_size": list(model.input_size),
+        "class": class_,
+        "layers": [[layer.name, list(layer.shape), list(layer.layout_shape)] for layer in measured],
+        "settings": settings,
+        "versions": _versions(),
+    }
 
 
 def _check_settings(n_components: int, layout_size: int, batch_size: int, shard: tuple[int, int] | None) -> None:
