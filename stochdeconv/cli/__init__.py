@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App
+from cyclopts import App, CycloptsError
 
 from stochdeconv import __version__
 from stochdeconv.cli import terminal
@@ -41,7 +41,6 @@ app = App(
     help="Varied, realistic images of a class from one classifier: sample its activations, then find images that have them.",
     version=__version__,
     help_format="plaintext",
-    error_formatter=terminal.format_usage_error,
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
@@ -57,7 +56,9 @@ def main(words: Sequence[str] | None = None) -> None:
         sys.exit(terminal.EXIT_USAGE)
     try:
         with terminal.plain_warnings(), terminal.speaking_of_flags(_flags_of(words)):
-            app(words)
+            app(words, print_error=False, exit_on_error=False)
+    except CycloptsError as error:
+        terminal.fail(terminal.describe_usage_error(error), code=terminal.EXIT_USAGE)
     except SettingsError as error:
         terminal.fail(str(error), code=terminal.EXIT_USAGE)
     except StochDeconvError as error:

@@ -89,9 +89,10 @@ def fail(message: str, *, code: int = EXIT_FAILURE) -> NoReturn:
     sys.exit(code)
 
 
-def format_usage_error(error: CycloptsError) -> str:
+def describe_usage_error(error: CycloptsError) -> str:
     """Say in one line what is wrong with the words of a call."""
-    return f"error: {' '.join(str(error).split()).rstrip('.')}; --help lists what there is"
+    message = " ".join(str(error).split())
+    return f"{message if message.endswith('...') else message.removesuffix('.')}; --help lists what there is"
 
 
 def describe_os_error(error: OSError) -> str:

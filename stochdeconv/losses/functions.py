@@ -77,11 +77,7 @@ class Definition:
         return FunctionTerm(layers[0], layers[1:], self, settings, arrays=arrays)
 
     def _argument(self, parameter: str, value: Any) -> Any:
-        if parameter in self.arrays:
-            return _as_array(parameter, value)
-        if isinstance(value, np.generic):  # a number as any other
-            return value.item()
-        return _as_array(parameter, value) if hasattr(value, "__array__") else value
+        return _as_array(parameter, value) if parameter in self.arrays or hasattr(value, "__array__") else value
 
 
 @dataclass(frozen=True)
@@ -164,7 +160,7 @@ def loss(
 def loss(function=None, /, **options):
     """Make a loss of a function: ``(values, …) -> loss of each image`` becomes ``(layer, …) -> Term``.
 
-    Numbers, texts and tuples the loss is called with are its settings, a part of the compiled program; arrays (``np.array(0.3)`` is
+    Numbers, texts and tuples the loss is called with are its settings, a part of the compiled program; arrays (``np.float32(0.3)`` is
     one) are handed in at every step, so that others compile nothing. Floating-point arrays become float32, whole numbers int32.
 
     Parameters

@@ -44,12 +44,15 @@ finally:
     assert COMMANDS[command].split()[0] in done.stdout
 
 
-def test_defaults_are_those_of_the_library(monkeypatch):
+def test_defaults_are_those_of_the_library():
     from stochdeconv.methods.generate import GenerateSettings
 
     settings = GenerateSettings()
-    monkeypatch.setenv("COLUMNS", "200")  # no default is broken over two lines
-    shown = " ".join(succeed("generate", "--help").stdout.split())
+    # In a wide window no default is broken over two lines.
+    command = [sys.executable, "-c", "from stochdeconv.cli import main; main()", "generate", "--help"]
+    environment = {**os.environ, "COLUMNS": "200"}
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    shown = " ".join(done.stdout.split())
     for name in ("sampler", "n_steps", "gradient_rule", "init", "batch_size"):
         assert f"default: {getattr(settings, name)}" in shown
 

@@ -66,11 +66,12 @@ def test_a_name_a_config_and_an_instance_are_the_same(network):
 def test_adam_is_that_of_keras_with_the_epsilon_of_its_paper(network):
     result = run(network, "adam")
     np.testing.assert_array_equal(result.images, run(network, OPTIMIZERS["adam"]()).images)
-    # Of gradients about as small as epsilon, the first step tells its size: g / (|g| + 1e-8).
+    # Of gradients about as small as epsilon, the first step tells its size: g / (|g| + epsilon). At the 40th it is the paper's 1e-8.
+    epsilon = 1e-8 * ((1 - 0.999**40) / (1 - 0.999)) ** 0.5
     start = parameterizations.pixels(np.zeros(SHAPE), noise=0.0, learning_rate=1.0)
     loss = 2e-8 * distance(np.full((1, *SHAPE), 0.5))  # a gradient of -1e-8
     first = optimize(network, loss, parameterization=start, n_steps=1).images
-    np.testing.assert_allclose(first, 0.5, rtol=1e-3)
+    np.testing.assert_allclose(first, 1e-8 / (1e-8 + epsilon), rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["adam", "lamb", "clipped"])
