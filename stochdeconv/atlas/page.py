@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,14 +28,11 @@ _REACH = 2.0
 _REGION_SAMPLERS = ("bootstrap", "chain")
 # Longest side of an embedded picture, pixels.
 _THUMBNAIL = 224
-# Okabe and Ito 2008.
-_SAMPLER_COLORS = dict(zip(SAMPLERS, ("#009e73", "#56b4e9", "#0072b2", "#d55e00"), strict=True))
-_SAMPLER_WORDS = {
-    "bootstrap": "a real image's activations, moved in directions the class varies in; the default",
-    "chain": "from the class neuron down, each layer given the one above it",
-    "joint": "all layers at once, from one Gaussian",
-    "independent": "each layer alone, for comparison: its layers contradict each other",
-}
+# In the order of the page, the default first.
+_SAMPLERS = sorted(SAMPLERS, key="bootstrap".__ne__)
+# Okabe and Ito 2008; beyond seven samplers they come again.
+_COLORS = ("#0072b2", "#009e73", "#56b4e9", "#d55e00", "#cc79a7", "#e69f00", "#f0e442")
+_SAMPLER_COLORS = dict(zip(_SAMPLERS, itertools.cycle(_COLORS), strict=False))
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,9 +117,7 @@ def render_atlas(
     colors = plots.layer_colors(statistics)
     targets = {}
     if statistics.n_rows >= 2:  # fewer have no spread to sample from
-        targets = {
-            name: sample_targets(statistics, sampler=name, n_images=_N_PLOTTED, seed=seed) for name in _SAMPLER_WORDS
-        }
+        targets = {name: sample_targets(statistics, sampler=name, n_images=_N_PLOTTED, seed=seed) for name in _SAMPLERS}
     return fill(
         "atlas.html.j2",
         package="stochdeconv.atlas",
@@ -300,7 +296,7 @@ def _samples(statistics: ClassStatistics, made: NetworkPictures, name: str, targ
         )
     return {
         "name": name,
-        "words": _SAMPLER_WORDS[name],
+        "words": SAMPLERS[name].summary,
         "color": _SAMPLER_COLORS[name],
         "are_images": are_images,
         "tiles": tiles,

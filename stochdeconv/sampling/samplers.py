@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,12 +12,27 @@ from stochdeconv.sampling.gaussians import Link, PrincipalGaussian
 from stochdeconv.sampling.targets import Rows, Targets
 from stochdeconv.statistics.class_statistics import ClassStatistics
 
-SAMPLERS = ("chain", "joint", "bootstrap", "independent")
-
 # Keeps these streams apart from others that are seeded with the same (seed, index).
 _STREAM = 0x5A3D
 
+# Index of an image -> its weighted deviation from the mean of the class, (column,), and the row it follows, -1 for none.
 Deviation = Callable[[int], tuple[np.ndarray, int]]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A way to draw what an image of the class should activate.
+
+    Attributes
+    ----------
+    summary : str
+        What it draws, in half a line; the atlas shows it.
+    prepare : callable
+        (rows, seed, row_weight) -> `Deviation`. Image i depends on ``(seed, i)`` alone.
+    """
+
+    summary: str
+    prepare: Callable[[Rows, int, float], Deviation]
 
 
 def sample_targets(
@@ -118,12 +134,7 @@ def sample_deviations(
     if seed < 0 or first_index < 0:
         raise InputError(f"seed is {seed} and first_index {first_index}; expected whole numbers of 0 or more")
     rows = Rows.of(statistics)
-    if sampler == "chain":
-        deviation = _chain(rows, seed, row_weight)
-    elif sampler == "independent":
-        deviation = _independent(rows, seed)
-    else:
-        deviation = _joint(rows, seed, row_weight if sampler == "bootstrap" else 0.0)
+    deviation = SAMPLERS[sampler].prepare(rows, seed, row_weight)
     drawn = [deviation(index) for index in range(first_index, first_index + n_images)]
     sources = np.array([source for _, source in drawn], dtype=np.int64)
     return rows, temperature * np.stack([values for values, _ in drawn]), sources
@@ -133,7 +144,11 @@ def _stream(seed: int, index: int) -> np.random.Generator:
     return np.random.default_rng([seed, index, _STREAM])
 
 
-def _joint(rows: Rows, seed: int, row_weight: float) -> Deviation:
+def _joint(rows: Rows, seed: int, _: float) -> Deviation:
+    return _bootstrap(rows, seed, 0.0)
+
+
+def _bootstrap(rows: Rows, seed: int, row_weight: float) -> Deviation:
     gaussian = PrincipalGaussian.fit(rows.weighted)
     n_rows = len(rows.weighted)
     order = np.random.default_rng([seed, _STREAM]).permutation(n_rows)
@@ -178,7 +193,7 @@ def _chain(rows: Rows, seed: int, row_weight: float) -> Deviation:
     return deviation
 
 
-def _independent(rows: Rows, seed: int) -> Deviation:
+def _independent(rows: Rows, seed: int, _: float) -> Deviation:
     gaussians = [PrincipalGaussian.fit(rows.weighted[:, part]) for part in rows.parts]
 
     def deviation(index: int) -> tuple[np.ndarray, int]:
@@ -191,6 +206,17 @@ def _independent(rows: Rows, seed: int) -> Deviation:
         return values, -1
 
     return deviation
+
+
+#: Samplers by name.
+SAMPLERS = {
+    "chain": Sampler("from the class neuron down, each layer given the one above it", _chain),
+    "joint": Sampler("all layers at once, from one Gaussian", _joint),
+    "bootstrap": Sampler(
+        "a real image's activations, moved in directions the class varies in; the default", _bootstrap
+    ),
+    "independent": Sampler("each layer alone, for comparison: its layers contradict each other", _independent),
+}
 
 
 def check_temperature(temperature: float) -> None:

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from made_statistics import LATENTS, N_CHANNELS, make_statistics, markov_latents, rows_of, rows_of_targets
 
+from stochdeconv.cli.flags import read_fields
 from stochdeconv.errors import InputError
+from stochdeconv.methods.generate import GenerateSettings
 from stochdeconv.sampling.gaussians import Link, PrincipalGaussian, positive_root
 from stochdeconv.sampling.samplers import SAMPLERS, Targets, sample_targets
 
@@ -308,3 +310,10 @@ def test_positive_root_drops_what_is_negative():
     vectors = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
     root = positive_root(vectors @ np.diag([4.0, 1.0, -2.0]) @ vectors.T)
     np.testing.assert_allclose(root @ root, vectors @ np.diag([4.0, 1.0, 0.0]) @ vectors.T, atol=1e-12)
+
+
+def test_help_names_every_sampler():
+    written, _ = read_fields(GenerateSettings)["sampler"]
+    assert sorted(written.split("|")) == sorted(SAMPLERS)
+    choices = ", ".join(f'"{name}"' for name in written.split("|"))
+    assert f"sampler : {{{choices}}}" in sample_targets.__doc__
