@@ -3,6 +3,7 @@
 import numpy as np
 
 from stochdeconv.statistics.class_statistics import ClassStatistics, LayerStatistics
+from stochdeconv.statistics.registry import LAYER_FIELDS
 
 LATENTS = 3
 N_CHANNELS = 4
@@ -21,6 +22,7 @@ def make_layer(name, latent, rng):
         layout_shape=(2, 2, n_channels),
         n_images=n_images,
         fields={
+            **dict.fromkeys(LAYER_FIELDS),  # of a statistic added later: none, as in a file from before
             "within_covariance": np.eye(n_channels),
             "firing_fraction": np.ones(n_channels),
             "layout_mean": np.zeros((2, 2, n_channels)),
@@ -30,7 +32,6 @@ def make_layer(name, latent, rng):
             "means": means.astype(np.float32),
             "log_stds": log_stds.astype(np.float32),
             "scores": scores.astype(np.float32),
-            "facet_means": None,
         },
     )
 
