@@ -15,7 +15,7 @@ from stochdeconv.parsing import read_list
 
 @command
 def dream(
-    photo: Annotated[str, Parameter(metavar="PHOTO|noise", help="A photograph of any size, or noise.")],
+    photo: Annotated[str, Parameter(help="A photograph of any size, or the word noise.")],
     /,
     *,
     layer: Annotated[

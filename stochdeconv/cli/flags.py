@@ -69,7 +69,9 @@ def _parameter(parameter: inspect.Parameter) -> inspect.Parameter:
         default = flags() if is_optional else parameter.default
         return parameter.replace(annotation=Annotated[flags, Parameter(name="*")], default=default)
     if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
-        return parameter
+        written = [part.metavar for part in getattr(parameter.annotation, "__metadata__", ()) if part.metavar]
+        # An operand has no flag before it: help and errors name it by how it is written, in capitals.
+        return parameter.replace(annotation=Annotated[parameter.annotation, Parameter(name=written or None)])
     return parameter.replace(
         annotation=Annotated[
             parameter.annotation, _named(parameter.name, parameter.annotation), Parameter(show_default=written_default)
@@ -93,11 +95,9 @@ def _as_flags(settings: type) -> Any:
 
 
 def _named(name: str, hint: Any) -> Parameter:
-    is_whole = int in (
-        hint,
-        *typing.get_args(hint),
-        *(typing.get_args(typing.get_args(hint)[0]) if typing.get_args(hint) else ()),
-    )
+    bare = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+    kinds = (bare, *typing.get_args(bare))
+    converter = next((convert for kind, convert in _CONVERTERS.items() if kind in kinds), None)
     # One flag, one way: what is off by default is not turned off; said twice, the last counts.
     return Parameter(
         name=_NAMES.get(name),
@@ -105,7 +105,7 @@ def _named(name: str, hint: Any) -> Parameter:
         negative="",
         negative_iterable="",
         allow_repeating=True,
-        converter=_whole_number if is_whole else None,
+        converter=converter,
     )
 
 
@@ -115,6 +115,16 @@ def _whole_number(_: Any, tokens: Sequence[Token]) -> int:
     if not re.fullmatch(r"[+-]?\d+", word):
         raise ValueError(f"expected a whole number; got '{word}'")
     return int(word)
+
+
+def _path(_: Any, tokens: Sequence[Token]) -> Path:
+    """Read a path; an empty word, as of a variable that is not set, is none."""
+    if not tokens[-1].value:
+        raise ValueError("expected a path; got an empty word")
+    return Path(tokens[-1].value)
+
+
+_CONVERTERS = {int: _whole_number, Path: _path}
 
 
 def _plain(hint: Any) -> Any:

@@ -44,7 +44,7 @@ class GenerateFlags(LoopFlags):
 @command
 def generate(
     statistics: Annotated[
-        Path, Parameter(metavar="FILE.h5", help="Class statistics, as collect leaves them; mini-vgg16/CLASS.h5 ship.")
+        Path, Parameter(metavar="FILE", help="Class statistics, as collect leaves them; mini-vgg16/CLASS.h5 ship.")
     ],
     /,
     *,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @command
 def inspect(
     path: Annotated[
-        Path, Parameter(metavar="FILE.h5", help="Class statistics; mini-vgg16/CLASS.h5 ship with the package.")
+        Path, Parameter(metavar="FILE", help="Class statistics; mini-vgg16/CLASS.h5 ship with the package.")
     ],
     /,
     *,

@@ -18,10 +18,10 @@ MERGING = ".merging"
 
 @command
 def merge(
-    shards: Annotated[list[Path], Parameter(metavar="A.h5 B.h5 …", help="Files of collect --shard.")],
+    shards: Annotated[list[Path], Parameter(metavar="SHARD…", help="Files of collect --shard.")],
     /,
     *,
-    output: Annotated[Path, Parameter(metavar="C.h5", help="The whole.")],
+    output: Annotated[Path, Parameter(metavar="FILE.h5", help="The whole.")],
     flags: OutputFlags,
 ) -> None:
     """Put shards of a collection together: the same as one pass."""

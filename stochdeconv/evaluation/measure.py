@@ -30,13 +30,13 @@ class MeasureSettings:
 
     Attributes
     ----------
-    class_name : str or None
-        The class of one folder of photographs; None: the folder's name. A tree has a folder a class, named by it.
-    size : int or None
-        Side in pixels of the images the photographs will be compared with; None: the judge's own.
-    held_out : float or None
-        Only the last part of each class, sorted by name, is measured: what statistics that held out as much have not seen
-        (`images.folders.hold_out`); None: all.
+    class_name : str, ``NAME``, optional
+        The class of one folder of photographs; by default the folder's name. A tree has a folder a class, named by it.
+    size : int, optional
+        Side in pixels of the images the photographs will be compared with; the judge's own by default.
+    held_out : float, ``PART``, optional
+        Only the last part of each class, sorted by name, such as 0.2: what statistics that held out as much have not seen, see
+        `folders.hold_out`; by default all.
 
     Raises
     ------

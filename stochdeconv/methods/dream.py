@@ -2,255 +2,32 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stochdeconv.errors import InputError, LayerNotFoundError, ModelError, SettingsError
-from stochdeconv.methods.settings import OPEN, Settings, read_settings, source_of
-from stochdeconv.parsing import read_layer_word, read_list
+from stochdeconv.errors import InputError, SettingsError
+from stochdeconv.methods.amplification import dream_loss, parse_layers, warn_where_nothing_fired
+from stochdeconv.methods.octaves import Octaves, Pyramid
+from stochdeconv.methods.settings import OPEN, read_settings, source_of, takes
 
 if TYPE_CHECKING:
-    from stochdeconv.losses import Loss, Term
+    from stochdeconv.losses import Loss
     from stochdeconv.methods.runs import RunResult
     from stochdeconv.networks.image_model import ImageModel
     from stochdeconv.optimization.loop import OptimizationResult, Step
 
-#: Sizes a picture is dreamt at, where its layers have values at all of them.
-_OCTAVES = 4
 # Noise to dream in: about mid-grey, strong enough that layers see something in it.
 _NOISE_DEVIATION = 0.1
 #: Part by which each frame of a stream is enlarged, and how many frames there are where only their movement is given.
 ZOOM, ZOOM_FRAMES = 0.05, 24
 # Longest side of a picture on the contact sheet, and how many frames of a stream it shows.
 _SHEET_SIDE, _SHEET_FRAMES = 768, 8
-
-
-@dataclass(frozen=True)
-class Amplified:
-    """A layer to amplify.
-
-    Attributes
-    ----------
-    layer : str
-    channel : int or None
-        This channel alone.
-    weight : float
-        Against the other layers.
-    """
-
-    layer: str
-    channel: int | None = None
-    weight: float = 1.0
-
-    def __str__(self) -> str:
-        """Write ``LAYER[:CHANNEL][=WEIGHT]``."""
-        channel = "" if self.channel is None else f":{self.channel}"
-        return f"{self.layer}{channel}" + ("" if self.weight == 1 else f"={self.weight}")
-
-
-def parse_layers(model: ImageModel, layers: str | int | Sequence[str | int]) -> list[Amplified]:
-    """Read ``LAYER[:CHANNEL][=WEIGHT],…``, LAYER a name or a number, and check it against the network.
-
-    Parameters
-    ----------
-    model : ImageModel
-    layers : str, int or sequence of them
-
-    Returns
-    -------
-    list of Amplified
-
-    Raises
-    ------
-    InputError, LayerNotFoundError
-        Not of this form; no such layer or channel.
-    """
-    amplified = read_list(layers, "layer", functools.partial(_read_layer, model))
-    if not any(part.weight for part in amplified):
-        raise InputError(
-            f"'{','.join(map(str, amplified))}' gives every layer the weight 0; a dream needs one to amplify: LAYER[:CHANNEL][=WEIGHT],…"
-        )
-    return amplified
-
-
-def _read_layer(model: ImageModel, part: str | int) -> Amplified:
-    form = "of the form LAYER, LAYER:CHANNEL, LAYER=WEIGHT or LAYER:CHANNEL=WEIGHT"
-    word = read_layer_word(part, form, n_numbers=(0, 1), weighted=True)
-    layer, channel = model.find_layer(word.layer), next(iter(word.numbers), None)
-    n_channels = model.layer_shape(layer)[-1]
-    if channel is not None and channel >= n_channels:
-        raise LayerNotFoundError(f"layer '{layer}' has channels 0 to {n_channels - 1}; got {channel}")
-    return Amplified(layer, channel, 1.0 if word.weight is None else word.weight)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Octaves(Settings):
-    """How a picture is dreamt through its sizes.
-
-    Attributes
-    ----------
-    octaves : int, optional
-        Sizes it is dreamt at, the last of them the picture's own. By default 4, or fewer where the layers have no values at the smallest.
-    octave_scale : float
-        Ratio of one size to the next.
-    jitter : int
-        Largest random shift of the view at each step, in pixels.
-    step_size : float
-        Mean absolute change of a step, in 8-bit pixel values.
-    """
-
-    counts = (*Settings.counts, "octaves")
-
-    octaves: int | None = None
-    octave_scale: float = 1.4
-    jitter: int = 32
-    step_size: float = 1.5
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not (self.octave_scale > 1 and self.step_size > 0):
-            raise InputError(
-                f"expected octave_scale above 1 and step_size above 0; got {self.octave_scale} and {self.step_size}"
-            )
-        if self.jitter < 0:
-            raise SettingsError(f"jitter must be at least 0; got {self.jitter}")
-
-    def pyramid(
-        self,
-        model: ImageModel,
-        layers: Sequence[str],
-        full: tuple[int, int],
-        *,
-        n_steps: int,
-        tile_size: int = 512,
-        tile_batch_size: int = 1,
-    ) -> Pyramid:
-        """Settle the sizes for pictures of (height, width): the smallest are left out where layers have no values, unless asked for."""
-        pyramid = Pyramid(
-            _OCTAVES if self.octaves is None else self.octaves,
-            self.octave_scale,
-            self.jitter,
-            self.step_size,
-            n_steps,
-            tile_size,
-            tile_batch_size,
-            self.seed,
-        )
-        return pyramid.fitting(model, layers, full) if self.octaves is None else pyramid
-
-
-@dataclass(frozen=True)
-class Pyramid:
-    """One dream: pictures through all their sizes.
-
-    Attributes
-    ----------
-    octaves, octave_scale, jitter, step_size, n_steps, tile_size, batch_size, seed
-        See `DreamSettings`. Octaves, scale, jitter, steps and their size are those of the original program. 4000 x 3000 with SqueezeNet
-        takes 3 GB in all in tiles of 512.
-    """
-
-    octaves: int
-    octave_scale: float
-    jitter: int
-    step_size: float
-    n_steps: int
-    tile_size: int
-    batch_size: int
-    seed: int
-
-    def sizes(self, full: tuple[int, int]) -> list[tuple[int, int]]:
-        """Sizes in pixels, the smallest first."""
-        scales = [self.octave_scale**-octave for octave in reversed(range(self.octaves))]
-        height, width = full
-        return [(max(round(height * scale), 1), max(round(width * scale), 1)) for scale in scales]
-
-    def fitting(self, model: ImageModel, layers: Sequence[str], full: tuple[int, int]) -> Pyramid:
-        """Leave out the smallest sizes of a picture where layers have no values; its own size stays."""
-        smallest = self.sizes(full)[0]
-        if self.octaves == 1 or min(smallest) >= min(model.input_size) or model.can_compute(layers, smallest):
-            return self
-        return replace(self, octaves=self.octaves - 1).fitting(model, layers, full)
-
-    def run(
-        self,
-        model: ImageModel,
-        loss: Loss,
-        pictures: np.ndarray,
-        *,
-        first_index: int,
-        callback: Callable[[Step], None] | None,
-    ) -> OptimizationResult:
-        """Dream pictures (image, height, width, 3), each alone; the result is of their size, whatever octave an interruption came in.
-
-        The views of picture i depend on the seed and ``first_index + i`` alone.
-        """
-        from stochdeconv.optimization.loop import OptimizationResult, in_stage
-
-        full = pictures.shape[1:3]
-        detail = np.zeros_like(pictures)
-        history: list[dict[str, Any]] = []
-        for octave, size in enumerate(self.sizes(full)):
-            # The filter overshoots; what is clipped away must not count as dreamt.
-            base = np.clip(_stretched(pictures, size), 0, 1)
-            start = np.clip(base + _stretched(detail, size), 0, 1)
-            on_step = in_stage(callback, octave, self.octaves)
-            result = self._at_one_size(model, loss, start, first_index + octave, on_step)
-            detail = result.images - base
-            history += [{"octave": octave, "step": step + 1, **row} for step, row in enumerate(result.history)]
-            if not result.complete:
-                images = np.clip(pictures + _stretched(detail, full), 0, 1)
-                return OptimizationResult(images, history, result.settings, complete=False)
-        return OptimizationResult(result.images, history, result.settings)
-
-    def _at_one_size(
-        self,
-        model: ImageModel,
-        loss: Loss,
-        start: np.ndarray,
-        first_index: int,
-        callback: Callable[[Step], None] | None,
-    ) -> OptimizationResult:
-        from stochdeconv.optimization.descent import Descent
-        from stochdeconv.optimization.loop import optimize
-        from stochdeconv.optimization.parameterizations import Clip, pixels
-        from stochdeconv.optimization.transforms import Transform
-
-        variables = pixels(
-            start,
-            noise=0.0,
-            constraints=[Clip()],
-            n_images=len(start),
-            seed=self.seed,
-            first_index=first_index,
-            learning_rate=self.step_size / 255,
-        )
-        try:
-            return optimize(
-                model,
-                loss,
-                parameterization=variables,
-                n_steps=self.n_steps,
-                transforms=[Transform(self.jitter)],
-                descent=Descent("mean_normalized", tile_size=self.tile_size, tile_batch_size=self.batch_size),
-                callback=callback,
-            )
-        except ModelError as error:
-            raise ModelError(f"{error}; fewer octaves=, another size= or a shallower layer may do") from error
-
-
-def _stretched(pictures: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    from stochdeconv.images.files import stretch
-
-    return np.stack([stretch(picture, size) for picture in pictures])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,6 +71,7 @@ class DreamSettings(Octaves):
         self.fill(zoom_frames=zoom_frames, zoom=zoom)
 
 
+@takes(DreamSettings)
 def dream(
     model: ImageModel,
     photo: str | Path | np.ndarray,
@@ -458,12 +236,6 @@ def _plan_zoom(zoom_frames: int | None, zoom: float | None, rotate: float) -> tu
     return zoom_frames, ZOOM if zoom is None else zoom
 
 
-def warn_where_nothing_fired(layer: str, history: list[dict[str, float]]) -> None:
-    """Say it where a dream had no gradient to follow."""
-    if history and all(value == 0 for name, value in history[-1].items() if ":" in name):
-        warnings.warn(f"{layer} did not fire in any place, so there was no gradient to follow", stacklevel=3)
-
-
 def _is_noise(photo: object) -> bool:
     return isinstance(photo, str) and photo == "noise"
 
@@ -480,41 +252,3 @@ def _picture(model: ImageModel, photo: str | Path | np.ndarray, size: int | None
         return picture
     scale = size / min(picture.shape[:2])
     return np.clip(stretch(picture, tuple(max(round(side * scale), 1) for side in picture.shape[:2])), 0, 1)
-
-
-def dream_loss(
-    model: ImageModel,
-    amplified: list[Amplified],
-    pictures: np.ndarray,
-    guide: str | Path | np.ndarray | None = None,
-) -> Loss:
-    """Put the objective of pictures (image, height, width, 3) together, each layer in units of what it has in each of them."""
-    from stochdeconv import losses
-    from stochdeconv.images.files import open_image, resize
-
-    names = [part.layer for part in amplified]
-    resized = np.stack([resize(picture, model.input_size) for picture in pictures])
-    start = model.activations(resized, names, batch_size=len(resized))
-    features: Mapping[str, np.ndarray] = {}
-    if guide is not None:
-        if any(part.channel is not None for part in amplified):
-            raise InputError(
-                "a guide picture tells what to amplify among all channels of a layer: give layer= without a channel"
-            )
-        features = model.activations(
-            open_image(guide, model.input_size, channels=model.n_channels)[None], names, batch_size=1
-        )
-    loss = losses.Loss()
-    for part in amplified:
-        feature = None if guide is None else features[part.layer][0]
-        strength = -np.asarray(_amplifying(part, feature, 1.0)(start))
-        loss = loss + part.weight * _amplifying(part, feature, np.where(strength > 0, strength, 1.0))
-    return loss
-
-
-def _amplifying(part: Amplified, feature: np.ndarray | None, unit: float | np.ndarray) -> Term:
-    from stochdeconv import losses
-
-    if feature is not None:
-        return losses.guide(part.layer, feature, unit=unit)
-    return losses.activation_norm(part.layer, part.channel, unit=unit)

@@ -16,7 +16,7 @@ import numpy as np
 from stochdeconv.errors import InputError, SettingsError
 from stochdeconv.methods.objective import check_model, target_loss
 from stochdeconv.methods.recipe import Recipe, own_recipe, parse_recipe
-from stochdeconv.methods.settings import Settings, read_settings
+from stochdeconv.methods.settings import Settings, read_settings, takes
 from stochdeconv.optimization.descent import Descent
 from stochdeconv.sampling.samplers import check_sampling, sample_targets
 from stochdeconv.sampling.traversals import component_targets, spaced_deviations, walk_targets
@@ -69,6 +69,8 @@ class GenerateSettings(Settings):
         Side of the images in pixels; by default that of the statistics.
     batch_size : int
         Images optimised at a time. They do not influence each other; those of a series go one at a time.
+    seed : int
+        Target, start and random views of image i depend on (seed, i) alone.
     """
 
     n_images: int | None = None
@@ -127,6 +129,7 @@ class GenerateSettings(Settings):
         return spaced_deviations(self.temperature, **number)
 
 
+@takes(GenerateSettings)
 def generate(
     model: ImageModel,
     statistics: ClassStatistics,

@@ -13,7 +13,7 @@ import numpy as np
 
 from stochdeconv.errors import InputError
 from stochdeconv.methods.presets import input_origin
-from stochdeconv.methods.settings import OPEN, Settings, read_settings, source_of
+from stochdeconv.methods.settings import OPEN, Settings, read_settings, source_of, takes
 from stochdeconv.optimization.descent import Descent
 from stochdeconv.parsing import read_list
 
@@ -112,6 +112,7 @@ class InvertSettings(Settings):
         return Descent(self.optimizer, self.gradient_rule)
 
 
+@takes(InvertSettings)
 def invert(
     model: ImageModel,
     photo: str | Path | np.ndarray,

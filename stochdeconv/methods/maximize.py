@@ -26,7 +26,7 @@ from stochdeconv.methods.presets import (
     input_origin,
     with_decay,
 )
-from stochdeconv.methods.settings import OPEN, Settings, read_settings, source_of
+from stochdeconv.methods.settings import OPEN, Settings, read_settings, source_of, takes
 from stochdeconv.parsing import read_list
 from stochdeconv.statistics.class_statistics import ClassStatistics
 
@@ -164,6 +164,7 @@ class MaximizeSettings(Settings):
             )
 
 
+@takes(MaximizeSettings)
 def maximize(
     model: ImageModel,
     class_name: str | int | Sequence[str | int] | None = None,

@@ -15,7 +15,7 @@ import numpy as np
 from stochdeconv.errors import InputError
 from stochdeconv.methods.approach import Approach
 from stochdeconv.methods.outlier_suppression import suppression
-from stochdeconv.methods.settings import OPEN, read_settings, source_of
+from stochdeconv.methods.settings import OPEN, read_settings, source_of, takes
 from stochdeconv.parsing import read_list, whole_number
 from stochdeconv.statistics.class_statistics import ClassStatistics
 
@@ -61,6 +61,7 @@ class RefineSettings(Approach):
         return read_list(self.checkpoints, "checkpoint", whole_number)
 
 
+@takes(RefineSettings)
 def refine(
     model: ImageModel,
     photo: str | Path | np.ndarray,

@@ -16,7 +16,7 @@ from stochdeconv.errors import InputError, ModelError, SettingsError, closest
 from stochdeconv.images import colormaps
 from stochdeconv.methods.objectives import parse_unit, read_unit
 from stochdeconv.methods.presets import input_origin
-from stochdeconv.methods.settings import Settings, read_settings, source_of
+from stochdeconv.methods.settings import Settings, read_settings, source_of, takes
 from stochdeconv.parsing import read_list
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ class SaliencySettings(Settings):
             raise SettingsError("give either a class or unit=LAYER:CHANNEL[:ROW:COLUMN], not both")
 
 
+@takes(SaliencySettings)
 def saliency(
     model: ImageModel,
     photo: str | PathLike | np.ndarray,

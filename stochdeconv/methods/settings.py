@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import numbers
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from os import PathLike
 from typing import Any, ClassVar, TypeVar
@@ -13,6 +15,7 @@ import numpy as np
 from stochdeconv.errors import SettingsError
 
 Kind = TypeVar("Kind", bound="Settings")
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 #: Default of a field that `__post_init__` settles where it is left open: who reads it never sees None.
 OPEN: Any = None
@@ -29,7 +32,7 @@ class Settings:
     batch_size : int
         Images at a time.
     seed : int
-        Target, start and random views of image i depend on (seed, i) alone.
+        Start and random views of image i depend on (seed, i) alone.
 
     Raises
     ------
@@ -106,6 +109,33 @@ def read_settings(kind: type[Kind], settings: Kind | None, keywords: Mapping[str
     if keywords:
         raise SettingsError(f"give either settings or keywords ({', '.join(keywords)}), not both")
     return settings
+
+
+def takes(kind: type[Settings]) -> Callable[[Function], Function]:
+    """Show the fields of a settings class as the keywords of a function, to ``help`` and whatever completes a call.
+
+    Parameters
+    ----------
+    kind : type
+        What the function reads its ``**keywords`` into, see `read_settings`.
+
+    Returns
+    -------
+    callable
+        A decorator; what the function does is not changed.
+    """
+    return functools.partial(_with_signature, kind)
+
+
+def _with_signature(kind: type[Settings], function: Function) -> Function:
+    signature = inspect.signature(function)
+    own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    keywords = [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+        for field in fields(kind)
+    ]
+    function.__signature__ = signature.replace(parameters=[*own, *keywords])  # type: ignore[attr-defined]
+    return function
 
 
 def source_of(value: object) -> str | None:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stochdeconv.errors import InputError
-from stochdeconv.methods.dream import Amplified, Octaves, dream_loss, parse_layers, warn_where_nothing_fired
+from stochdeconv.methods.amplification import Amplified, dream_loss, parse_layers, warn_where_nothing_fired
+from stochdeconv.methods.octaves import Octaves
 from stochdeconv.methods.recognisers import Recogniser, Witness, check_judge, gather_witnesses
-from stochdeconv.methods.settings import read_settings, source_of
+from stochdeconv.methods.settings import read_settings, source_of, takes
 from stochdeconv.parsing import read_list, whole_number
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class SweepSettings(Octaves):
         return read_list(self.n_steps, "number of steps", whole_number)
 
 
+@takes(SweepSettings)
 def sweep(
     model: ImageModel,
     photos: str | Path | np.ndarray | Sequence[str | Path],

@@ -7,12 +7,13 @@ import pytest
 from toys import network
 
 from stochdeconv.errors import InputError, ModelError
-from stochdeconv.methods.dream import DreamSettings, Pyramid, dream
+from stochdeconv.methods.dream import DreamSettings, dream
 from stochdeconv.methods.generate import GenerateSettings, generate
 from stochdeconv.methods.invert import InvertSettings
 from stochdeconv.methods.maximize import MaximizeSettings, maximize
 from stochdeconv.methods.morph import MorphSettings
 from stochdeconv.methods.objective import target_loss
+from stochdeconv.methods.octaves import Pyramid
 from stochdeconv.methods.presets import PRESETS
 from stochdeconv.methods.recipe import Recipe
 from stochdeconv.methods.refine import RefineSettings

@@ -9,7 +9,8 @@ from sklearn.datasets import load_sample_image
 from stochdeconv.errors import InputError, LayerNotFoundError, MissingInputError, ModelError
 from stochdeconv.images.animations import as_frames
 from stochdeconv.images.files import resize, save_png
-from stochdeconv.methods.dream import Amplified, dream, parse_layers
+from stochdeconv.methods.amplification import Amplified, parse_layers
+from stochdeconv.methods.dream import dream
 from stochdeconv.methods.runs import RunInterrupted
 from stochdeconv.networks.image_model import load_model
 from stochdeconv.optimization.programs import Program

@@ -1,0 +1,182 @@
+"""Octaves: pictures are dreamt small first, and what was added is carried over to the next size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stochdeconv.errors import InputError, ModelError, SettingsError
+from stochdeconv.methods.settings import Settings
+
+if TYPE_CHECKING:
+    from stochdeconv.losses import Loss
+    from stochdeconv.networks.image_model import ImageModel
+    from stochdeconv.optimization.loop import OptimizationResult, Step
+
+#: Sizes a picture is dreamt at, where its layers have values at all of them.
+_OCTAVES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Octaves(Settings):
+    """How a picture is dreamt through its sizes.
+
+    Attributes
+    ----------
+    octaves : int, optional
+        Sizes it is dreamt at, the last of them the picture's own. By default 4, or fewer where the layers have no values at the smallest.
+    octave_scale : float
+        Ratio of one size to the next.
+    jitter : int
+        Largest random shift of the view at each step, in pixels.
+    step_size : float
+        Mean absolute change of a step, in 8-bit pixel values.
+    """
+
+    counts = (*Settings.counts, "octaves")
+
+    octaves: int | None = None
+    octave_scale: float = 1.4
+    jitter: int = 32
+    step_size: float = 1.5
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not (self.octave_scale > 1 and self.step_size > 0):
+            raise InputError(
+                f"expected octave_scale above 1 and step_size above 0; got {self.octave_scale} and {self.step_size}"
+            )
+        if self.jitter < 0:
+            raise SettingsError(f"jitter must be at least 0; got {self.jitter}")
+
+    def pyramid(
+        self,
+        model: ImageModel,
+        layers: Sequence[str],
+        full: tuple[int, int],
+        *,
+        n_steps: int,
+        tile_size: int = 512,
+        tile_batch_size: int = 1,
+    ) -> Pyramid:
+        """Settle the sizes for pictures of (height, width): the smallest are left out where layers have no values, unless asked for."""
+        pyramid = Pyramid(
+            _OCTAVES if self.octaves is None else self.octaves,
+            self.octave_scale,
+            self.jitter,
+            self.step_size,
+            n_steps,
+            tile_size,
+            tile_batch_size,
+            self.seed,
+        )
+        return pyramid.fitting(model, layers, full) if self.octaves is None else pyramid
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """One dream: pictures through all their sizes.
+
+    Attributes
+    ----------
+    octaves, octave_scale, jitter, step_size, n_steps, tile_size, batch_size, seed
+        See `DreamSettings`. Octaves, scale, jitter, steps and their size are those of the original program. 4000 x 3000 with SqueezeNet
+        takes 3 GB in all in tiles of 512.
+    """
+
+    octaves: int
+    octave_scale: float
+    jitter: int
+    step_size: float
+    n_steps: int
+    tile_size: int
+    batch_size: int
+    seed: int
+
+    def sizes(self, full: tuple[int, int]) -> list[tuple[int, int]]:
+        """Sizes in pixels, the smallest first."""
+        scales = [self.octave_scale**-octave for octave in reversed(range(self.octaves))]
+        height, width = full
+        return [(max(round(height * scale), 1), max(round(width * scale), 1)) for scale in scales]
+
+    def fitting(self, model: ImageModel, layers: Sequence[str], full: tuple[int, int]) -> Pyramid:
+        """Leave out the smallest sizes of a picture where layers have no values; its own size stays."""
+        smallest = self.sizes(full)[0]
+        if self.octaves == 1 or min(smallest) >= min(model.input_size) or model.can_compute(layers, smallest):
+            return self
+        return replace(self, octaves=self.octaves - 1).fitting(model, layers, full)
+
+    def run(
+        self,
+        model: ImageModel,
+        loss: Loss,
+        pictures: np.ndarray,
+        *,
+        first_index: int,
+        callback: Callable[[Step], None] | None,
+    ) -> OptimizationResult:
+        """Dream pictures (image, height, width, 3), each alone; the result is of their size, whatever octave an interruption came in.
+
+        The views of picture i depend on the seed and ``first_index + i`` alone.
+        """
+        from stochdeconv.optimization.loop import OptimizationResult, in_stage
+
+        full = pictures.shape[1:3]
+        detail = np.zeros_like(pictures)
+        history: list[dict[str, Any]] = []
+        for octave, size in enumerate(self.sizes(full)):
+            # The filter overshoots; what is clipped away must not count as dreamt.
+            base = np.clip(_stretched(pictures, size), 0, 1)
+            start = np.clip(base + _stretched(detail, size), 0, 1)
+            on_step = in_stage(callback, octave, self.octaves)
+            result = self._at_one_size(model, loss, start, first_index + octave, on_step)
+            detail = result.images - base
+            history += [{"octave": octave, "step": step + 1, **row} for step, row in enumerate(result.history)]
+            if not result.complete:
+                images = np.clip(pictures + _stretched(detail, full), 0, 1)
+                return OptimizationResult(images, history, result.settings, complete=False)
+        return OptimizationResult(result.images, history, result.settings)
+
+    def _at_one_size(
+        self,
+        model: ImageModel,
+        loss: Loss,
+        start: np.ndarray,
+        first_index: int,
+        callback: Callable[[Step], None] | None,
+    ) -> OptimizationResult:
+        from stochdeconv.optimization.descent import Descent
+        from stochdeconv.optimization.loop import optimize
+        from stochdeconv.optimization.parameterizations import Clip, pixels
+        from stochdeconv.optimization.transforms import Transform
+
+        variables = pixels(
+            start,
+            noise=0.0,
+            constraints=[Clip()],
+            n_images=len(start),
+            seed=self.seed,
+            first_index=first_index,
+            learning_rate=self.step_size / 255,
+        )
+        try:
+            return optimize(
+                model,
+                loss,
+                parameterization=variables,
+                n_steps=self.n_steps,
+                transforms=[Transform(self.jitter)],
+                descent=Descent("mean_normalized", tile_size=self.tile_size, tile_batch_size=self.batch_size),
+                callback=callback,
+            )
+        except ModelError as error:
+            raise ModelError(f"{error}; fewer octaves=, another size= or a shallower layer may do") from error
+
+
+def _stretched(pictures: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    from stochdeconv.images.files import stretch
+
+    return np.stack([stretch(picture, size) for picture in pictures])
