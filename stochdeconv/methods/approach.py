@@ -65,15 +65,18 @@ class Approach(Settings):
         n_steps: int
 
     def __post_init__(self):
+        if isinstance(self.suppress_outliers, Iterator):  # can be read once, and is looked at several times
+            self.fill(suppress_outliers=list(self.suppress_outliers))
         super().__post_init__()
+
+    def _settle(self) -> None:
+        super()._settle()
         if not (0 < self.strength < math.inf and 0 <= self.tv < math.inf):
             raise InputError(
                 f"strength must be above 0 and tv at least 0, both finite; got {self.strength} and {self.tv}"
             )
         if self.jitter is not None and self.jitter < 0:
             raise SettingsError(f"jitter must be at least 0; got {self.jitter}")
-        if isinstance(self.suppress_outliers, Iterator):  # read once, and looked at several times
-            self.fill(suppress_outliers=list(self.suppress_outliers))
         weight = weigh_outliers(self.statistics or None, self.outlier_weight, default=APPROACH_WEIGHT)
         self.fill(outlier_weight=weight)
 

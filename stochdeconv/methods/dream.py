@@ -65,8 +65,8 @@ class DreamSettings(Octaves):
     tile_size: int = 512
     batch_size: int = 1
 
-    def __post_init__(self):
-        super().__post_init__()
+    def _settle(self) -> None:
+        super()._settle()
         zoom_frames, zoom = _plan_zoom(self.zoom_frames, self.zoom, self.rotate)
         self.fill(zoom_frames=zoom_frames, zoom=zoom)
 

@@ -85,8 +85,8 @@ class GenerateSettings(Settings):
     recipe: str | Recipe | None = ""
     n_steps: int = 256
 
-    def __post_init__(self):
-        super().__post_init__()
+    def _settle(self) -> None:
+        super()._settle()
         if self.component is not None and self.walk is not None:
             raise SettingsError("component and walk are two different series of images; give one of the two")
         if self.walk is not None and self.n_images is not None:

@@ -75,8 +75,8 @@ class InvertSettings(Settings):
     n_images: int = 1
     n_steps: int = 256
 
-    def __post_init__(self):
-        super().__post_init__()
+    def _settle(self) -> None:
+        super()._settle()
         init = self.init
         if init is None:
             init = "noise" if self.target is None or self.n_images > 1 else "photo"

@@ -113,8 +113,8 @@ class MaximizeSettings(Settings):
     n_steps: int = 256
     batch_size: int = OPEN
 
-    def __post_init__(self):
-        super().__post_init__()
+    def _settle(self) -> None:
+        super()._settle()
         if self.unit is not None and self.direction is not None:
             raise SettingsError("unit and direction are two different things to maximise; give one of the two")
         n_images, batch_size = _plan_batch(self.diversity, self.diversity_layer, self.n_images, self.batch_size)

@@ -55,8 +55,8 @@ class MorphSettings(Approach):
     suppress_outliers: str | Path | ClassStatistics | Sequence[ClassStatistics | str | Path] | None = None
     n_steps: int = OPEN
 
-    def __post_init__(self):
-        super().__post_init__()
+    def _settle(self) -> None:
+        super()._settle()
         n_frames, n_steps = _plan_frames(self.n_frames, self.n_steps)
         self.fill(n_frames=n_frames, n_steps=n_steps)
 

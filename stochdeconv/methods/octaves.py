@@ -43,8 +43,8 @@ class Octaves(Settings):
     jitter: int = 32
     step_size: float = 1.5
 
-    def __post_init__(self):
-        super().__post_init__()
+    def _settle(self) -> None:
+        super()._settle()
         if not (self.octave_scale > 1 and self.step_size > 0):
             raise InputError(
                 f"expected octave_scale above 1 and step_size above 0; got {self.octave_scale} and {self.step_size}"

@@ -49,8 +49,8 @@ class RefineSettings(Approach):
     suppress_outliers: str | Path | ClassStatistics | None = None
     n_steps: int = OPEN
 
-    def __post_init__(self):
-        super().__post_init__()
+    def _settle(self) -> None:
+        super()._settle()
         self.check_variants()
         checkpoints, n_steps = _plan_steps(self.checkpoints, self.n_steps)
         self.fill(checkpoints=checkpoints, n_steps=n_steps)

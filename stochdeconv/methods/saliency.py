@@ -89,8 +89,8 @@ class SaliencySettings(Settings):
     n_samples: int = 50
     noise: float = 0.15
 
-    def __post_init__(self):
-        super().__post_init__()
+    def _settle(self) -> None:
+        super()._settle()
         if not 0 <= self.noise < np.inf:
             raise SettingsError(f"noise is at least 0; got {self.noise}")
         rules = parse_rules(self.rule)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from os import PathLike
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
@@ -17,7 +18,8 @@ from stochdeconv.errors import SettingsError
 Kind = TypeVar("Kind", bound="Settings")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-#: Default of a field that `__post_init__` settles where it is left open: who reads it never sees None.
+#: Default of a field that depends on others: open in what a caller makes, so that `dataclasses.replace` leaves it open, and settled in
+#: what a method reads, see `Settings.settled`.
 OPEN: Any = None
 
 
@@ -50,6 +52,16 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self):
+        self.settled()
+
+    def settled(self) -> Self:
+        """Return the settings with what was left open filled in: what a method reads."""
+        settings = copy.copy(self)
+        settings._settle()
+        return settings
+
+    def _settle(self) -> None:
+        """Fill in what was left open, and refuse what cannot be; of a copy of what the caller made."""
         for name in self.counts:
             number = getattr(self, name, None)
             if isinstance(number, numbers.Integral) and number < 1:
@@ -58,7 +70,7 @@ class Settings:
             raise SettingsError(f"seed is a whole number of at least 0; got {self.seed}")
 
     def fill(self, **values: object) -> None:
-        """Settle what was left open; for `__post_init__`."""
+        """Set fields while settings are made or settled."""
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
@@ -83,7 +95,7 @@ class Settings:
 
 
 def read_settings(kind: type[Kind], settings: Kind | None, keywords: Mapping[str, Any]) -> Kind:
-    """Take the settings of a method as they came: as an object, or as keywords.
+    """Take the settings of a method as they came, as an object or as keywords, and settle them.
 
     Parameters
     ----------
@@ -105,10 +117,10 @@ def read_settings(kind: type[Kind], settings: Kind | None, keywords: Mapping[str
     if settings is not None and not isinstance(settings, kind):
         raise SettingsError(f"settings are a {kind.__name__}, or its fields as keywords; got {type(settings).__name__}")
     if settings is None:
-        return kind(**keywords)
+        return kind(**keywords).settled()
     if keywords:
         raise SettingsError(f"give either settings or keywords ({', '.join(keywords)}), not both")
-    return settings
+    return settings.settled()
 
 
 def takes(kind: type[Settings]) -> Callable[[Function], Function]:

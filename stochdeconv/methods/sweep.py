@@ -39,8 +39,8 @@ class SweepSettings(Octaves):
 
     n_steps: str | int | Sequence[int] = (10, 50)
 
-    def __post_init__(self):
-        super().__post_init__()
+    def _settle(self) -> None:
+        super()._settle()
         n_steps = read_list(self.n_steps, "number of steps", whole_number)
         if min(n_steps) < 1:
             raise InputError(f"numbers of steps must be at least 1; got {n_steps}")

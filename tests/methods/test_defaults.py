@@ -17,7 +17,7 @@ from stochdeconv.methods.octaves import Pyramid
 from stochdeconv.methods.presets import PRESETS
 from stochdeconv.methods.recipe import Recipe
 from stochdeconv.methods.refine import RefineSettings
-from stochdeconv.methods.sweep import sweep
+from stochdeconv.methods.sweep import SweepSettings, sweep
 from stochdeconv.networks.image_model import load_model
 from stochdeconv.sampling.samplers import sample_targets
 from stochdeconv.statistics.file import load_statistics
@@ -36,7 +36,7 @@ from stochdeconv.statistics.file import load_statistics
     ],
 )
 def test_a_morph_has_a_step_for_every_frame(n_frames, n_steps, planned):
-    settings = MorphSettings(n_frames=n_frames, n_steps=n_steps)
+    settings = MorphSettings(n_frames=n_frames, n_steps=n_steps).settled()
     assert (settings.n_frames, settings.n_steps) == planned
 
 
@@ -58,13 +58,30 @@ def test_more_frames_than_steps_are_refused_where_both_are_given():
     ],
 )
 def test_checkpoints_of_a_refinement_follow_its_steps(checkpoints, n_steps, planned):
-    settings = RefineSettings(checkpoints=checkpoints, n_steps=n_steps)
+    settings = RefineSettings(checkpoints=checkpoints, n_steps=n_steps).settled()
     assert (settings.checkpoints, settings.n_steps) == planned
 
 
 def test_a_checkpoint_after_the_last_step_is_refused_where_both_are_given():
     with pytest.raises(InputError, match="comes after the last step"):
         RefineSettings(checkpoints=[100, 500], n_steps=50)
+
+
+@pytest.mark.parametrize(
+    ("settings", "change", "same"),
+    [
+        (DreamSettings(), {"rotate": 3.0}, DreamSettings(rotate=3.0)),
+        (InvertSettings(), {"gradient_rule": "guided"}, InvertSettings(gradient_rule="guided")),
+        (MaximizeSettings(), {"blur": 2.0}, MaximizeSettings(blur=2.0)),
+        (MorphSettings(), {"n_steps": 10}, MorphSettings(n_steps=10)),
+        (RefineSettings(suppress_outliers="a.h5"), {"suppress_outliers": None}, RefineSettings()),
+        (RefineSettings(), {"n_steps": 50}, RefineSettings(n_steps=50)),
+        (SweepSettings(n_steps="3,4"), {"size": 64}, SweepSettings(n_steps="3,4", size=64)),
+    ],
+)
+def test_what_is_left_open_stays_open_when_settings_are_changed(settings, change, same):
+    changed = dataclasses.replace(settings, **change)
+    assert changed == same and changed.settled() == same.settled()
 
 
 @pytest.mark.parametrize(
@@ -81,7 +98,7 @@ def test_a_checkpoint_after_the_last_step_is_refused_where_both_are_given():
     ],
 )
 def test_an_inversion_starts_and_descends_as_what_is_given_asks_for(given, enhance, init, optimizer):
-    settings = InvertSettings(**given)
+    settings = InvertSettings(**given).settled()
     assert (settings.enhance, settings.init, settings.optimizer) == (enhance, init, optimizer)
 
 
@@ -97,7 +114,7 @@ def test_an_inversion_starts_and_descends_as_what_is_given_asks_for(given, enhan
     ],
 )
 def test_a_setting_of_pixels_takes_a_preset_of_pixels(given, preset):
-    settings = MaximizeSettings(**given)
+    settings = MaximizeSettings(**given).settled()
     assert settings.preset == preset and {key: getattr(settings.way(), key) for key in given} == given
 
 
@@ -115,7 +132,7 @@ def test_a_setting_of_pixels_takes_a_preset_of_pixels(given, preset):
     ],
 )
 def test_images_that_are_to_differ_are_of_one_batch(diversity, n_images, batch_size, planned):
-    settings = MaximizeSettings(diversity=diversity, n_images=n_images, batch_size=batch_size)
+    settings = MaximizeSettings(diversity=diversity, n_images=n_images, batch_size=batch_size).settled()
     assert (settings.n_images, settings.batch_size) == planned
 
 
@@ -136,7 +153,7 @@ def test_images_of_several_batches_cannot_differ_from_each_other(n_images, batch
     ],
 )
 def test_frames_that_move_make_a_stream(zoom_frames, zoom, rotate, planned):
-    settings = DreamSettings(zoom_frames=zoom_frames, zoom=zoom, rotate=rotate)
+    settings = DreamSettings(zoom_frames=zoom_frames, zoom=zoom, rotate=rotate).settled()
     assert (settings.zoom_frames, settings.zoom) == planned
 
 
