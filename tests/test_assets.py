@@ -119,12 +119,20 @@ def photographs(shared):
     return {wnid: hold_out(find_images(shared / "data" / "imagenette" / "train" / wnid)) for wnid in WNIDS}
 
 
+@pytest.fixture(scope="module")
+def held_out(photographs):
+    """Photographs that were held out, at the size of both networks, by wnid."""
+    return {
+        wnid: np.stack([load_image(path, (112, 112)) for path in paths]) for wnid, (_, paths) in photographs.items()
+    }
+
+
 @pytest.mark.parametrize(("name", "at_least"), [(NETWORK, 0.85), (JUDGE, 0.8)])
-def test_held_out_photographs_are_named_rightly(name, at_least, photographs):
+def test_held_out_photographs_are_named_rightly(name, at_least, held_out):
     model = load_model(name)
     right = []
     for class_name in model.class_names:
-        images = np.stack([load_image(path, model.input_size) for path in photographs[class_name.wnid][1]])
+        images = held_out[class_name.wnid]
         right.append(model.logits(images).argmax(axis=1) == class_name.index)
     accuracy = np.concatenate(right).mean()
     assert accuracy >= at_least

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stochdeconv.errors import ClassNotFoundError, InputError, MissingInputError, SettingsError
+from stochdeconv.errors import ClassNotFoundError, InputError, MissingInputError
 from stochdeconv.evaluation import objects, pixels
 from stochdeconv.evaluation.classes import ClassKey
 from stochdeconv.evaluation.judge import BATCH, FaceJudge, Judge
@@ -18,6 +18,7 @@ from stochdeconv.evaluation.measurements import Measurements
 from stochdeconv.evaluation.photographs import MeasuredPhotographs
 from stochdeconv.images import files as image_files
 from stochdeconv.images.folders import find_class_folders, find_images, hold_out
+from stochdeconv.settings import Settings, read_settings, takes
 
 if TYPE_CHECKING:
     from stochdeconv.networks.classes import ClassName
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasureSettings:
+class MeasureSettings(Settings):
     """Which photographs are measured, and at what size.
 
     Attributes
@@ -37,22 +38,16 @@ class MeasureSettings:
     held_out : float, ``PART``, optional
         Only the last part of each class, sorted by name, such as 0.2: what statistics that held out as much have not seen, see
         `folders.hold_out`; by default all.
-
-    Raises
-    ------
-    SettingsError
-        The size is less than 1.
-    InputError
-        The part is none above 0 and below 1.
     """
+
+    counts = ("size",)
 
     class_name: str | None = None
     size: int | None = None
     held_out: float | None = None
 
-    def __post_init__(self) -> None:
-        if self.size is not None and self.size < 1:
-            raise SettingsError(f"size is the side of the images in pixels, at least 1; got {self.size}")
+    def _settle(self) -> None:
+        super()._settle()
         if self.held_out is not None and not 0 < self.held_out < 1:
             raise InputError(
                 f"held_out is a part of each class, above 0 and below 1 (0.2: a fifth); got {self.held_out}"
@@ -97,12 +92,14 @@ class MeasureSettings:
         return photographs
 
 
+@takes(MeasureSettings)
 def measure_photographs(
     images: str | os.PathLike,
     judge: ImageModel,
     settings: MeasureSettings | None = None,
     *,
     progress: Callable[[int, int, str], None] | None = None,
+    **keywords: Any,
 ) -> MeasuredPhotographs:
     """Measure photographs once, for comparisons where the pictures themselves cannot be given.
 
@@ -115,6 +112,8 @@ def measure_photographs(
     settings : MeasureSettings, optional
     progress : callable, optional
         Called with (photographs measured, photographs in all, what is measured).
+    **keywords
+        Fields of `MeasureSettings`, in its place.
 
     Returns
     -------
@@ -126,7 +125,7 @@ def measure_photographs(
     StochDeconvError
         Nothing is there, a photograph cannot be read, or the judge does not know a class or knows two folders as the same.
     """
-    settings = settings or MeasureSettings()
+    settings = read_settings(MeasureSettings, settings, keywords)
     photographs = settings.photographs(images)
     asking = Judge(judge)
     size = judge.input_size if settings.size is None else (settings.size, settings.size)

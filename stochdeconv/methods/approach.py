@@ -12,7 +12,7 @@ import numpy as np
 
 from stochdeconv.errors import InputError, SettingsError
 from stochdeconv.methods.outlier_suppression import APPROACH_WEIGHT, Outliers, list_statistics, weigh_outliers
-from stochdeconv.methods.settings import Settings
+from stochdeconv.methods.settings import RunSettings
 from stochdeconv.statistics.class_statistics import ClassStatistics
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ JITTER = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Approach(Settings):
+class Approach(RunSettings):
     """The way a picture is changed toward a class.
 
     Attributes

@@ -14,7 +14,7 @@ import numpy as np
 from stochdeconv.errors import InputError, SettingsError
 from stochdeconv.methods.amplification import dream_loss, parse_layers, warn_where_nothing_fired
 from stochdeconv.methods.octaves import Octaves, Pyramid
-from stochdeconv.methods.settings import OPEN, read_settings, source_of, takes
+from stochdeconv.settings import OPEN, read_settings, source_of, takes
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Loss

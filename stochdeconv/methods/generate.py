@@ -16,10 +16,11 @@ import numpy as np
 from stochdeconv.errors import InputError, SettingsError
 from stochdeconv.methods.objective import check_model, target_loss
 from stochdeconv.methods.recipe import Recipe, own_recipe, parse_recipe
-from stochdeconv.methods.settings import Settings, read_settings, takes
+from stochdeconv.methods.settings import RunSettings
 from stochdeconv.optimization.descent import Descent
 from stochdeconv.sampling.samplers import check_sampling, sample_targets
 from stochdeconv.sampling.traversals import component_targets, spaced_deviations, walk_targets
+from stochdeconv.settings import read_settings, takes
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Loss
@@ -36,7 +37,7 @@ _OPENING = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateSettings(Settings):
+class GenerateSettings(RunSettings):
     """How images of a class are made from its statistics.
 
     Attributes

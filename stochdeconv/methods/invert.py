@@ -13,9 +13,10 @@ import numpy as np
 
 from stochdeconv.errors import InputError
 from stochdeconv.methods.presets import input_origin
-from stochdeconv.methods.settings import OPEN, Settings, read_settings, source_of, takes
+from stochdeconv.methods.settings import RunSettings
 from stochdeconv.optimization.descent import Descent
 from stochdeconv.parsing import read_list
+from stochdeconv.settings import OPEN, read_settings, source_of, takes
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Loss
@@ -32,7 +33,7 @@ _START_NOISE = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class InvertSettings(Settings):
+class InvertSettings(RunSettings):
     """How a picture is searched for that activates a layer as a photograph does.
 
     Attributes

@@ -26,8 +26,9 @@ from stochdeconv.methods.presets import (
     input_origin,
     with_decay,
 )
-from stochdeconv.methods.settings import OPEN, Settings, read_settings, source_of, takes
+from stochdeconv.methods.settings import RunSettings
 from stochdeconv.parsing import read_list
+from stochdeconv.settings import OPEN, read_settings, source_of, takes
 from stochdeconv.statistics.class_statistics import ClassStatistics
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ _OVERRIDES = ("l2", "blur", "blur_every", "jitter", "clip", "contribution")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaximizeSettings(Settings):
+class MaximizeSettings(RunSettings):
     """How a class neuron, a unit or a direction is maximised.
 
     Attributes

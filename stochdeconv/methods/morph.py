@@ -13,7 +13,7 @@ import numpy as np
 from stochdeconv.errors import InputError, SettingsError
 from stochdeconv.methods.approach import Approach
 from stochdeconv.methods.outlier_suppression import suppression
-from stochdeconv.methods.settings import OPEN, read_settings, source_of, takes
+from stochdeconv.settings import OPEN, read_settings, source_of, takes
 from stochdeconv.statistics.class_statistics import ClassStatistics
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stochdeconv.errors import InputError, ModelError, SettingsError
-from stochdeconv.methods.settings import Settings
+from stochdeconv.methods.settings import RunSettings
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Loss
@@ -21,7 +21,7 @@ _OCTAVES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Octaves(Settings):
+class Octaves(RunSettings):
     """How a picture is dreamt through its sizes.
 
     Attributes
@@ -36,7 +36,7 @@ class Octaves(Settings):
         Mean absolute change of a step, in 8-bit pixel values.
     """
 
-    counts = (*Settings.counts, "octaves")
+    counts = (*RunSettings.counts, "octaves")
 
     octaves: int | None = None
     octave_scale: float = 1.4

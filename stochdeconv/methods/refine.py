@@ -15,8 +15,8 @@ import numpy as np
 from stochdeconv.errors import InputError
 from stochdeconv.methods.approach import Approach
 from stochdeconv.methods.outlier_suppression import suppression
-from stochdeconv.methods.settings import OPEN, read_settings, source_of, takes
 from stochdeconv.parsing import read_list, whole_number
+from stochdeconv.settings import OPEN, read_settings, source_of, takes
 from stochdeconv.statistics.class_statistics import ClassStatistics
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ from stochdeconv.errors import InputError, ModelError, SettingsError, closest
 from stochdeconv.images import colormaps
 from stochdeconv.methods.objectives import parse_unit, read_unit
 from stochdeconv.methods.presets import input_origin
-from stochdeconv.methods.settings import Settings, read_settings, source_of, takes
+from stochdeconv.methods.settings import RunSettings
 from stochdeconv.parsing import read_list
+from stochdeconv.settings import read_settings, source_of, takes
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Term
@@ -59,7 +60,7 @@ _BACKWARD_RULES = ("deconvnet", "guided")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SaliencySettings(Settings):
+class SaliencySettings(RunSettings):
     """How it is told which pixels matter.
 
     Attributes
@@ -81,7 +82,7 @@ class SaliencySettings(Settings):
         Noisy copy i depends on (seed, i) alone.
     """
 
-    counts = (*Settings.counts, "n_samples")
+    counts = (*RunSettings.counts, "n_samples")
 
     unit: str | None = None
     rule: str = "all"

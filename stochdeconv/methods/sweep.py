@@ -16,8 +16,8 @@ from stochdeconv.errors import InputError
 from stochdeconv.methods.amplification import Amplified, dream_loss, parse_layers, warn_where_nothing_fired
 from stochdeconv.methods.octaves import Octaves
 from stochdeconv.methods.recognisers import Recogniser, Witness, check_judge, gather_witnesses
-from stochdeconv.methods.settings import read_settings, source_of, takes
 from stochdeconv.parsing import read_list, whole_number
+from stochdeconv.settings import read_settings, source_of, takes
 
 if TYPE_CHECKING:
     from stochdeconv.methods.runs import RunResult

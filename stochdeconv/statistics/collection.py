@@ -6,16 +6,19 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stochdeconv.errors import ClassNotFoundError, InputError, StochDeconvError
+from stochdeconv.errors import ClassNotFoundError, InputError, SettingsError, StochDeconvError
 from stochdeconv.images.folders import find_images, image_keys
 from stochdeconv.parsing import read_list
+from stochdeconv.settings import Settings, read_settings, takes
 from stochdeconv.statistics.class_statistics import ClassStatistics
 from stochdeconv.statistics.finalisation import finalise
 from stochdeconv.statistics.measurement import Progress, measure, measured_layers, open_spool
@@ -31,20 +34,65 @@ Source = str | os.PathLike | Iterable[str | os.PathLike]
 _BLOCK_ROWS = 64
 
 
+@dataclass(frozen=True, kw_only=True)
+class CollectSettings(Settings):
+    """What is measured, and of which images.
+
+    Attributes
+    ----------
+    class_name : str, ``NAME``, optional
+        Name, wnid or index of the class; by default the folder's name, where the network knows it. A network without class scores
+        knows none.
+    layers : str or sequence of str or int, ``LAYER,LAYER,…``, optional
+        Layers to measure, by name or number (0 is the input); the network's default layers by default. The image itself, ``"input"``,
+        always comes first.
+    n_components : int
+        Layout components kept per layer (of the image itself at least 192, which are small).
+    layout_size : int
+        Rows and columns of a layout, at most: maps are averaged into them.
+    batch_size : int
+        Images the network sees at once; the last batch is filled up, so that every image is computed alike.
+    shard : str or (i, n), ``I/N``, optional
+        Every N-th image from the I-th on, I from 1 to N; `merge` puts shards together.
+    """
+
+    counts = ("n_components", "layout_size", "batch_size")
+
+    class_name: str | None = None
+    layers: str | Sequence[str | int] | None = None
+    n_components: int = 64
+    layout_size: int = 14
+    batch_size: int = 32
+    shard: str | tuple[int, int] | None = None
+
+    def _settle(self) -> None:
+        super()._settle()
+        if self.layers is not None:
+            read_list(self.layers, "layer")
+        self.part()
+
+    def part(self) -> tuple[int, int]:
+        """Return which part of the images is measured, (i, n); all of them are (1, 1)."""
+        if self.shard is None:
+            return 1, 1
+        text = self.shard if isinstance(self.shard, str) else "/".join(map(str, self.shard))
+        match = re.fullmatch(r"([0-9]+)/([0-9]+)", text.strip())
+        if not match or not 1 <= int(match[1]) <= int(match[2]):
+            raise SettingsError(f"shard is I/N with 1 <= I <= N; got {text}")
+        return int(match[1]), int(match[2])
+
+
+@takes(CollectSettings)
 def collect(
     model: ImageModel,
     images: Source,
+    settings: CollectSettings | None = None,
     *,
-    layers: str | Sequence[str | int] | None = None,
-    n_components: int = 64,
-    layout_size: int = 14,
-    class_name: str | None = None,
-    batch_size: int = 32,
     spool: str | os.PathLike | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    shard: tuple[int, int] | None = None,
     progress: Progress | None = None,
+    **keywords: Any,
 ) -> ClassStatistics | Spool:
     """Measure what the images of a class have in common, and how they vary, in the eyes of a network.
 
@@ -57,27 +105,16 @@ def collect(
         The network; run in float32.
     images : path-like or iterable of path-like
         A folder, a text file of paths, or the paths (see ``folders.find_images``).
-    layers : str or sequence of str or int, optional
-        Layers to measure, by name or number (`Network.find_layer`), as a text comma-separated; the network's default layers otherwise.
-        The image itself, ``"input"``, always comes first.
-    n_components : int
-        Layout components kept per layer (of the image itself at least 192, which are small).
-    layout_size : int
-        Maps are averaged into at most this many rows and columns for the layout.
-    class_name : str, optional
-        Name, wnid or index of the class; by default the folder's name, where the network knows it. A network without class
-        scores knows none.
-    batch_size : int
-        Images the network sees at once; the last batch is filled up, so that every image is computed alike.
+    settings : CollectSettings, optional
     spool : path-like, optional
         Working folder; it stays, so that the statistics can be saved before ``spool.remove_spool`` removes it. By default a
         temporary one, which an interrupted run loses.
     resume, overwrite : bool
         What to do with measurements already in `spool`: go on with them, or begin anew.
-    shard : (i, n), optional
-        Measure images i, i + n, i + 2 n, … only (1 <= i <= n).
     progress : callable, optional
         ``progress(done, total, message)`` after every batch and before every layer's components.
+    **keywords
+        Fields of `CollectSettings`, in its place.
 
     Returns
     -------
@@ -95,31 +132,26 @@ def collect(
     ModelError
         An activation is NaN or infinite.
     """
-    _check_settings(n_components, layout_size, batch_size, shard)
-    layers = None if layers is None else read_list(layers, "layer", model.find_layer)
+    settings = read_settings(CollectSettings, settings, keywords)
+    layers = None if settings.layers is None else read_list(settings.layers, "layer", model.find_layer)
     # Read once: an iterator of paths would be empty the second time.
     images = images if isinstance(images, str | os.PathLike) else list(images)
     paths = find_images(images)
     keys = image_keys(images, paths)
     listed = [[key, _file_size(path)] for key, path in zip(keys, paths, strict=True)]
-    number, n_shards = shard or (1, 1)
+    number, n_shards = settings.part()
     own = slice(number - 1, None, n_shards)
     if not paths[own]:
         raise InputError(f"shard {number}/{n_shards} of {len(paths)} images is empty; at most {len(paths)} shards")
-    measured = measured_layers(model, layers, layout_size)
+    measured = measured_layers(model, layers, settings.layout_size)
     if layers is None and not model.default_layers:
         warnings.warn(
             f"'{model.name}' has no layer with positions, a convolution's: only the images themselves are measured, which is not enough "
             "for generate",
             stacklevel=2,
         )
-    settings = {
-        "layers": layers,
-        "n_components": n_components,
-        "layout_size": layout_size,
-        "batch_size": batch_size,
-    }
-    manifest = _manifest_of(model, class_of(model, images, class_name), measured, settings)
+    record = settings.record("class_name", "shard", layers=layers)
+    manifest = _manifest_of(model, class_of(model, images, settings.class_name), measured, record)
     manifest |= {
         "shard": [number, n_shards],
         "n_listed": len(listed),
@@ -129,7 +161,7 @@ def collect(
     kept = open_spool(manifest, spool, resume=resume, overwrite=overwrite)
     try:
         measure(model, paths[own], kept, measured, progress)
-        if shard is not None:
+        if settings.shard is not None:
             return kept
         statistics = finalise(kept, progress)
     except BaseException as error:
@@ -157,14 +189,6 @@ def _manifest_of(
         "settings": settings,
         "versions": _versions(),
     }
-
-
-def _check_settings(n_components: int, layout_size: int, batch_size: int, shard: tuple[int, int] | None) -> None:
-    for name, value in (("n_components", n_components), ("layout_size", layout_size), ("batch_size", batch_size)):
-        if value < 1:
-            raise InputError(f"{name} is at least 1; got {value}")
-    if shard is not None and not 1 <= shard[0] <= shard[1]:
-        raise InputError(f"a shard is i/n with 1 <= i <= n; got {shard[0]}/{shard[1]}")
 
 
 def _file_size(path: Path) -> int:

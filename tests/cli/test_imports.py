@@ -1,6 +1,7 @@
 """--import: layers of the user's own, from code that is run only when it is named."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -28,14 +29,22 @@ keras.Sequential([*stack, layers.GlobalAveragePooling2D(), layers.Dense(2, activ
 """
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "own_layers.py").write_text(CODE)
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A network with a layer of its own, and the code of the layer."""
+    folder = tmp_path_factory.mktemp("built")
+    (folder / "own_layers.py").write_text(CODE)
     # In a process of its own: here the layer is unknown.
-    subprocess.run([sys.executable, "-c", BUILD], check=True, capture_output=True, cwd=tmp_path)
-    (tmp_path / "own.json").write_text(json.dumps({"preprocessing": "tf"}))
-    (tmp_path / "ran.txt").unlink()
+    subprocess.run([sys.executable, "-c", BUILD], check=True, capture_output=True, cwd=folder)
+    (folder / "own.json").write_text(json.dumps({"preprocessing": "tf"}))
+    (folder / "ran.txt").unlink()
+    return folder
+
+
+@pytest.fixture
+def folder(built, tmp_path, monkeypatch):
+    shutil.copytree(built, tmp_path, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     yield tmp_path
     sys.modules.pop("own_layers", None)
     keras.saving.get_custom_objects().pop("own>Doubled", None)

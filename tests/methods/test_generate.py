@@ -170,9 +170,22 @@ def test_pixels_and_photographs_to_start_from(model, statistics, tmp_path):
     assert result.history[-1]["layout_scores:input"] < 0.5 * result.history[0]["layout_scores:input"]
 
 
-def test_images_along_a_component_go_along_it(model, statistics):
+@pytest.fixture(scope="module")
+def along():
+    """A series along a component."""
+    made = {}
+
+    def make(model, statistics, component):
+        if (model, component) not in made:
+            made[model, component] = generate(model, statistics, component=component, n_steps=80, recipe="class_term=0")
+        return made[model, component]
+
+    return make
+
+
+def test_images_along_a_component_go_along_it(model, statistics, along):
     for component in ("input:0", "deep:1"):
-        result = generate(model, statistics, component=component, n_steps=80, recipe="class_term=0")
+        result = along(model, statistics, component)
         name, index = component.split(":")
         layer = statistics[name]
         maps = model.activations(result.images, [name])[name] if name != "input" else result.images
@@ -187,10 +200,10 @@ def test_images_along_a_component_go_along_it(model, statistics):
         assert result.record["settings"]["component"] == component and result.frames is None
 
 
-def test_images_of_another_network_do_not_go_along_a_component(model, statistics, photographs):
+def test_images_of_another_network_do_not_go_along_a_component(model, statistics, photographs, along):
     other = network(7)
-    theirs = generate(other, collect(other, photographs, n_components=16), component="deep:1", n_steps=80)
-    ours = generate(model, statistics, component="deep:1", n_steps=80)
+    theirs = along(other, collect(other, photographs, n_components=16), "deep:1")
+    ours = along(model, statistics, "deep:1")
     spans = [np.ptp(component_deviations(model, statistics, "deep:1", series.images)) for series in (ours, theirs)]
     assert spans[0] > 2 * spans[1]
 

@@ -599,7 +599,7 @@ def test_unknown_layers_and_senseless_settings(model, folder):
     for name in ("n_components", "layout_size", "batch_size"):
         with pytest.raises(InputError, match=name):
             collect(model, folder, **{**SETTINGS, name: 0})
-    with pytest.raises(InputError, match=r"1 <= i <= n"):
+    with pytest.raises(InputError, match=r"1 <= I <= N"):
         collect(model, folder, shard=(3, 2))
     with pytest.raises(InputError, match="at most 11 shards"):
         collect(model, folder, shard=(12, 12))

@@ -1,0 +1,152 @@
+"""What all settings have in common: a class for a function, whose fields are its keywords in Python and flags at the command line."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import numbers
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from os import PathLike
+from typing import Any, ClassVar, Self, TypeVar
+
+import numpy as np
+
+from stochdeconv.errors import SettingsError
+
+Kind = TypeVar("Kind", bound="Settings")
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+#: Default of a field that depends on others: open in what a caller makes, so that `dataclasses.replace` leaves it open, and settled in
+#: what a method reads, see `Settings.settled`.
+OPEN: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the result of a function depends on beside what it is given to work on.
+
+    Raises
+    ------
+    SettingsError
+        A number is out of range, or two settings contradict each other.
+    InputError
+        A name is unknown, or a text is not of the form it has to be.
+    """
+
+    #: Fields that count something.
+    counts: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self):
+        self.settled()
+
+    def settled(self) -> Self:
+        """Return the settings with what was left open filled in: what a method reads."""
+        settings = copy.copy(self)
+        settings._settle()
+        return settings
+
+    def _settle(self) -> None:
+        """Fill in what was left open, and refuse what cannot be; of a copy of what the caller made."""
+        for name in self.counts:
+            number = getattr(self, name, None)
+            if isinstance(number, numbers.Integral) and number < 1:
+                raise SettingsError(f"{name} must be at least 1; got {number}")
+
+    def fill(self, **values: object) -> None:
+        """Set fields while settings are made or settled."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def record(self, *left_out: str, **settled: object) -> dict[str, Any]:
+        """Return the settings as run.json holds them: plain values, pictures and statistics by their source.
+
+        Parameters
+        ----------
+        *left_out : str
+            Fields that are recorded elsewhere; the seed is.
+        **settled : object
+            What the run has found out: in place of a field, or beside them.
+
+        Returns
+        -------
+        dict of str to object
+        """
+        names = [field.name for field in fields(self) if field.name not in {"seed", *left_out}]
+        return {
+            name: _plain(value) for name, value in ({name: getattr(self, name) for name in names} | settled).items()
+        }
+
+
+def read_settings(kind: type[Kind], settings: Kind | None, keywords: Mapping[str, Any]) -> Kind:
+    """Take the settings of a method as they came, as an object or as keywords, and settle them.
+
+    Parameters
+    ----------
+    kind : type
+        Class of the settings.
+    settings : Settings or None
+    keywords : mapping of str to object
+        Fields of `kind`.
+
+    Returns
+    -------
+    Settings
+
+    Raises
+    ------
+    SettingsError
+        Both were given.
+    """
+    if settings is not None and not isinstance(settings, kind):
+        raise SettingsError(f"settings are a {kind.__name__}, or its fields as keywords; got {type(settings).__name__}")
+    if settings is None:
+        return kind(**keywords).settled()
+    if keywords:
+        raise SettingsError(f"give either settings or keywords ({', '.join(keywords)}), not both")
+    return settings.settled()
+
+
+def takes(kind: type[Settings]) -> Callable[[Function], Function]:
+    """Show the fields of a settings class as the keywords of a function, to ``help`` and whatever completes a call.
+
+    Parameters
+    ----------
+    kind : type
+        What the function reads its ``**keywords`` into, see `read_settings`.
+
+    Returns
+    -------
+    callable
+        A decorator; what the function does is not changed.
+    """
+    return functools.partial(_with_signature, kind)
+
+
+def _with_signature(kind: type[Settings], function: Function) -> Function:
+    signature = inspect.signature(function)
+    own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    keywords = [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+        for field in fields(kind)
+    ]
+    function.__signature__ = signature.replace(parameters=[*own, *keywords])  # type: ignore[attr-defined]
+    return function
+
+
+def source_of(value: object) -> str | None:
+    """Name a picture or statistics in a record: by the path, ``"in memory"`` without one, None for none."""
+    if value is None:
+        return None
+    return str(value) if isinstance(value, str | PathLike) else "in memory"
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, bool | int | float | str | dict):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return source_of(value)

@@ -1,0 +1,79 @@
+"""Is a file what a collection would leave? Going on with what was interrupted takes finished files as they are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stochdeconv.errors import InputError
+from stochdeconv.parsing import read_list
+from stochdeconv.statistics.collection import CollectSettings, class_of
+from stochdeconv.statistics.file import load_statistics
+from stochdeconv.statistics.measurement import measured_layers
+from stochdeconv.statistics.shards import ShardFile
+from stochdeconv.statistics.spool import differing
+
+if TYPE_CHECKING:
+    from stochdeconv.networks.image_model import ImageModel
+
+# Only a file that was made smaller afterwards has n_rows.
+_COMPARED = ("n_components", "layout_size", "n_rows")
+
+
+def check_finished(path: Path, model: ImageModel, images: Path, settings: CollectSettings) -> None:
+    """Refuse to take a file for what `collect` would leave of these images with these settings, where it is something else.
+
+    Parameters
+    ----------
+    path : Path
+        A file of statistics, or of a shard.
+    model : ImageModel
+    images : Path
+    settings : CollectSettings
+
+    Raises
+    ------
+    InputError
+        It was collected with something else.
+    FileFormatError
+        The file is damaged.
+    """
+    there = _of_statistics(path) if settings.shard is None else _of_shard(path)
+    layers = None if settings.layers is None else read_list(settings.layers, "layer", model.find_layer)
+    expected = {
+        "weights_hash": model.weights_hash,
+        "preprocessing": dict(model.preprocessing),
+        "class": class_of(model, images, settings.class_name),
+        "layers": [[layer.name] for layer in measured_layers(model, layers, settings.layout_size)],
+        "settings": {name: getattr(settings, name, None) for name in _COMPARED},
+        "shard": settings.part(),
+    }
+    difference = differing(json.loads(json.dumps(expected)), there)  # as JSON gives it back: lists, no tuples
+    if difference:
+        raise InputError(
+            f"'{path}' is complete, but was collected with something else: {difference}; overwrite=True replaces it"
+        )
+
+
+def _of_statistics(path: Path) -> dict[str, Any]:
+    statistics = load_statistics(path)
+    of_class = {"index": statistics.class_index, "wnid": statistics.wnid, "label": statistics.class_name}
+    return {
+        "weights_hash": statistics.weights_hash,
+        "preprocessing": dict(statistics.preprocessing),
+        "class": None if statistics.class_index is None else of_class,
+        "layers": [[name] for name in statistics],
+        "settings": {name: statistics.settings.get(name) for name in _COMPARED},
+        "shard": [1, 1],
+    }
+
+
+def _of_shard(path: Path) -> dict[str, Any]:
+    with ShardFile(path) as shard:
+        manifest = dict(shard.manifest)
+    return {
+        **{name: manifest[name] for name in ("weights_hash", "preprocessing", "class", "shard")},
+        "layers": [layer[:1] for layer in manifest["layers"]],
+        "settings": {name: manifest["settings"].get(name) for name in _COMPARED},
+    }
