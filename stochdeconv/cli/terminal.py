@@ -29,10 +29,9 @@ EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 def import_keras() -> None:
     """Import Keras and its backend without the pages that TensorFlow writes meanwhile."""
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:  # somebody wants to see them, or has seen to it already
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3":  # somebody wants to see them
         importlib.import_module("stochdeconv.backend")
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     # What is logged before TensorFlow has read the level goes to file descriptor 2 whatever the level says.
     with tempfile.TemporaryFile() as sink:
         kept = os.dup(2)
