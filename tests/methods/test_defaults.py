@@ -9,18 +9,20 @@ from toys import network
 from stochdeconv.errors import InputError, ModelError
 from stochdeconv.methods.dream import DreamSettings, dream
 from stochdeconv.methods.generate import GenerateSettings, generate
-from stochdeconv.methods.invert import InvertSettings
+from stochdeconv.methods.invert import InvertSettings, invert
 from stochdeconv.methods.maximize import MaximizeSettings, maximize
-from stochdeconv.methods.morph import MorphSettings
+from stochdeconv.methods.morph import MorphSettings, morph
 from stochdeconv.methods.objective import target_loss
 from stochdeconv.methods.octaves import Pyramid
 from stochdeconv.methods.presets import PRESETS
 from stochdeconv.methods.recipe import Recipe
-from stochdeconv.methods.refine import RefineSettings
+from stochdeconv.methods.refine import RefineSettings, refine
 from stochdeconv.methods.sweep import SweepSettings, sweep
 from stochdeconv.networks.image_model import load_model
 from stochdeconv.sampling.samplers import sample_targets
 from stochdeconv.statistics.file import load_statistics
+
+PICTURE = np.random.default_rng(0).random((18, 20, 3)).astype(np.float32)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +84,24 @@ def test_a_checkpoint_after_the_last_step_is_refused_where_both_are_given():
 def test_what_is_left_open_stays_open_when_settings_are_changed(settings, change, same):
     changed = dataclasses.replace(settings, **change)
     assert changed == same and changed.settled() == same.settled()
+
+
+@pytest.mark.parametrize(
+    ("method", "operands", "kind", "fields"),
+    [
+        (maximize, (1,), MaximizeSettings, {"n_steps": 2}),
+        (dream, (PICTURE, "conv"), DreamSettings, {"n_steps": 1, "octaves": 2, "jitter": 1}),
+        (invert, (PICTURE, "conv"), InvertSettings, {"n_steps": 2}),
+        (morph, (PICTURE, 1), MorphSettings, {"n_steps": 2}),
+        (refine, (PICTURE, 1), RefineSettings, {"n_steps": 2}),
+        (sweep, (PICTURE, "conv"), SweepSettings, {"n_steps": 1, "octaves": 1, "jitter": 1}),
+    ],
+)
+def test_settings_as_an_object_are_those_of_keywords(method, operands, kind, fields):
+    model = network(1)
+    runs = [method(model, *operands, kind(**fields)), method(model, *operands, **fields)]
+    np.testing.assert_array_equal(runs[0].images, runs[1].images)
+    assert runs[0].record["settings"] == runs[1].record["settings"]
 
 
 @pytest.mark.parametrize(
