@@ -229,6 +229,19 @@ def test_ctrl_c_before_anything_is_made_is_ctrl_c(model):
         optimize(model, loss, parameterization=fourier(n_images=4), n_steps=2, batch_size=2)
 
 
+class StoppedInTheSecondBatch(parameterizations.Fourier):
+    def constrained(self, variable, step, gradient):
+        if self.first_index:
+            raise KeyboardInterrupt
+        return super().constrained(variable, step, gradient)
+
+
+def test_ctrl_c_in_the_first_step_of_a_batch_leaves_its_noise_out(model):
+    variables = StoppedInTheSecondBatch(**vars(fourier(n_images=4)))
+    result = optimize(model, losses.cross_entropy(0), parameterization=variables, n_steps=2, batch_size=2)
+    assert len(result.images) == 2 and len(result.history) == 2 and not result.complete
+
+
 @pytest.mark.parametrize(("last", "n_images"), [(15, 4), (10, 4)])
 def test_ctrl_c_hands_over_what_was_done(model, last, n_images):
     def callback(step):
