@@ -210,5 +210,5 @@ def diversity(values: Tensor) -> Tensor:
     places = ops.reshape(values, (n_images, -1, values.shape[-1]))
     gram = ops.reshape(ops.matmul(ops.swapaxes(places, 1, 2), places), (n_images, -1))
     gram = gram / (ops.sqrt(ops.sum(gram**2, axis=-1, keepdims=True)) + 1e-12)
-    likeness = ops.matmul(gram, ops.transpose(gram)) * (1.0 - np.eye(n_images, dtype=np.float32))
+    likeness = ops.matmul(gram, ops.transpose(gram)) * (1.0 - ops.eye(n_images, dtype="float32"))
     return ops.sum(likeness, axis=-1) / max(n_images - 1, 1)
