@@ -53,22 +53,22 @@ def call(*words):
 
 
 def succeed(*words):
-    done = call(*words)
-    assert done.exit_code == 0, done.output
-    return done
+    called = call(*words)
+    assert called.exit_code == 0, called.output
+    return called
 
 
 def refuse(*words, code=1):
     """What one line says about a failure."""
-    done = call(*words)
-    assert done.exit_code == code, done.output
-    assert isinstance(done.exception, SystemExit), done.exception
-    assert done.stdout == ""
-    lines = done.stderr.strip().splitlines()
+    called = call(*words)
+    assert called.exit_code == code, called.output
+    assert isinstance(called.exception, SystemExit), called.exception
+    assert called.stdout == ""
+    lines = called.stderr.strip().splitlines()
     if code == 1:
-        assert len(lines) == 1, done.stderr
+        assert len(lines) == 1, called.stderr
         assert lines[0].startswith("error: ")
-    return done.stderr
+    return called.stderr
 
 
 def files_in(folder):

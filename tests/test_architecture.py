@@ -141,23 +141,23 @@ def imported_at_once(tree):
         yield from imported_at_once(node)
 
 
-def reach(name, found):
+def reach(name, actual):
     """Collect what importing a module brings in, its packages and all the way down."""
-    if name in found:
-        return found
-    found.add(name)
+    if name in actual:
+        return actual
+    actual.add(name)
     if name.startswith("stochdeconv."):
         package = name.rpartition(".")[0]
         tree = MODULES.get(name.removeprefix("stochdeconv."))
         for imported in [package, *(imported_modules(imported_at_once(tree)) if tree is not None else ())]:
-            reach(imported, found)
-    return found
+            reach(imported, actual)
+    return actual
 
 
 @pytest.mark.parametrize("name", FREE_OF_KERAS)
 def test_what_commands_read_their_defaults_from_loads_without_keras(name):
-    found = reach(f"stochdeconv.{name}", set())
-    heavy = {module for module in found if module.split(".")[0] in {"keras", "tensorflow", "sklearn", "matplotlib"}}
+    actual = reach(f"stochdeconv.{name}", set())
+    heavy = {module for module in actual if module.split(".")[0] in {"keras", "tensorflow", "sklearn", "matplotlib"}}
     assert not heavy, f"stochdeconv.{name} brings in {heavy}"
 
 
@@ -173,8 +173,8 @@ def test_the_loop_knows_no_images():
         f"stochdeconv.{name}"
         for name in ("optimization.loop", "optimization.parameterizations", "networks.network", "losses")
     }
-    found = set().union(*(reach(name, set()) for name in public))
-    assert public <= found and not found & {f"stochdeconv.{room}" for room in IMAGE_ROOMS}
+    actual = set().union(*(reach(name, set()) for name in public))
+    assert public <= actual and not actual & {f"stochdeconv.{room}" for room in IMAGE_ROOMS}
 
 
 def test_public_functions_say_what_they_are_for():

@@ -64,6 +64,6 @@ def test_runs_from_end_to_end(name, tmp_path, monkeypatch):
         if output.get("name") == "stderr" and re.search(r"Warning|WARNING:tensorflow", output.text)
     ]
     assert complaints == []
-    shown = [output.data for output in outputs if "data" in output]
-    n_pictures = sum("image/png" in data or '<img src="data:image/' in data.get("text/html", "") for data in shown)
+    displayed = [output.data for output in outputs if "data" in output]
+    n_pictures = sum("image/png" in data or '<img src="data:image/' in data.get("text/html", "") for data in displayed)
     assert n_pictures >= N_PICTURES[name]

@@ -10,9 +10,9 @@ import pytest
 
 def run(code):
     """What a fresh interpreter prints: this one has imported too much already."""
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    called = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert called.returncode == 0, called.stderr
+    return called.stdout.strip()
 
 
 def test_importing_the_package_imports_nothing_else():

@@ -89,8 +89,8 @@ def here(prepared, tmp_path, monkeypatch):
 
 
 def run(line):
-    done = call(*shlex.split(line)[1:])
-    assert done.exit_code == 0, f"{line}\n{done.output}"
+    called = call(*shlex.split(line)[1:])
+    assert called.exit_code == 0, f"{line}\n{called.output}"
 
 
 def on_small_network(line):

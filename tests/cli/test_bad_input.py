@@ -253,10 +253,10 @@ def test_a_bad_class_folder_does_not_cost_the_others(made, here):
     shutil.copytree(made / "photos", "photos")
     Path("photos/aaa").mkdir()
     Path("photos/aaa/a.png").write_bytes(b"no picture")
-    done = call("collect", "photos", "-m", made / "tiny.keras", "-o", "out", *SMALL)
-    assert done.exit_code == 1
-    assert sorted(done.stdout.split()) == ["out/barn.h5", "out/church.h5"]
-    assert "1 of 3 classes failed: aaa" in done.stderr
+    called = call("collect", "photos", "-m", made / "tiny.keras", "-o", "out", *SMALL)
+    assert called.exit_code == 1
+    assert sorted(called.stdout.split()) == ["out/barn.h5", "out/church.h5"]
+    assert "1 of 3 classes failed: aaa" in called.stderr
 
 
 @pytest.mark.parametrize("command", ["collect", "generate", "compare"])

@@ -19,10 +19,10 @@ def test_help_names_every_command_and_is_quick():
     command = [sys.executable, "-c", program, "--help"]
     subprocess.run(command, check=True, capture_output=True)
     before = os.times()
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    called = subprocess.run(command, check=True, capture_output=True, text=True)
     after = os.times()
     for name in COMMANDS:
-        assert f" {name} " in done.stdout
+        assert f" {name} " in called.stdout
     seconds = (after.children_user - before.children_user) + (after.children_system - before.children_system)
     assert seconds < 0.5
 
@@ -39,9 +39,9 @@ finally:
     heavy = {{"keras", "tensorflow", "sklearn", "matplotlib"}} & set(sys.modules)
     print("heavy:", sorted(heavy), file=sys.stderr)
 """
-    done = subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, capture_output=True, text=True)
-    assert "heavy: []" in done.stderr
-    assert COMMANDS[command].split()[0] in done.stdout
+    called = subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, capture_output=True, text=True)
+    assert "heavy: []" in called.stderr
+    assert COMMANDS[command].split()[0] in called.stdout
 
 
 def test_defaults_are_those_of_the_library():
@@ -51,10 +51,10 @@ def test_defaults_are_those_of_the_library():
     # In a wide window no default is broken over two lines.
     command = [sys.executable, "-c", "from stochdeconv.cli import main; main()", "generate", "--help"]
     environment = {**os.environ, "COLUMNS": "200"}
-    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    shown = " ".join(done.stdout.split())
+    called = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    displayed = " ".join(called.stdout.split())
     for name in ("sampler", "n_steps", "gradient_rule", "init", "batch_size"):
-        assert f"default: {getattr(settings, name)}" in shown
+        assert f"default: {getattr(settings, name)}" in displayed
 
 
 def test_version():
@@ -71,11 +71,11 @@ def test_wrong_usage_is_exit_2(words):
 def test_keras_comes_without_the_pages_of_tensorflow(made):
     environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     program = "from stochdeconv.cli import main; main()"
-    done = subprocess.run(
+    called = subprocess.run(
         [sys.executable, "-c", program, "layers", made / "tiny.keras"], env=environment, capture_output=True, text=True
     )
-    assert done.returncode == 0
-    assert done.stderr == ""
+    assert called.returncode == 0
+    assert called.stderr == ""
 
 
 class Terminal(io.StringIO):
@@ -96,9 +96,9 @@ def shown_progress(monkeypatch, *, terminal_is_there=True, quiet=False):
 
 
 def test_progress_shows_steps_time_and_each_loss(monkeypatch):
-    shown = shown_progress(monkeypatch)
+    displayed = shown_progress(monkeypatch)
     for part in ("church", "3/10", "scores:conv2 0.25", "total_variation 1.5", ":"):
-        assert part in shown
+        assert part in displayed
 
 
 def test_progress_is_quiet_without_terminal_or_on_demand(monkeypatch):

@@ -35,15 +35,15 @@ def test_collect_takes_layers_by_number(made, here):
 
 
 def test_collect_without_output_goes_to_the_cache_under_the_class(made, here):
-    done = succeed("collect", made / "photos/church", "-m", made / "tiny.keras", *SMALL)
-    assert done.stdout == "stats_cache/tiny/church.h5\n"
-    assert done.stderr == ""
+    called = succeed("collect", made / "photos/church", "-m", made / "tiny.keras", *SMALL)
+    assert called.stdout == "stats_cache/tiny/church.h5\n"
+    assert called.stderr == ""
     assert files_in(here) == ["stats_cache/tiny/church.h5"]
 
 
 def test_collect_a_tree_gives_one_file_a_class(made, here):
-    done = succeed("collect", made / "photos", "-m", made / "tiny.keras", "-o", "out", *SMALL)
-    assert sorted(done.stdout.split()) == ["out/barn.h5", "out/church.h5"]
+    called = succeed("collect", made / "photos", "-m", made / "tiny.keras", "-o", "out", *SMALL)
+    assert sorted(called.stdout.split()) == ["out/barn.h5", "out/church.h5"]
     facts = json.loads(succeed("inspect", "out/barn.h5", "--json").stdout)
     assert facts["class"] == {"index": 1, "wnid": None, "label": "barn"}
 
@@ -63,36 +63,36 @@ def test_a_folder_the_network_does_not_know_gives_statistics_without_class(made,
 
 
 def test_inspect_shows_the_layers_and_what_they_explain(made):
-    shown = succeed("inspect", made / "church.h5").stdout
-    assert "church" in shown
-    assert f"{N_PHOTOS}, {N_PHOTOS} with a row" in shown
+    displayed = succeed("inspect", made / "church.h5").stdout
+    assert "church" in displayed
+    assert f"{N_PHOTOS}, {N_PHOTOS} with a row" in displayed
     facts = json.loads(succeed("inspect", made / "church.h5", "--json").stdout)
     assert [layer["name"] for layer in facts["layers"]] == ["input", "conv1", "conv2"]
     for layer in facts["layers"]:
         # The image keeps up to 192 components, whatever is asked for the layers.
         assert layer["n_components"] == (N_PHOTOS - 1 if layer["name"] == "input" else 4)
         assert 0.2 < layer["explained"] <= 1
-        assert f"{layer['explained']:.1%}" in shown
+        assert f"{layer['explained']:.1%}" in displayed
 
 
 def test_unreadable_images_are_skipped_and_named(made, here):
     shutil.copytree(made / "held", "church")
     Path("church/05.png").write_bytes(b"no picture")
-    done = succeed("collect", "church", "-m", made / "tiny.keras", "-o", "c.h5", *SMALL)
-    assert done.stdout == "c.h5\n"
-    assert "05.png" in done.stderr
+    called = succeed("collect", "church", "-m", made / "tiny.keras", "-o", "c.h5", *SMALL)
+    assert called.stdout == "c.h5\n"
+    assert "05.png" in called.stderr
     facts = json.loads(succeed("inspect", "c.h5", "--json").stdout)
     assert facts["n_images"] == N_PHOTOS - 1
     assert list(facts["skipped"]) == ["05.png"]
-    done = succeed("collect", "church", "-m", made / "tiny.keras", "-o", "1.h5", "--shard", "1/2", *SMALL)
-    assert "05.png" not in done.stderr
-    done = succeed("collect", "church", "-m", made / "tiny.keras", "-o", "2.h5", "--shard", "2/2", *SMALL)
-    assert "05.png" in done.stderr
+    called = succeed("collect", "church", "-m", made / "tiny.keras", "-o", "1.h5", "--shard", "1/2", *SMALL)
+    assert "05.png" not in called.stderr
+    called = succeed("collect", "church", "-m", made / "tiny.keras", "-o", "2.h5", "--shard", "2/2", *SMALL)
+    assert "05.png" in called.stderr
 
 
 def test_fewer_images_than_components_is_a_warning_of_one_line(made, here):
-    done = succeed("collect", made / "held", "-m", made / "tiny.keras", "-o", "c.h5", "--n-components", 64)
-    kept, classless = done.stderr.splitlines()
+    called = succeed("collect", made / "held", "-m", made / "tiny.keras", "-o", "c.h5", "--n-components", 64)
+    kept, classless = called.stderr.splitlines()
     assert kept.startswith("warning: ") and "19 kept" in kept
     assert classless.startswith("warning: 'held' is no class of 'tiny'") and "--class" in classless
 
@@ -132,7 +132,7 @@ def test_merge_works_beside_its_output_and_leaves_only_that(made, here, monkeypa
     (here / "whole.h5.partial").mkdir()  # of an interrupted collection: none of merge's business
     seen = []
 
-    def look(self, done, total, message):
+    def look(self, n_made, total, message):
         seen.append((message, [path.parent.name for path in here.glob("*/manifest.json")]))
 
     monkeypatch.setattr(terminal.ProgressBar, "on_progress", look)
@@ -168,8 +168,8 @@ def test_a_network_without_class_scores_is_collected_without_class(made, here):
 def test_interrupted_collection_resumes_to_the_same_statistics(made, here, monkeypatch):
     words = ("collect", made / "photos/church", "-m", made / "tiny.keras", "-o", "c.h5", *SMALL)
 
-    def interrupt(self, done, total, message):
-        if done > 8:
+    def interrupt(self, n_made, total, message):
+        if n_made > 8:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -193,14 +193,14 @@ def test_resume_begins_where_nothing_is_and_ends_where_all_is(made, here):
     assert succeed(*words, "--layers", "1,3").stdout == "c.h5\n"  # conv1 and conv2, as by default
     assert Path("c.h5").stat().st_mtime_ns == written
     assert "the network's weights" in refuse(*words[:3], made / "other.keras", *words[4:])
-    for changed, told in (
+    for changed, report in (
         (("--layers", "conv1"), "the layers"),
         (("--n-components", 5), "n_components 4 then, 5 now"),
         (("--layout-size", 4), "layout_size 8 then, 4 now"),
         (("--class", "barn"), "the class"),
     ):
         message = refuse(*words, *changed)
-        assert told in message and "--overwrite" in message
+        assert report in message and "--overwrite" in message
     shutil.copy(made / "tiny.keras", "tiny.keras")
     Path("tiny.json").write_text(json.dumps({"preprocessing": "torch", "class_names": CLASS_NAMES}))
     assert "the network's preprocessing" in refuse(*words[:3], "tiny.keras", *words[4:])

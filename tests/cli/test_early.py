@@ -138,10 +138,10 @@ def said(tmp_path_factory):
     (folder / "empty").mkdir()
     (folder / "text.npy").write_text("1 2 3")
     (folder / "calls.json").write_text(json.dumps({case: words for case, (words, _) in CALLS.items()}))
-    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=folder, check=True, capture_output=True, text=True)
+    called = subprocess.run([sys.executable, "-c", PROGRAM], cwd=folder, check=True, capture_output=True, text=True)
     left = {path.name for path in folder.iterdir()}
     assert left == {"calls.json", "church.h5", "empty", "held", "photos", "text.npy"}
-    return json.loads(done.stdout)
+    return json.loads(called.stdout)
 
 
 @pytest.mark.parametrize("case", CALLS)

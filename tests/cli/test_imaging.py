@@ -31,8 +31,8 @@ def test_generate_leaves_what_the_interface_lists(made):
 
 def test_flags_reach_the_run(made, here):
     words = ["--sampler", "chain", "--temperature", 0.5, "--gradient-rule", "guided", "--batch-size", 1, "--seed", 3]
-    done = succeed("generate", made / "church.h5", "-o", "out", *SHORT, *words, "--dtype", "bfloat16")
-    assert done.stdout == "out/contact_sheet.png\n"
+    called = succeed("generate", made / "church.h5", "-o", "out", *SHORT, *words, "--dtype", "bfloat16")
+    assert called.stdout == "out/contact_sheet.png\n"
     record = json.loads(Path("out/run.json").read_text())
     settings = record["settings"]
     assert (settings["sampler"], settings["temperature"], settings["gradient_rule"]) == ("chain", 0.5, "guided")
@@ -69,8 +69,8 @@ def test_generate_shows_a_component_and_a_walk(made, here):
 
 def test_saliency_leaves_a_picture_and_a_map_for_each_rule(made, here):
     words = [made / "held/00.png", "-m", made / "tiny.keras"]
-    done = succeed("saliency", *words, "-o", "all", "--n-samples", 2, "--batch-size", 1)
-    assert done.stdout == "all/contact_sheet.png\n"
+    called = succeed("saliency", *words, "-o", "all", "--n-samples", 2, "--batch-size", 1)
+    assert called.stdout == "all/contact_sheet.png\n"
     pictures = [f"image_{number:03d}.png" for number in range(7)]
     assert files_in(Path("all")) == ["contact_sheet.png", "history.csv", *pictures, "maps.npz", "run.json"]
     record = json.loads(Path("all/run.json").read_text())
@@ -88,11 +88,11 @@ def test_saliency_leaves_a_picture_and_a_map_for_each_rule(made, here):
 
 def test_maximize_ablates_constraints(made, here):
     words = ("--ablate-constraints", "--blur", 2, "--blur-every", 2, "--contribution", 70, "-n", 1, "--n-steps", 2)
-    done = succeed("maximize", "church,barn", "-m", made / "tiny.keras", "-o", "out", *words)
-    assert done.stdout == "out/contact_sheet.png\n"
+    called = succeed("maximize", "church,barn", "-m", made / "tiny.keras", "-o", "out", *words)
+    assert called.stdout == "out/contact_sheet.png\n"
     assert len(list(Path("out").glob("image_*.png"))) == 7
     settings = json.loads(Path("out/run.json").read_text())["settings"]
-    assert [found["label"] for found in settings["classes"]] == ["church", "barn"]
+    assert [actual["label"] for actual in settings["classes"]] == ["church", "barn"]
     rows = settings["ablate_constraints"]
     assert (rows["all"]["blur"], rows["blur"]["blur_every"], rows["contribution"]["contribution"]) == (2, 2, 70)
 
@@ -114,14 +114,14 @@ def test_maximize_takes_directions_diversity_and_statistics(made, here):
 
 
 def test_refine_and_morph_take_statistics(made, here):
-    known = load_statistics(made / "church.h5").hash()
+    statistics_hash = load_statistics(made / "church.h5").hash()
     words = ("-m", made / "tiny.keras", "--suppress-outliers", made / "church.h5")
     photo = made / "photos/barn/00.png"
     succeed("refine", photo, "church", *words, "-o", "refined", "--checkpoints", 1, "--outlier-weight", 2)
     succeed("morph", "barn", "church", *words, "-o", "morphed", "--n-frames", 2, "--n-steps", 1)
     for name, weight in (("refined", 2), ("morphed", 3)):
         record = json.loads(Path(name, "run.json").read_text())
-        assert (record["statistics_hash"], record["settings"]["outlier_weight"]) == (known, weight)
+        assert (record["statistics_hash"], record["settings"]["outlier_weight"]) == (statistics_hash, weight)
     assert "what is raised is barn" in refuse("refine", photo, "barn", *words, "-o", "other")
     twice = f"{made / 'church.h5'},{made / 'church.h5'}"
     assert "twice" in refuse("morph", "barn", "church", *words[:3], twice, "-o", "other")
@@ -170,11 +170,11 @@ def test_a_moved_network_is_named_with_m(made, here):
 
 def test_compare_leaves_metrics_and_report(made, here):
     words = (made / "ours", f"max={made / 'theirs'}", "--real", made / "held", "--judge", made / "tiny.keras")
-    done = succeed("compare", *words, "--train", made / "photos/church", "-o", "out")
+    called = succeed("compare", *words, "--train", made / "photos/church", "-o", "out")
     assert files_in(here) == ["out/metrics.json", "out/report.html"]
     metrics = json.loads(Path("out/metrics.json").read_text())
     assert list(metrics["contestants"]) == ["ours", "max"]
-    table = [line.split() for line in done.stdout.splitlines()]
+    table = [line.split() for line in called.stdout.splitlines()]
     assert [row[0] for row in table[1:]] == ["ours", "max", "real", "out/report.html"]
     column = table[0].index("kid") + 1
     assert float(table[1][column]) == pytest.approx(metrics["contestants"]["ours"]["kid"]["value"], rel=0.01)
@@ -185,8 +185,8 @@ def test_compare_leaves_metrics_and_report(made, here):
 def test_compare_counts_faces(made, here):
     pytest.importorskip("cv2", reason="faces need the extra: pip install 'stochdeconv[faces]'")
     words = ("compare", made / "ours", "--real", made / "held", "--judge", "faces", "-o", "out")
-    done = succeed(*words)
-    table = [line.split() for line in done.stdout.splitlines()]
+    called = succeed(*words)
+    table = [line.split() for line in called.stdout.splitlines()]
     assert table[0][:2] == ["with_face", "mean_faces"] and table[1][:3] == ["ours", "0", "0"]
     assert json.loads(Path("out/metrics.json").read_text())["judge"]["name"] == "faces"
     assert "train" in refuse(*words, "--train", made / "held", "--overwrite")

@@ -38,8 +38,8 @@ def rows_of(path):
 
 def test_refine(made, tool, tmp_path):
     photo = made / "photos/00.png"
-    done = succeed(*tool("refine", photo, "church"), "--checkpoints", "1,3", "--strength", 0.5)
-    assert done.stdout == "out/contact_sheet.png\n"
+    called = succeed(*tool("refine", photo, "church"), "--checkpoints", "1,3", "--strength", 0.5)
+    assert called.stdout == "out/contact_sheet.png\n"
     assert set(files_in(tmp_path / "out")) == RUN | {"image_001.png", "probabilities.csv"}
     record = json.loads((tmp_path / "out/run.json").read_text())
     assert (record["command"], record["class"]["label"], record["settings"]["n_steps"]) == ("refine", "church", 3)
@@ -183,8 +183,8 @@ def test_defaults_follow_what_is_given(made, tool, tmp_path):
     assert settings("morph", photo, "barn", "--n-frames", 300, "--strength", 0.1)["n_steps"] == 299
     assert settings("refine", photo, "barn", "--n-steps", 3)["checkpoints"] == [1, 3]
     assert settings("refine", photo, "barn", "--n-steps", 102)["checkpoints"] == [3, 11, 21, 102]
-    found = settings("invert", photo, "--layer", "conv2", "--gradient-rule", "guided", "--n-steps", 2)
-    assert found["optimizer"] == "adam"
+    actual = settings("invert", photo, "--layer", "conv2", "--gradient-rule", "guided", "--n-steps", 2)
+    assert actual["optimizer"] == "adam"
     assert settings("invert", photo, "--layer", "conv2", "--n-steps", 2)["optimizer"] == "lbfgs"
     short = ("-n", 1, "--n-steps", 1)
     for flag, value in (("--blur", 1), ("--blur-every", 2), ("--clip", 0.3), ("--contribution", 5)):
@@ -221,5 +221,5 @@ def test_sweep_for_faces(made, tool, tmp_path):
 
 @pytest.mark.parametrize("command", ["refine", "morph", "dream", "invert", "sweep"])
 def test_help_names_what_every_method_takes(command):
-    done = call(command, "--help")
-    assert done.exit_code == 0 and "--seed" in done.stdout and "--n-steps" in done.stdout
+    called = call(command, "--help")
+    assert called.exit_code == 0 and "--seed" in called.stdout and "--n-steps" in called.stdout

@@ -94,8 +94,8 @@ def test_integrated_gradients_add_up_to_the_score_above_the_baseline(model, phot
 def test_integrated_gradients_take_the_middles_of_equal_parts():
     # The gradient of the sum of x³ is 3 x². From 0.2 to 1 in two parts: middles 0.4 and 0.8.
     image, baseline = np.ones((1, 1, 3), np.float32), np.full((1, 1, 3), 0.2, np.float32)
-    found = attributions.integrated_gradients(lambda x: 3 * x**2, image, baseline, n_samples=2, batch_size=1)
-    np.testing.assert_allclose(found, 0.8 * 3 * (0.16 + 0.64) / 2, rtol=1e-6)
+    actual = attributions.integrated_gradients(lambda x: 3 * x**2, image, baseline, n_samples=2, batch_size=1)
+    np.testing.assert_allclose(actual, 0.8 * 3 * (0.16 + 0.64) / 2, rtol=1e-6)
 
 
 def test_smoothgrad_is_the_mean_of_gradients_at_noisy_copies(model, photo):
@@ -121,9 +121,9 @@ def saliency_gradient(model, image, channel):
 
 
 def test_gradient_is_that_of_the_owners_network(model, photo):
-    found = saliency(model, photo, "eel", rule="gradient").arrays["gradient"]
-    np.testing.assert_allclose(found, saliency_gradient(model, photo, 2), rtol=1e-4, atol=1e-6)
-    assert np.abs(found).max() > 1e-3
+    actual = saliency(model, photo, "eel", rule="gradient").arrays["gradient"]
+    np.testing.assert_allclose(actual, saliency_gradient(model, photo, 2), rtol=1e-4, atol=1e-6)
+    assert np.abs(actual).max() > 1e-3
 
 
 def test_smoothgrad_without_noise_is_the_gradient(model, photo):
@@ -135,9 +135,9 @@ def test_smoothgrad_without_noise_is_the_gradient(model, photo):
 def test_batches_change_nothing(model, photo, batch_size):
     settings = {"rule": "smoothgrad,integrated_gradients", "n_samples": 7}
     expected = saliency(model, photo, "dog", batch_size=7, **settings).arrays
-    found = saliency(model, photo, "dog", batch_size=batch_size, **settings).arrays
+    actual = saliency(model, photo, "dog", batch_size=batch_size, **settings).arrays
     for name in expected:
-        np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(actual[name], expected[name], rtol=1e-4, atol=1e-6)
 
 
 def test_grad_cam_by_plain_numpy(model, photo):
@@ -146,9 +146,9 @@ def test_grad_cam_by_plain_numpy(model, photo):
     maps = model.activations(photo[None], ["deep"])["deep"][0]
     kernel, _ = model.keras_model.get_layer("predictions").get_weights()
     cam = np.maximum(maps @ kernel[:, 0] / (maps.shape[0] * maps.shape[1]), 0)
-    found = result.arrays["grad_cam"]
+    actual = result.arrays["grad_cam"]
     assert 0 < (cam > 0).mean() < 1
-    np.testing.assert_allclose(found, bilinear(cam, SIZE), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(actual, bilinear(cam, SIZE), rtol=1e-3, atol=1e-6)
 
 
 def bilinear(values, size):

@@ -77,21 +77,21 @@ def test_the_record_says_what_each_row_is(result, model):
     none, contribution, everything = (settings["ablate_constraints"][name] for name in ("none", "contribution", "all"))
     assert (none["l2"], none["blur"], none["jitter"], none["clip"], none["contribution"]) == (0, 0, 0, 0, 0)
     assert contribution == {**none, "contribution": CONTRIBUTION}
-    wanted = {
+    expected = {
         **vars(PRESETS["regularised"].at(model.input_size)),
         "clip": 0.3,
         "contribution": CONTRIBUTION,
         "l2": everything["l2"],
     }
-    assert everything == wanted and everything["l2"] > 0
+    assert everything == expected and everything["l2"] > 0
     assert settings["ablate_constraints"]["l2"]["l2"] == everything["l2"]
     assert [row["constraints"] for row in result.history] == [name for name in NAMES for _ in range(N_STEPS)]
 
 
 def test_a_sheet_has_a_row_a_setting(result, model):
     height, width, _ = result.sheet.shape
-    shown = 240  # 24, enlarged for its captions
-    assert width == N_IMAGES * (shown + 4) + 4 and height > 7 * (shown + 4)
+    displayed = 240  # 24, enlarged for its captions
+    assert width == N_IMAGES * (displayed + 4) + 4 and height > 7 * (displayed + 4)
 
 
 def test_constraints_of_pixels_need_pixels(model):

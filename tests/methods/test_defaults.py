@@ -236,7 +236,8 @@ def test_small_pictures_are_shifted_less_unless_it_was_asked_for(side, fourier, 
 def test_the_jitter_of_a_run_is_that_of_its_size():
     model = network(0)
     made = [
-        maximize(model, 0, n_images=1, n_steps=1, **how) for how in ({}, {"jitter": 5}, {"ablate_constraints": True})
+        maximize(model, 0, n_images=1, n_steps=1, **keywords)
+        for keywords in ({}, {"jitter": 5}, {"ablate_constraints": True})
     ]
     side = min(model.input_size)
     assert [run.record["settings"]["jitter"] for run in made] == [round(16 * side / 112), 5, round(8 * side / 112)]

@@ -64,21 +64,21 @@ def test_a_dream_amplifies_what_its_own_network_sees(model, photo):
 
 def test_without_jitter_and_octaves_it_is_the_program_of_2015(model, photo):
     script = runpy.run_path(str(ROOT / "scripts" / "experiments" / "compare_dreams.py"))
-    strength, how = script["strength_of"](model, "deep"), {"octaves": 1, "jitter": 0, "n_steps": 5}
-    theirs = script["original_dream"](strength, photo, np.random.default_rng(0), **how)
-    np.testing.assert_allclose(dream(model, photo, "deep", **how).images[0], theirs, atol=1e-4)
+    strength, keywords = script["strength_of"](model, "deep"), {"octaves": 1, "jitter": 0, "n_steps": 5}
+    theirs = script["original_dream"](strength, photo, np.random.default_rng(0), **keywords)
+    np.testing.assert_allclose(dream(model, photo, "deep", **keywords).images[0], theirs, atol=1e-4)
     # With them the two differ by how they resize and by what they see beyond the border: they make the layer rise alike.
-    how = {"octaves": 2, "jitter": 2, "n_steps": 5}
-    theirs = script["original_dream"](strength, photo, np.random.default_rng(0), **how)
-    ours = dream(model, photo, "deep", **how).images[0]
+    keywords = {"octaves": 2, "jitter": 2, "n_steps": 5}
+    theirs = script["original_dream"](strength, photo, np.random.default_rng(0), **keywords)
+    ours = dream(model, photo, "deep", **keywords).images[0]
     assert strength(ours)[0] == pytest.approx(strength(theirs)[0], rel=0.15)
 
 
 def test_a_step_changes_values_by_its_size_on_average(model, photo):
     grey = 0.4 + 0.2 * photo  # far enough from black and white that nothing is clipped
     once = {"octaves": 1, "jitter": 0, "n_steps": 1}
-    for how, size in (({}, 1.5), ({"step_size": 3.0}, 3.0)):
-        change = 255 * (dream(model, grey, "deep", **once, **how).images[0] - grey)
+    for keywords, size in (({}, 1.5), ({"step_size": 3.0}, 3.0)):
+        change = 255 * (dream(model, grey, "deep", **once, **keywords).images[0] - grey)
         assert np.abs(change).mean() == pytest.approx(size, rel=1e-3)
 
 
@@ -95,9 +95,9 @@ def test_norms_are_in_units_of_the_picture_and_weights_say_how_much_of_each(mode
 
 
 def test_a_channel_alone(model, photo):
-    one, other = (dream(model, photo, f"deep:{channel}", **HOW).images[0] for channel in (1, 2))
-    assert norm(model, one, channel=1) > 1.2 * norm(model, other, channel=1)
-    assert norm(model, other, channel=2) > 1.2 * norm(model, one, channel=2)
+    single, other = (dream(model, photo, f"deep:{channel}", **HOW).images[0] for channel in (1, 2))
+    assert norm(model, single, channel=1) > 1.2 * norm(model, other, channel=1)
+    assert norm(model, other, channel=2) > 1.2 * norm(model, single, channel=2)
 
 
 def test_detail_is_carried_over_from_octave_to_octave(model, photo):
@@ -138,7 +138,7 @@ def test_a_large_picture_goes_through_in_tiles(model, photo):
 
 def test_tiles_at_a_time_change_nothing_but_memory(model, photo, monkeypatch):
     large = np.tile(photo, (3, 3, 1))
-    how = {**HOW, "jitter": 3, "tile_size": 32}
+    keywords = {**HOW, "jitter": 3, "tile_size": 32}
     lengths = set()
     batches_of = Program._batches_of
 
@@ -148,18 +148,18 @@ def test_tiles_at_a_time_change_nothing_but_memory(model, photo, monkeypatch):
             yield batch
 
     monkeypatch.setattr(Program, "_batches_of", watched)
-    one = dream(model, large, "conv,deep", **how, batch_size=1)
+    single = dream(model, large, "conv,deep", **keywords, batch_size=1)
     assert lengths == {1}
-    four = dream(model, large, "conv,deep", **how, batch_size=4)
+    four = dream(model, large, "conv,deep", **keywords, batch_size=4)
     assert 4 in lengths <= {1, 4}
-    assert np.abs(four.images - one.images).mean() < 1e-5
-    for row, same in zip(one.history, four.history, strict=True):
+    assert np.abs(four.images - single.images).mean() < 1e-5
+    for row, same in zip(single.history, four.history, strict=True):
         assert row == pytest.approx(same, rel=1e-4)
     assert four.record["settings"]["batch_size"] == 4
-    listed = dream(model, large, ["conv", "deep"], **how)
-    np.testing.assert_array_equal(listed.images, one.images)
+    listed = dream(model, large, ["conv", "deep"], **keywords)
+    np.testing.assert_array_equal(listed.images, single.images)
     with pytest.raises(InputError, match="batch_size must be at least 1"):
-        dream(model, large, "deep", **how, batch_size=0)
+        dream(model, large, "deep", **keywords, batch_size=0)
 
 
 def test_a_stream_zooms_into_itself(model, photo):
@@ -176,16 +176,16 @@ def test_a_stream_zooms_into_itself(model, photo):
 
 def test_a_stream_does_not_burn_out(model, photo):
     """Every dream adds contrast, and a stream feeds it back: the colours stay those of the first picture."""
-    how = {"octaves": 1, "n_steps": 8, "step_size": 6.0, "zoom_frames": 8}
+    keywords = {"octaves": 1, "n_steps": 8, "step_size": 6.0, "zoom_frames": 8}
 
     def clipped(frame):
         return float(((frame == 0) | (frame == 255)).mean())
 
-    stream = dream(model, photo, "deep", **how)
+    stream = dream(model, photo, "deep", **keywords)
     assert clipped(stream.frames[0]) > 0.001  # a dream it is, and a strong one
     assert clipped(stream.frames[-1]) < 2 * clipped(stream.frames[0])
-    one = dream(model, photo, "deep", octaves=1, n_steps=8, step_size=6.0)
-    np.testing.assert_array_equal(as_frames(one.images), stream.frames[:1])
+    single = dream(model, photo, "deep", octaves=1, n_steps=8, step_size=6.0)
+    np.testing.assert_array_equal(as_frames(single.images), stream.frames[:1])
 
 
 def test_a_dream_of_no_steps_to_speak_of_leaves_the_picture_as_it_was(model):
@@ -222,7 +222,7 @@ def test_layers_are_read_and_checked(model):
         == parse_layers(model, "conv,deep:3=0.5")
         == parse_layers(model, [1, "2:3=0.5"])
     )
-    assert [str(one) for one in parse_layers(model, "2,1:7,2:0=-0.25")] == ["deep", "conv:7", "deep:0=-0.25"]
+    assert [str(single) for single in parse_layers(model, "2,1:7,2:0=-0.25")] == ["deep", "conv:7", "deep:0=-0.25"]
     with pytest.raises(InputError, match="'deep' twice"):
         parse_layers(model, "2,deep")
     assert parse_layers(model, "conv, deep:3=0.5") == [Amplified("conv"), Amplified("deep", 3, 0.5)]
@@ -244,19 +244,19 @@ def test_layers_are_read_and_checked(model):
 
 
 def test_senseless_calls_are_refused(model, photo, tmp_path):
-    for how in ({"octaves": 0}, {"octave_scale": 1.0}, {"step_size": 0.0}):
+    for keywords in ({"octaves": 0}, {"octave_scale": 1.0}, {"step_size": 0.0}):
         with pytest.raises(InputError, match=r"(octaves|n_steps) must be at least 1|octave_scale above 1"):
-            dream(model, photo, "deep", **how)
+            dream(model, photo, "deep", **keywords)
     with pytest.raises(ModelError, match="fewer octaves="):
         dream(model, photo, "deep", octaves=8)
     with pytest.raises(InputError, match="seed is a whole number"):
         dream(model, "noise", "deep", seed=-1)
     with pytest.raises(InputError, match="zoom in"):
         dream(model, photo, "deep", zoom_frames=2, zoom=1.0)
-    for how in ({"zoom": 0.1}, {"rotate": 1.0}):
+    for keywords in ({"zoom": 0.1}, {"rotate": 1.0}):
         for frames in (0, 1):
             with pytest.raises(InputError, match=f"zoom_frames= says {frames}"):
-                dream(model, photo, "deep", zoom_frames=frames, **how)
+                dream(model, photo, "deep", zoom_frames=frames, **keywords)
     with pytest.raises(InputError, match="at least 1"):
         dream(model, photo, "deep", size=0)
     with pytest.raises(MissingInputError):

@@ -119,12 +119,12 @@ def test_every_term_of_the_recipe_does_what_it_says(model, statistics):
 
 def test_the_class_score_is_maximised_where_it_is_asked_for(model, statistics):
     run = {"n_images": 2, "n_steps": 60}
-    asked = generate(model, statistics, recipe="class_score=1000,class_term=0", **run)
-    (name,) = [name for name in asked.history[-1] if name.startswith("unit:")]
+    aimed = generate(model, statistics, recipe="class_score=1000,class_term=0", **run)
+    (name,) = [name for name in aimed.history[-1] if name.startswith("unit:")]
     plain = generate(model, statistics, recipe="class_term=0", **run)
-    scores = [model.logits(result.images)[:, statistics.class_index].mean() for result in (asked, plain)]
+    scores = [model.logits(result.images)[:, statistics.class_index].mean() for result in (aimed, plain)]
     assert scores[0] > scores[1] + 0.05
-    assert -asked.history[-1][name] > -asked.history[0][name] + 0.05
+    assert -aimed.history[-1][name] > -aimed.history[0][name] + 0.05
 
 
 def test_a_network_may_have_a_recipe_of_its_own(model, statistics, tmp_path):
@@ -214,8 +214,8 @@ def test_a_photograph_is_as_far_along_a_component_as_its_row(model, statistics, 
     for component in ("input:0", "deep:3"):
         name, index = component.split(":")
         scores = statistics[name].scores[rows, int(index)]
-        found = component_deviations(model, statistics, component, photos)
-        np.testing.assert_allclose(found, (scores - scores.mean()) / scores.std(ddof=1), atol=0.02)
+        actual = component_deviations(model, statistics, component, photos)
+        np.testing.assert_allclose(actual, (scores - scores.mean()) / scores.std(ddof=1), atol=0.02)
 
 
 @pytest.mark.parametrize("series", [{"component": "deep:0", "n_images": 3}, {"walk": 3}])
@@ -394,10 +394,10 @@ def test_a_layer_that_is_the_same_in_every_image_is_left_out(model, statistics):
 
 def test_two_classes_share_a_compiled_step(model, statistics):
     generate(model, statistics, n_images=2, n_steps=2)
-    known = len(model._programs)
+    n_programs = len(model._programs)
     other = dataclasses.replace(statistics, class_index=2, class_name="eel", layers=dict(statistics.layers))
     result = generate(model, other, n_images=2, n_steps=2)
-    assert len(model._programs) == known and result.record["class"]["label"] == "eel"
+    assert len(model._programs) == n_programs and result.record["class"]["label"] == "eel"
 
 
 def test_a_default_of_the_sampler_is_the_same_wherever_it_is_called_from():

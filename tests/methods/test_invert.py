@@ -20,7 +20,7 @@ def photo():
 
 
 def distance(model, image, other, layer="deep", enhance=1.0):
-    ours, theirs = (model.activations(one[None], [layer])[layer] for one in (image, other))
+    ours, theirs = (model.activations(single[None], [layer])[layer] for single in (image, other))
     return float(((ours - enhance * theirs) ** 2).sum() / ((enhance * theirs) ** 2).sum())
 
 
@@ -28,8 +28,8 @@ def distance(model, image, other, layer="deep", enhance=1.0):
 def test_activations_come_back_from_noise(model, photo, optimizer, n_steps):
     result = invert(model, picture(), "conv,deep", optimizer=optimizer, tv=0.1, n_steps=n_steps)
     assert result.images.shape == (2, *SIZE, 3)
-    asked = {layer: set(how["loss"]) for layer, how in result.record["settings"]["optimization"].items()}
-    assert all(f"match:{layer}" in asked[layer] for layer in ("conv", "deep"))
+    aimed = {layer: set(keywords["loss"]) for layer, keywords in result.record["settings"]["optimization"].items()}
+    assert all(f"match:{layer}" in aimed[layer] for layer in ("conv", "deep"))
     rows = result.tables["distances"]
     for image, row in zip(result.images, rows, strict=True):
         assert distance(model, image, photo, row["layer"]) == pytest.approx(row["distance"], rel=1e-3)
@@ -70,9 +70,9 @@ def test_starts(model, photo):
 
 
 def test_regularizers_smooth_and_keep_in_range(model):
-    how = {"n_steps": 60, "init": "noise"}
+    keywords = {"n_steps": 60, "init": "noise"}
     plain, smooth, grey = (
-        invert(model, picture(), "deep", tv=tv, alpha_norm=alpha, **how).images[0]
+        invert(model, picture(), "deep", tv=tv, alpha_norm=alpha, **keywords).images[0]
         for tv, alpha in ((0.0, 0.0), (100.0, 0.0), (0.0, 100.0))
     )
     assert np.abs(np.diff(smooth, axis=0)).mean() < 0.5 * np.abs(np.diff(plain, axis=0)).mean()
@@ -94,8 +94,8 @@ def test_layers_start_alike_and_an_interruption_keeps_those_that_are_done(model)
 
 @pytest.mark.parametrize(("optimizer", "n_steps"), [("lbfgs", 40), ("adam", 60)])
 def test_several_pictures_of_a_layer_have_its_activations_and_are_different(model, photo, optimizer, n_steps):
-    how = {"optimizer": optimizer, "n_steps": n_steps, "tv": 0.1}
-    result = invert(model, picture(), "conv,deep", n_images=3, **how)
+    keywords = {"optimizer": optimizer, "n_steps": n_steps, "tv": 0.1}
+    result = invert(model, picture(), "conv,deep", n_images=3, **keywords)
     rows = result.tables["distances"]
     assert [(row["layer"], row["variant"]) for row in rows] == [
         (name, i) for name in ("conv", "deep") for i in range(3)
@@ -108,18 +108,18 @@ def test_several_pictures_of_a_layer_have_its_activations_and_are_different(mode
     assert spread[1] > max(2 * spread[0], 1e-4)
     assert result.sheet.shape[1] == 4 * (224 // SIZE[1] * SIZE[1] + 4) + 4
     # Picture i depends on (seed, i) alone.
-    fewer = invert(model, picture(), "deep", n_images=2, batch_size=1, **how)
+    fewer = invert(model, picture(), "deep", n_images=2, batch_size=1, **keywords)
     np.testing.assert_allclose(fewer.images, result.images[3:5], atol=0.02)
-    alone = invert(model, picture(), "deep", **how)
+    alone = invert(model, picture(), "deep", **keywords)
     np.testing.assert_allclose(alone.images[0], result.images[3], atol=0.02)
-    other = invert(model, picture(), "deep", seed=1, **how)
+    other = invert(model, picture(), "deep", seed=1, **keywords)
     assert np.abs(other.images[0] - result.images[3]).max() > 0.05
 
 
 def test_batches_are_counted_through_the_layers(model):
     steps = []
-    how = {"optimizer": "adam", "n_steps": 2, "callback": lambda step: steps.append((step.step, step.n_steps))}
-    result = invert(model, picture(), "conv,deep", n_images=3, batch_size=2, **how)
+    keywords = {"optimizer": "adam", "n_steps": 2, "callback": lambda step: steps.append((step.step, step.n_steps))}
+    result = invert(model, picture(), "conv,deep", n_images=3, batch_size=2, **keywords)
     assert [(row["batch"], row["step"]) for row in result.history] == [(b, s) for b in range(4) for s in (1, 2)]
     assert steps == [(i, 8) for i in range(1, 9)]
     assert ["match:conv" in row for row in result.history] == 4 * [True] + 4 * [False]
@@ -130,12 +130,12 @@ def test_an_interruption_keeps_the_pictures_there_are(model):
         if step.step == 11:
             raise KeyboardInterrupt
 
-    how = {"optimizer": "adam", "n_steps": 2, "callback": stop}
+    keywords = {"optimizer": "adam", "n_steps": 2, "callback": stop}
     with pytest.raises(RunInterrupted) as caught:
-        invert(model, picture(), "conv,deep", n_images=4, batch_size=1, **how)
+        invert(model, picture(), "conv,deep", n_images=4, batch_size=1, **keywords)
     result = caught.value.result
-    found = [(row["layer"], row["variant"]) for row in result.tables["distances"]]
-    assert found == [("conv", 0), ("conv", 1), ("conv", 2), ("conv", 3), ("deep", 0), ("deep", 1)]
+    actual = [(row["layer"], row["variant"]) for row in result.tables["distances"]]
+    assert actual == [("conv", 0), ("conv", 1), ("conv", 2), ("conv", 3), ("deep", 0), ("deep", 1)]
     assert len(result.images) == 6 and result.sheet.shape[1] == 5 * (224 // SIZE[1] * SIZE[1] + 4) + 4
 
 

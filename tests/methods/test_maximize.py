@@ -45,11 +45,11 @@ def test_images_of_a_network_with_shuffled_weights_do_not_raise_the_class(model,
     rng = np.random.default_rng(0)
     weights = model.keras_model.get_weights()
     keras_model.set_weights([rng.permutation(weight.ravel()).reshape(weight.shape) for weight in weights])
-    names = [found.label for found in model.class_names]
+    names = [actual.label for actual in model.class_names]
     shuffled = load_model(keras_model, preprocessing="tf", class_names=names, dtype="float32")
-    how = {"preset": preset, "n_images": 2, "n_steps": 30}
-    ours, theirs = (model.logits(maximize(network, "dog", **how).images)[:, 1] for network in (model, shuffled))
-    start = model.logits(maximize(model, "dog", **{**how, "n_steps": 1}).images)[:, 1]
+    keywords = {"preset": preset, "n_images": 2, "n_steps": 30}
+    ours, theirs = (model.logits(maximize(network, "dog", **keywords).images)[:, 1] for network in (model, shuffled))
+    start = model.logits(maximize(model, "dog", **{**keywords, "n_steps": 1}).images)[:, 1]
     assert np.all(theirs - start < 0.5 * (ours - start))
 
 
@@ -80,8 +80,8 @@ def test_l2_means_the_same_whatever_the_input_convention():
     network = keras.Sequential([keras.Input((*SIZE, 3)), keras.layers.Conv2D(2, 3, name="conv")])
     for preprocessing, mean, levels in [("tf", None, 127.5), ("caffe", [104, 117, 123], 1.0), ("none", None, 1.0)]:
         model = load_model(network, preprocessing=preprocessing, mean=mean)
-        color, found = input_origin(model)
-        assert found == pytest.approx(levels, rel=1e-4)
+        color, actual = input_origin(model)
+        assert actual == pytest.approx(levels, rel=1e-4)
         origin = np.broadcast_to(color, images.shape).astype(np.float32)
         if preprocessing != "none":
             np.testing.assert_allclose(np.asarray(model.preprocess(origin)), 0, atol=1e-3)
@@ -108,11 +108,11 @@ def test_decay_and_score_are_in_balance_at_the_amplitude():
 @pytest.mark.parametrize(("preset", "weight"), [("simonyan", 3e-6), ("regularised", 1e-6)])
 def test_squeezenet_has_the_weight_that_was_chosen_for_it(preset, weight, shared):
     network = load_model(shared / "models/squeezenet_v1.0_imagenet.keras")
-    found = balanced_decay(
+    actual = balanced_decay(
         network, network.score_layer, None, amplitude=PRESETS[preset].amplitude, size=network.input_size
     )
     # bfloat16 and float32 differ by some percent.
-    assert found == pytest.approx(weight, rel=0.15)
+    assert actual == pytest.approx(weight, rel=0.15)
 
 
 def test_a_given_weight_leaves_no_amplitude_in_the_record(model):
@@ -221,13 +221,13 @@ def test_several_classes_are_all_raised(model):
         assert np.all(both > start + 10)
         assert both.sum() > alone.sum() and both[1] > alone[1] + 10
         assert result.record["class"] is None
-        assert [found["label"] for found in result.record["settings"]["classes"]] == ["cat", "eel"]
+        assert [actual["label"] for actual in result.record["settings"]["classes"]] == ["cat", "eel"]
 
 
 def test_a_class_whose_name_has_a_comma_is_one(model):
     named = load_model(model.keras_model, preprocessing="tf", class_names=["cat, tom", "dog", "eel"], dtype="float32")
-    assert [found.index for found in find_classes(named, "cat, tom")] == [0]
-    assert [found.index for found in find_classes(named, "dog,eel")] == [1, 2]
+    assert [actual.index for actual in find_classes(named, "cat, tom")] == [0]
+    assert [actual.index for actual in find_classes(named, "dog,eel")] == [1, 2]
     with pytest.raises(ClassNotFoundError, match="dgo"):
         find_classes(named, "eel,dgo")
 
@@ -295,9 +295,9 @@ def test_diversity_parts_the_images(model):
         gram /= np.linalg.norm(gram, axis=1, keepdims=True)
         return (gram @ gram.T)[np.triu_indices(3, 1)].mean()
 
-    how = {"unit": "deep:3", "n_images": 3, "n_steps": 60}
-    alike = maximize(model, **how)
-    parted = maximize(model, **how, diversity=10.0, diversity_layer="deep")
+    keywords = {"unit": "deep:3", "n_images": 3, "n_steps": 60}
+    alike = maximize(model, **keywords)
+    parted = maximize(model, **keywords, diversity=10.0, diversity_layer="deep")
     assert likeness(parted) < likeness(alike) - 0.05
     assert parted.record["settings"]["diversity"] == 10 and parted.record["settings"]["diversity_layer"] == "deep"
     chosen = maximize(model, unit="deep:3", n_images=2, n_steps=1, diversity=1.0)
@@ -305,9 +305,9 @@ def test_diversity_parts_the_images(model):
 
 
 def test_diversity_needs_all_images_in_one_batch(model):
-    for how in ({"n_images": 3, "batch_size": 2}, {"n_images": 1}):
+    for keywords in ({"n_images": 3, "batch_size": 2}, {"n_images": 1}):
         with pytest.raises(InputError, match="images of one batch"):
-            maximize(model, "dog", **how, diversity=1.0, n_steps=1)
+            maximize(model, "dog", **keywords, diversity=1.0, n_steps=1)
     with pytest.raises(InputError, match="at least 0"):
         maximize(model, "dog", diversity=-1.0, n_steps=1)
     with pytest.raises(InputError, match="on a map"):
@@ -317,8 +317,8 @@ def test_diversity_needs_all_images_in_one_batch(model):
 
 
 def test_blur_comes_as_often_as_asked(model):
-    how = {"preset": "simonyan", "blur": 1.0, "n_images": 1, "n_steps": 12}
-    rare, often = (maximize(model, 0, blur_every=every, **how) for every in (6, 1))
+    keywords = {"preset": "simonyan", "blur": 1.0, "n_images": 1, "n_steps": 12}
+    rare, often = (maximize(model, 0, blur_every=every, **keywords) for every in (6, 1))
     assert np.diff(often.images, axis=1).std() < 0.8 * np.diff(rare.images, axis=1).std()
 
 

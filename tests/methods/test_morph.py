@@ -17,18 +17,18 @@ def model():
 def test_a_photograph_turns_into_a_class(model):
     start = resize(picture(), SIZE)
     saw = int(recognise(model, [picture()])[0].argmax())
-    wanted = (saw + 1) % 3
-    result = morph(model, picture(), wanted, n_frames=5, n_steps=40, jitter=2)
+    expected = (saw + 1) % 3
+    result = morph(model, picture(), expected, n_frames=5, n_steps=40, jitter=2)
     assert result.frames.shape == (5, *SIZE, 3)
     np.testing.assert_array_equal(result.frames[0], np.rint(start * 255))
     np.testing.assert_array_equal(result.frames[-1], np.rint(result.images[0] * 255))
     rows = result.tables["probabilities"]
-    source, target = (model.class_names[i].label for i in (saw, wanted))
+    source, target = (model.class_names[i].label for i in (saw, expected))
     assert rows[0][source] > 0.5 > rows[0][target] and rows[-1][target] > 0.9
     assert [row["step"] for row in rows] == [0, 2, 10, 22, 40]
     # Another network's morph leaves this one's opinion nearer to where it was.
-    other = morph(network(2), picture(), wanted, n_frames=2, n_steps=40, jitter=2)
-    ours, theirs = model.logits(np.stack([result.images[0], other.images[0]]))[:, wanted]
+    other = morph(network(2), picture(), expected, n_frames=2, n_steps=40, jitter=2)
+    ours, theirs = model.logits(np.stack([result.images[0], other.images[0]]))[:, expected]
     assert ours > theirs
 
 
@@ -77,22 +77,22 @@ def test_an_interruption_keeps_the_frames_there_are(model, at, n_frames):
 
 @pytest.mark.parametrize("start", ["cat", "photograph"])
 def test_variants_stand_side_by_side_and_do_not_depend_on_each_other(model, start):
-    how = {"n_frames": 5, "n_steps": 12}
+    keywords = {"n_frames": 5, "n_steps": 12}
     start = picture() if start == "photograph" else start
-    result = morph(model, start, "dog", n_images=3, batch_size=2, **how)
+    result = morph(model, start, "dog", n_images=3, batch_size=2, **keywords)
     assert result.images.shape == (3, *SIZE, 3)
     step = SIZE[1] + 4
     assert result.frames.shape == (5, SIZE[0] + 8, 3 * step + 4, 3)
     enlarged = 224 // SIZE[1]  # what has captions
     assert result.sheet.shape[1] == 4 * (enlarged * SIZE[1] + 4) + 4
     for variant, image in enumerate(result.images):
-        shown = result.frames[-1][4 : 4 + SIZE[0], 4 + variant * step : variant * step + step]
-        np.testing.assert_array_equal(shown, np.rint(image * 255))
+        displayed = result.frames[-1][4 : 4 + SIZE[0], 4 + variant * step : variant * step + step]
+        np.testing.assert_array_equal(displayed, np.rint(image * 255))
     rows = result.tables["probabilities"]
     assert [(row["variant"], row["frame"]) for row in rows] == [(i, frame) for i in range(3) for frame in range(5)]
     sure = recognise(model, result.images)[:, 1]
     np.testing.assert_allclose([row["dog"] for row in rows if row["frame"] == 4], sure, atol=1e-4)
-    for other in (morph(model, start, "dog", **how), morph(model, start, "dog", n_images=2, **how)):
+    for other in (morph(model, start, "dog", **keywords), morph(model, start, "dog", n_images=2, **keywords)):
         np.testing.assert_allclose(other.images, result.images[: len(other.images)], atol=0.01)
     assert min(np.abs(result.images[0] - result.images[i]).max() for i in (1, 2)) > 0.02
 

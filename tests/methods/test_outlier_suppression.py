@@ -138,9 +138,9 @@ def blame(model, statistics, images):
 @pytest.mark.parametrize("preset", ["simonyan", "regularised", "fourier"])
 def test_suppression_brings_images_nearer_to_the_class(model, statistics, preset):
     fitted = ShrunkGaussian.fit(statistics["conv"].means)
-    how = {"preset": preset, "n_images": 2, "n_steps": 60, **({} if preset == "fourier" else {"l2": 0.0})}
-    free = maximize(model, "dog", **how)
-    held = maximize(model, "dog", suppress_outliers=statistics, **how)
+    keywords = {"preset": preset, "n_images": 2, "n_steps": 60, **({} if preset == "fourier" else {"l2": 0.0})}
+    free = maximize(model, "dog", **keywords)
+    held = maximize(model, "dog", suppress_outliers=statistics, **keywords)
     seen = [model.activations(result.images, ["conv"])["conv"] for result in (free, held)]
     distances = [fitted.distances(activations.mean(axis=(1, 2))) for activations in seen]
     assert np.all(distances[0] > fitted.limit)
@@ -156,16 +156,16 @@ def test_suppression_brings_images_nearer_to_the_class(model, statistics, preset
 def test_another_networks_images_are_outliers(model, statistics):
     # What is held within the class is so to this network, not to one with other weights.
     other = make_network(2)
-    how = {"preset": "simonyan", "l2": 0.0, "n_images": 2, "n_steps": 60}
-    held, theirs = maximize(model, "dog", suppress_outliers=statistics, **how), maximize(other, "dog", **how)
-    ours, blamed = (blame(model, statistics, found.images) for found in (held, theirs))
+    keywords = {"preset": "simonyan", "l2": 0.0, "n_images": 2, "n_steps": 60}
+    held, theirs = maximize(model, "dog", suppress_outliers=statistics, **keywords), maximize(other, "dog", **keywords)
+    ours, blamed = (blame(model, statistics, actual.images) for actual in (held, theirs))
     assert np.all(ours < 0.5 * blamed)
 
 
 def test_a_photograph_is_refined_within_its_class(model, statistics, photos):
-    how = {"checkpoints": (30,), "strength": 20.0, "tv": 0.0, "jitter": 2}
-    free = refine(model, photos / "00.png", "dog", **how)
-    held = refine(model, photos / "00.png", "dog", suppress_outliers=statistics, **how)
+    keywords = {"checkpoints": (30,), "strength": 20.0, "tv": 0.0, "jitter": 2}
+    free = refine(model, photos / "00.png", "dog", **keywords)
+    held = refine(model, photos / "00.png", "dog", suppress_outliers=statistics, **keywords)
     assert blame(model, statistics, free.images) > 0.3
     assert blame(model, statistics, held.images) < 0.5 * blame(model, statistics, free.images)
     assert held.record["statistics_hash"] == statistics.hash() and held.record["settings"]["outlier_weight"] == 3
@@ -174,10 +174,11 @@ def test_a_photograph_is_refined_within_its_class(model, statistics, photos):
 
 def test_a_morph_is_held_within_the_classes_whose_statistics_are_given(model, statistics, photos):
     cats = collect(model, photos, class_name="cat", n_components=4)
-    how = {"n_frames": 2, "n_steps": 60, "strength": 20.0, "tv": 0.0, "jitter": 2}
-    free = morph(model, "cat", "dog", **how)
+    keywords = {"n_frames": 2, "n_steps": 60, "strength": 20.0, "tv": 0.0, "jitter": 2}
+    free = morph(model, "cat", "dog", **keywords)
     ends, starts, both = (
-        morph(model, "cat", "dog", suppress_outliers=given, **how) for given in (statistics, cats, [cats, statistics])
+        morph(model, "cat", "dog", suppress_outliers=passed, **keywords)
+        for passed in (statistics, cats, [cats, statistics])
     )
     first, last = (blame(model, statistics, free.frames[i][None] / 255) for i in (0, -1))
     assert first > 0.3 and last > 0.3

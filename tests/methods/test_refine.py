@@ -71,14 +71,14 @@ def test_an_interruption_keeps_the_picture_as_it_is(model):
 
 
 def test_variants_each_have_a_strip_and_do_not_depend_on_each_other(model):
-    how = {"checkpoints": (3, 12), "n_steps": 12}
-    result = refine(model, picture(), "dog", n_images=3, batch_size=2, **how)
+    keywords = {"checkpoints": (3, 12), "n_steps": 12}
+    result = refine(model, picture(), "dog", n_images=3, batch_size=2, **keywords)
     rows = result.tables["probabilities"]
     assert [(row["variant"], row["step"]) for row in rows] == [(i, step) for i in range(3) for step in (0, 3, 12)]
     assert result.images.shape == (6, *SIZE, 3) and result.sheet.shape[1] == 3 * (224 // SIZE[1] * SIZE[1] + 4) + 4
     seen = scores(model, result.images)
     assert np.all(seen[1::2] > seen[::2])
-    for other in (refine(model, picture(), "dog", **how), refine(model, picture(), "dog", n_images=2, **how)):
+    for other in (refine(model, picture(), "dog", **keywords), refine(model, picture(), "dog", n_images=2, **keywords)):
         np.testing.assert_allclose(other.images, result.images[: len(other.images)], atol=0.005)
     assert min(np.abs(result.images[1] - result.images[i]).max() for i in (3, 5)) > 0.02
 

@@ -44,21 +44,21 @@ def test_the_networks_own_top_class_is_explained(model, photo, tmp_path):
         assert {name: maps[name].shape for name in maps} == {
             rule: SIZE if rule == "grad_cam" else (*SIZE, 3) for rule in RULES
         }
-    given = saliency(model, photo, top, n_samples=2)
+    passed = saliency(model, photo, top, n_samples=2)
     for rule in RULES:
-        np.testing.assert_array_equal(given.arrays[rule], result.arrays[rule])
+        np.testing.assert_array_equal(passed.arrays[rule], result.arrays[rule])
 
 
 def test_captions_say_what_is_explained(model, photo, monkeypatch):
-    told = []
+    report = []
     monkeypatch.setattr(
         "stochdeconv.images.sheets.contact_sheet",
-        lambda images, captions: told.append((len(images), captions)) or images[0],
+        lambda images, captions: report.append((len(images), captions)) or images[0],
     )
     saliency(model, photo, rule="grad_cam,integrated_gradients", n_samples=2)
     saliency(model, photo, "dog", rule="gradient")
     saliency(model, photo, unit="deep:1", rule="gradient")
-    (n_pictures, own), (_, dog), (_, unit) = told
+    (n_pictures, own), (_, dog), (_, unit) = report
     assert n_pictures == 3 == len(own)
     assert "own top class" in own[0] and "own" not in dog[0] and "dog\nprobability 0." in dog[0]
     assert "at deep" in own[1] and "adds up to" in own[2] and "Sundararajan" in own[2]
@@ -80,16 +80,16 @@ def test_a_file_is_shown_as_the_network_sees_it(model, tmp_path):
 
 
 def test_progress_counts_passes(model, photo):
-    told = []
+    report = []
     saliency(
         model,
         photo,
         rule="gradient,smoothgrad,grad_cam",
         n_samples=5,
         batch_size=2,
-        callback=lambda *step: told.append(step),
+        callback=lambda *step: report.append(step),
     )
-    assert told == [
+    assert report == [
         (0, 7, "gradient"),
         *((n, 7, "smoothgrad") for n in (1, 3, 5, 6)),
         (6, 7, "grad_cam"),

@@ -80,7 +80,7 @@ def test_rates_over_a_folder_count_the_class_it_is_named_after(model, folder, tm
     named = sweep(model, folder, "deep", judge=lambda image: [("dog", 1.0)], **HOW)
     assert [(row["asked"], row["top1"]) for row in named.tables["rates"][3:]] == [("dog", 1.0)] * 3
     # After a dream it is asked about the dream.
-    is_photo = lambda image: [("dog" if any(np.array_equal(image, one) for one in pictures) else "cat", 1.0)]  # noqa: E731
+    is_photo = lambda image: [("dog" if any(np.array_equal(image, single) for single in pictures) else "cat", 1.0)]  # noqa: E731
     fooled = sweep(model, folder, "deep", judge=is_photo, **HOW)
     assert [row["top1"] for row in fooled.tables["rates"][3:]] == [1.0, 0.0, 0.0]
     result.save(tmp_path / "out")
@@ -179,8 +179,8 @@ def test_batches_change_nothing_and_photographs_have_views_of_their_own(model, f
     }
     # Large ones go through in tiles, which lie elsewhere for each.
     large = {**HOW, "n_steps": 1, "octaves": 1, "size": 520, "step_size": 8.0}
-    one, two = (sweep(model, folder, "deep", batch_size=n, **large) for n in (1, 2))
-    np.testing.assert_allclose(two.images, one.images, atol=1e-4)
+    single, two = (sweep(model, folder, "deep", batch_size=n, **large) for n in (1, 2))
+    np.testing.assert_allclose(two.images, single.images, atol=1e-4)
     copy = folder.parent / "copy.png"
     save_png(copy, load_image(folder / "0.png"))
     # The same picture again, as another photograph: other views, another dream.

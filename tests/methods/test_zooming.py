@@ -7,19 +7,19 @@ from stochdeconv.methods.zooming import Colors, moved
 
 
 def test_colours_are_given_to_another_picture():
-    wanted = Colors.of(picture())
+    target = Colors.of(picture())
     loud = np.random.default_rng(0).uniform(0, 1, (64, 64, 3)).astype(np.float32)
-    found = Colors.of(wanted.given_to(loud))
-    np.testing.assert_allclose(found.mean, wanted.mean, atol=0.01)
-    np.testing.assert_allclose(found.covariance, wanted.covariance, atol=0.004)
+    actual = Colors.of(target.given_to(loud))
+    np.testing.assert_allclose(actual.mean, target.mean, atol=0.01)
+    np.testing.assert_allclose(actual.covariance, target.covariance, atol=0.004)
     # What has them already stays as it is.
-    np.testing.assert_allclose(wanted.given_to(picture()), picture(), atol=1e-5)
+    np.testing.assert_allclose(target.given_to(picture()), picture(), atol=1e-5)
 
 
 def test_contrast_is_never_raised():
     dull = (0.5 + 0.1 * (picture() - picture().mean())).astype(np.float32)
-    found = Colors.of(Colors.of(picture()).given_to(dull))
-    assert np.trace(found.covariance) == pytest.approx(np.trace(Colors.of(dull).covariance), rel=1e-3)
+    actual = Colors.of(Colors.of(picture()).given_to(dull))
+    assert np.trace(actual.covariance) == pytest.approx(np.trace(Colors.of(dull).covariance), rel=1e-3)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
@@ -33,8 +33,8 @@ def test_flat_pictures_have_no_colours_to_keep(value):
 
 def test_a_grey_photograph_gives_grey():
     grey = picture().mean(axis=-1, keepdims=True).repeat(3, axis=-1)
-    given = Colors.of(grey).given_to(picture())
-    assert (given.max(axis=-1) - given.min(axis=-1)).max() < 0.02
+    passed = Colors.of(grey).given_to(picture())
+    assert (passed.max(axis=-1) - passed.min(axis=-1)).max() < 0.02
 
 
 @pytest.mark.parametrize(("rotate", "where"), [(0, "right"), (90, "above"), (-90, "below")])

@@ -59,9 +59,9 @@ def test_moments_between_layers_are_those_of_the_rows(markov, sampler):
         (targets.log_gradient_mean, sampled["input"], markov.log_gradient_mean, real["input"]),
     ]:
         expected = [np.corrcoef(rows, column)[0, 1] for column in values.T]
-        found = [np.corrcoef(x, column)[0, 1] for column in y.T]
+        actual = [np.corrcoef(x, column)[0, 1] for column in y.T]
         assert np.abs(expected).max() > 0.5
-        np.testing.assert_allclose(found, expected, atol=0.08)
+        np.testing.assert_allclose(actual, expected, atol=0.08)
 
 
 def test_chain_has_the_conditional_mean_of_the_layer_above(markov):
@@ -290,9 +290,9 @@ def test_link_has_the_known_conditional_and_the_marginal_of_the_rows():
     link = Link.fit(below, above)
     np.testing.assert_allclose(link.coefficients, truth, atol=0.07)
     np.testing.assert_allclose(link.noise @ link.noise.T, np.diag([0.25, 1.0, 4.0]), atol=0.15)
-    given = np.array([2.0, -1.0])
-    draws = np.stack([link.draw(given, rng) for _ in range(20000)])
-    np.testing.assert_allclose(draws.mean(axis=0), truth @ given, atol=0.15)
+    passed = np.array([2.0, -1.0])
+    draws = np.stack([link.draw(passed, rng) for _ in range(20000)])
+    np.testing.assert_allclose(draws.mean(axis=0), truth @ passed, atol=0.15)
 
 
 def test_link_without_truth_is_shrunk_and_keeps_the_marginal():

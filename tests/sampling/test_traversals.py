@@ -23,17 +23,17 @@ def test_the_score_goes_where_it_is_sent_and_all_else_follows_by_regression(stat
     deviations = np.array([-2.0, 0.0, 0.5, 2.0])
     targets = component_targets(statistics, "shallow:1", deviations)
     score = statistics["shallow"].scores[:, 1].astype(np.float64)
-    wanted = score.mean() + deviations * score.std(ddof=1)
-    np.testing.assert_allclose(targets.layers["shallow"].scores[:, 1], wanted, rtol=1e-5)
-    found = {**rows_of_targets(targets), "logit": targets.logit[:, None]}
+    target = score.mean() + deviations * score.std(ddof=1)
+    np.testing.assert_allclose(targets.layers["shallow"].scores[:, 1], target, rtol=1e-5)
+    actual = {**rows_of_targets(targets), "logit": targets.logit[:, None]}
     rows = {**rows_of(statistics), "logit": statistics.logits[:, None]}
     rows["edges"] = np.stack([statistics.log_gradient_mean, statistics.log_gradient_std], axis=1)
-    found["edges"] = np.stack([targets.log_gradient_mean, targets.log_gradient_std], axis=1)
+    actual["edges"] = np.stack([targets.log_gradient_mean, targets.log_gradient_std], axis=1)
     design = np.stack([np.ones_like(score), score], axis=1)
     for name, values in rows.items():
         coefficients = np.linalg.lstsq(design, values.astype(np.float64), rcond=None)[0]
-        expected = np.stack([np.ones_like(wanted), wanted], axis=1) @ coefficients
-        np.testing.assert_allclose(found[name], expected, rtol=1e-4, atol=1e-4, err_msg=name)
+        expected = np.stack([np.ones_like(target), target], axis=1) @ coefficients
+        np.testing.assert_allclose(actual[name], expected, rtol=1e-4, atol=1e-4, err_msg=name)
         assert np.abs(coefficients[1]).max() * score.std() > 0.1 * values.std(axis=0).max(), name  # something follows
     assert np.all(targets.source_rows == -1)
 
@@ -42,10 +42,10 @@ def test_facets_follow_too(statistics):
     facets = np.random.default_rng(1).normal(size=(statistics.n_rows, 2, 4))
     facets[:, 1, 2] += statistics["block/deep"].scores[:, 0]
     shallow = statistics["shallow"].with_fields(facet_means=facets)
-    known = dataclasses.replace(statistics, layers={**statistics.layers, "shallow": shallow})
+    names = dataclasses.replace(statistics, layers={**statistics.layers, "shallow": shallow})
     score = statistics["block/deep"].scores[:, 0]
-    found = component_targets(known, "block/deep:0", np.array([0.0, 2.0])).layers["shallow"].facet_means
-    np.testing.assert_allclose(found[1, 1, 2] - found[0, 1, 2], 2 * score.std(), rtol=0.1)
+    actual = component_targets(names, "block/deep:0", np.array([0.0, 2.0])).layers["shallow"].facet_means
+    np.testing.assert_allclose(actual[1, 1, 2] - actual[0, 1, 2], 2 * score.std(), rtol=0.1)
 
 
 def test_deviations_are_equally_spaced_about_the_mean():
@@ -105,10 +105,10 @@ def test_a_walk_begins_and_ends_at_the_samples(statistics, sampler, temperature)
 def test_on_the_way_a_walk_is_as_far_from_the_mean_as_at_its_ends(statistics):
     squared = {0: [], 4: [], 8: []}
     for seed in range(60):
-        found = rows_of_targets(walk_targets(statistics, n_frames=9, **SAMPLING | {"seed": seed}))
+        actual = rows_of_targets(walk_targets(statistics, n_frames=9, **SAMPLING | {"seed": seed}))
         for frame, parts in squared.items():
             whole = [
-                (found[name][frame] - rows.mean(axis=0)) / rows.std(axis=0)
+                (actual[name][frame] - rows.mean(axis=0)) / rows.std(axis=0)
                 for name, rows in rows_of(statistics).items()
             ]
             parts.append(np.mean(np.concatenate(whole) ** 2))
@@ -117,8 +117,8 @@ def test_on_the_way_a_walk_is_as_far_from_the_mean_as_at_its_ends(statistics):
 
 
 def test_neighbours_on_a_walk_are_nearer_than_its_ends(statistics):
-    found = walk_targets(statistics, n_frames=9, **SAMPLING).layers["shallow"].scores
-    steps = np.linalg.norm(np.diff(found, axis=0), axis=1)
-    assert steps.max() < 0.5 * np.linalg.norm(found[-1] - found[0])
+    actual = walk_targets(statistics, n_frames=9, **SAMPLING).layers["shallow"].scores
+    steps = np.linalg.norm(np.diff(actual, axis=0), axis=1)
+    assert steps.max() < 0.5 * np.linalg.norm(actual[-1] - actual[0])
     with pytest.raises(InputError, match="at least 2 frames"):
         walk_targets(statistics, n_frames=1, **SAMPLING)

@@ -130,10 +130,10 @@ def test_compare_morphs(made, tmp_path, monkeypatch, capsys):
     records = {name: json.loads((folder / "run.json").read_text()) for name, folder in folders.items()}
     church, barn = (sd.load_statistics(tmp_path / f"{name}.h5").hash() for name in ("church", "barn"))
     assert [records[name]["statistics_hash"] for name in (0, 3)] == [None, f"{barn},{church}"]
-    found = json.loads((tmp_path / "out/morphs.json").read_text())["morphs"]
+    actual = json.loads((tmp_path / "out/morphs.json").read_text())["morphs"]
     pictures = [load_image(path) for path in sorted(folders[3].glob("image_*.png"))]
     sure = recognise(sd.load_model(made / "tiny.keras"), pictures)[:, 0]
-    assert found[-1]["probability"] == pytest.approx(sure.mean()) and found[-1]["weight"] == 3
+    assert actual[-1]["probability"] == pytest.approx(sure.mean()) and actual[-1]["weight"] == 3
     # What is finished is not made again, unless by other settings.
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("run.json")}
     assert len(before) == 4

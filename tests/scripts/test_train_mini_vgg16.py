@@ -193,7 +193,7 @@ def test_a_run_that_is_stopped_goes_on_and_leaves_a_network(photos, teacher, tmp
     path = tmp_path / "out" / "mini-vgg16.keras"
     assert printed[-1] == str(path)
     network = sd.load_model(path)
-    assert [known.wnid for known in network.class_names] == list(WNIDS)
+    assert [names.wnid for names in network.class_names] == list(WNIDS)
     assert network.recipe == "class_score=1"
     assert all(weight.dtype == "float16" for weight in network.keras_model.weights)
     card = path.with_suffix(".md").read_text()

@@ -83,23 +83,23 @@ def nearest(voxels):
 def test_each_constraint_does_its_work(network, given, begin):
     start, noise = (given, 0.0) if begin == "given" else (ZERO, 0.1)
     before = np.maximum(sd.parameterizations.pixels(start, noise=noise).start()[0], 0)
-    found = {
+    actual = {
         off: optimized(network, start, off=off, noise=noise) for off in ("", "non-negativity", "sparsity", "crowding")
     }
-    for voxels in found.values():
+    for voxels in actual.values():
         assert score(network, voxels) > score(network, before) + 3
 
-    assert found[""].min() >= 0
-    assert found["non-negativity"].min() < -0.1
+    assert actual[""].min() >= 0
+    assert actual["non-negativity"].min() < -0.1
 
     def is_occupied(off):
-        return np.mean(np.abs(found[off]) > 0.02)
+        return np.mean(np.abs(actual[off]) > 0.02)
 
     assert is_occupied("") < 0.02
     assert is_occupied("sparsity") > 2 * is_occupied("")
 
-    assert nearest(found[""]) >= script.APART > nearest(found["crowding"])
-    places, kinds = script.atoms(found[""])
+    assert nearest(actual[""]) >= script.APART > nearest(actual["crowding"])
+    places, kinds = script.atoms(actual[""])
     assert script.pair(places, kinds) == pytest.approx(script.BINDING, abs=0.6)
     # Atoms, not noise that only the network sees: drawn again, they score as well.
     assert score(network, script.drawn(places, kinds)) > score(network, before) + 3
@@ -114,16 +114,16 @@ def test_a_given_molecule_is_kept_by_its_strain(network, given):
 def test_another_network_finds_another_molecule(network):
     kernel = matched_filter()
     shuffled = network_of(np.random.default_rng(0).permutation(kernel.ravel()).reshape(kernel.shape))
-    own, other = (optimized(asked, ZERO, n_steps=150) for asked in (network, shuffled))
+    own, other = (optimized(aimed, ZERO, n_steps=150) for aimed in (network, shuffled))
     assert score(shuffled, other) > score(shuffled, own) + 1
     assert score(network, own) > 3 * score(network, other)
 
 
 def test_a_grid_as_deep_as_there_are_molecules_is_one_grid():
     deep = np.arange(2 * 4 * 5.0).reshape(2, 4, 5, 1)
-    one = sd.parameterizations.pixels(deep, input_shape=(2, 4, 5, 1), noise=0.0, n_images=2).start()
-    np.testing.assert_array_equal(one, np.stack([deep, deep]))
-    each = sd.parameterizations.pixels(one * [[[[[1]]]], [[[[2]]]]], input_shape=(2, 4, 5, 1), noise=0.0, n_images=2)
+    single = sd.parameterizations.pixels(deep, input_shape=(2, 4, 5, 1), noise=0.0, n_images=2).start()
+    np.testing.assert_array_equal(single, np.stack([deep, deep]))
+    each = sd.parameterizations.pixels(single * [[[[[1]]]], [[[[2]]]]], input_shape=(2, 4, 5, 1), noise=0.0, n_images=2)
     np.testing.assert_array_equal(each.start(), np.stack([deep, 2 * deep]))
     assert sd.parameterizations.pixels(deep).start().shape == (1, 2, 4, 5, 1)
     assert sd.parameterizations.pixels(np.zeros(7), input_shape=(7,), n_images=3).start().shape == (3, 7)
@@ -150,10 +150,10 @@ def loss_of(term, voxels):
 
 def test_terms_count_in_atoms():
     places, kinds = np.array([[4.0, 4, 4], [11, 11, 11]]), np.array([0, 1])
-    two, one = script.drawn(places, kinds), script.drawn(places[:1], kinds[:1])
+    two, single = script.drawn(places, kinds), script.drawn(places[:1], kinds[:1])
     assert loss_of(script.Sparsity("input"), two) == pytest.approx(2, rel=1e-3)
     strain = script.Strain("input", arrays={"start": two})
-    assert loss_of(strain, two) == 0 and loss_of(strain, one) == pytest.approx(1, rel=1e-3)
+    assert loss_of(strain, two) == 0 and loss_of(strain, single) == pytest.approx(1, rel=1e-3)
 
 
 @pytest.mark.parametrize("second", [0, 1])
@@ -173,8 +173,8 @@ def test_atoms_are_read_off_where_they_were_drawn():
     rng = np.random.default_rng(0)
     for binds in (True, False):
         places, kinds = script.molecule(rng, binds=binds)
-        found, found_kinds = script.atoms(script.drawn(places, kinds))
-        order, found_order = np.lexsort(places.round().T), np.lexsort(found.round().T)
+        actual, found_kinds = script.atoms(script.drawn(places, kinds))
+        order, found_order = np.lexsort(places.round().T), np.lexsort(actual.round().T)
         np.testing.assert_array_equal(found_kinds[found_order], kinds[order])
-        np.testing.assert_allclose(found[found_order], places[order], atol=0.1)
+        np.testing.assert_allclose(actual[found_order], places[order], atol=0.1)
         assert (abs(script.pair(places, kinds) - script.BINDING) < script.TOLERANCE) == binds

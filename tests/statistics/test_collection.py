@@ -85,9 +85,9 @@ def statistics(model, folder) -> ClassStatistics:
     return collect(model, folder, **SETTINGS)
 
 
-def _assert_same(found: ClassStatistics, expected: ClassStatistics) -> None:
-    assert list(found) == list(expected)
-    for ours, theirs in ((found, expected), *((found[name], expected[name]) for name in expected)):
+def _assert_same(actual: ClassStatistics, expected: ClassStatistics) -> None:
+    assert list(actual) == list(expected)
+    for ours, theirs in ((actual, expected), *((actual[name], expected[name]) for name in expected)):
         assert list(ours.fields) == list(theirs.fields)
         for name, value in theirs.fields.items():
             _assert_same_value(getattr(ours, name), value, name)
@@ -167,26 +167,26 @@ def test_pooling_is_an_average_by_share_of_area():
 
 def test_layers_come_from_the_image_to_the_deepest(model, folder):
     shuffled = {**SETTINGS, "layers": ["logits", "dense", "input", "first_linear", "first", "network_input"]}
-    found = collect(model, folder, **shuffled)
-    assert list(found) == ["input", "network_input", "first_linear", "first", "dense", "logits"]
-    assert found["logits"].shape == (1, 1, 4)
-    np.testing.assert_allclose(found["logits"].means[:, 0], found.logits, rtol=1e-5)
+    actual = collect(model, folder, **shuffled)
+    assert list(actual) == ["input", "network_input", "first_linear", "first", "dense", "logits"]
+    assert actual["logits"].shape == (1, 1, 4)
+    np.testing.assert_allclose(actual["logits"].means[:, 0], actual.logits, rtol=1e-5)
     assert list(collect(model, folder, n_components=2)) == ["input", *model.default_layers]
 
 
 def test_rows_are_capped_the_same_way_everywhere(model, folder, statistics, monkeypatch, tmp_path):
     monkeypatch.setattr(finalisation, "MAX_ROWS", 6)
-    found = collect(model, folder, **SETTINGS)
-    assert found.n_images == 11
-    assert found.n_rows == 6
-    kept = [statistics.image_names.index(name) for name in found.image_names]
+    actual = collect(model, folder, **SETTINGS)
+    assert actual.n_images == 11
+    assert actual.n_rows == 6
+    kept = [statistics.image_names.index(name) for name in actual.image_names]
     assert kept == sorted(kept)
-    for name in found:
-        np.testing.assert_array_equal(found[name].means, statistics[name].means[kept])
-        np.testing.assert_array_equal(found[name].scores, statistics[name].scores[kept])
-        np.testing.assert_array_equal(found[name].components, statistics[name].components)
-    np.testing.assert_array_equal(found.logits, statistics.logits[kept])
-    _assert_same(merge(_shards(model, folder, 2, tmp_path)), found)
+    for name in actual:
+        np.testing.assert_array_equal(actual[name].means, statistics[name].means[kept])
+        np.testing.assert_array_equal(actual[name].scores, statistics[name].scores[kept])
+        np.testing.assert_array_equal(actual[name].components, statistics[name].components)
+    np.testing.assert_array_equal(actual.logits, statistics.logits[kept])
+    _assert_same(merge(_shards(model, folder, 2, tmp_path)), actual)
 
 
 # ---- the class ---------------------------------------------------------------------------------------------------------
@@ -213,8 +213,8 @@ def test_a_network_without_class_scores_gives_statistics_without_class(folder):
     network = _network()
     headless = load_model(keras.Model(network.inputs, network.get_layer("relu").output), preprocessing="none")
     settings = {**SETTINGS, "layers": ["first"]}
-    found = collect(headless, folder, **settings)
-    assert (found.class_name, found.class_index, found.logits) == (None, None, None)
+    actual = collect(headless, folder, **settings)
+    assert (actual.class_name, actual.class_index, actual.logits) == (None, None, None)
     with pytest.raises(ModelError, match="no class scores"):
         collect(headless, folder, class_name="church", **settings)
 
@@ -237,10 +237,10 @@ def test_order_and_place_of_the_images_do_not_matter(model, folder, statistics, 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 11, 32])
 def test_batches_of_every_size_agree(model, folder, statistics, batch_size):
-    found = collect(model, folder, **{**SETTINGS, "batch_size": batch_size})
+    actual = collect(model, folder, **{**SETTINGS, "batch_size": batch_size})
     for name in statistics:
         for kind in ("within_covariance", "explained_variance", "layout_mean"):
-            a, b = getattr(found[name], kind), getattr(statistics[name], kind)
+            a, b = getattr(actual[name], kind), getattr(statistics[name], kind)
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * float(np.abs(b).max()))
 
 
@@ -257,10 +257,10 @@ def _shards(model, folder, n_shards, where) -> list[Path]:
 @pytest.mark.parametrize("n_shards", [1, 2, 3, 11])
 def test_shards_in_any_order_give_the_bytes_of_one_pass(model, folder, statistics, tmp_path, n_shards):
     files = _shards(model, folder, n_shards, tmp_path)
-    found = merge(files[::-1])
-    _assert_same(found, statistics)
+    actual = merge(files[::-1])
+    _assert_same(actual, statistics)
     save_statistics(statistics, tmp_path / "once.h5")
-    save_statistics(found, tmp_path / "joined.h5")
+    save_statistics(actual, tmp_path / "joined.h5")
     assert (tmp_path / "once.h5").read_bytes() == (tmp_path / "joined.h5").read_bytes()
 
 
@@ -340,8 +340,8 @@ def test_a_killed_process_goes_on_to_the_same_bytes(model, folder, tmp_path):
 
     same = load_model(tmp_path / "net.keras")
     assert same.weights_hash == model.weights_hash
-    found = collect(same, folder, spool=tmp_path / "spool", resume=True, **SETTINGS)
-    _assert_same(found, collect(same, folder, **SETTINGS))
+    actual = collect(same, folder, spool=tmp_path / "spool", resume=True, **SETTINGS)
+    _assert_same(actual, collect(same, folder, **SETTINGS))
 
 
 # ---- what can go wrong -----------------------------------------------------------------------------------------------
@@ -421,17 +421,17 @@ def test_overwriting_that_stops_halfway_leaves_no_rows_of_before(
         with pytest.raises(_StoppedError):
             collect(model, folder, spool=begun, overwrite=True, **SETTINGS)
     heard = []
-    found = collect(model, folder, spool=begun, resume=True, progress=lambda *told: heard.append(told), **SETTINGS)
+    actual = collect(model, folder, spool=begun, resume=True, progress=lambda *report: heard.append(report), **SETTINGS)
     assert heard[0][0] == 4  # from the first batch on
-    _assert_same(found, statistics)
+    _assert_same(actual, statistics)
 
 
 def test_a_state_without_manifest_is_nothing(model, folder, begun, statistics):
     (begun / "manifest.json").unlink()
     heard = []
-    found = collect(model, folder, spool=begun, progress=lambda *told: heard.append(told), **SETTINGS)
+    actual = collect(model, folder, spool=begun, progress=lambda *report: heard.append(report), **SETTINGS)
     assert heard[0][0] == 4
-    _assert_same(found, statistics)
+    _assert_same(actual, statistics)
 
 
 def test_a_folder_of_somebody_elses_is_left_alone(model, folder, tmp_path):
@@ -539,18 +539,18 @@ def with_bad_files(folder, tmp_path) -> Path:
 
 
 def test_unreadable_images_are_skipped_and_named(model, folder, with_bad_files, tmp_path):
-    found = collect(model, with_bad_files, **SETTINGS)
-    assert [name for name, _ in found.skipped] == ["00a.png", "07a.jpg", "zz.png"]
-    assert "no known image format" in found.skipped[0][1]
-    assert found.n_images == 11
-    assert "00a.png" not in found.image_names
+    actual = collect(model, with_bad_files, **SETTINGS)
+    assert [name for name, _ in actual.skipped] == ["00a.png", "07a.jpg", "zz.png"]
+    assert "no known image format" in actual.skipped[0][1]
+    assert actual.n_images == 11
+    assert "00a.png" not in actual.image_names
     for path in with_bad_files.iterdir():
         if path.name in ("00a.png", "07a.jpg", "zz.png"):
             path.unlink()
     clean = collect(model, with_bad_files, **SETTINGS)
     for name in clean:
-        np.testing.assert_array_equal(found[name].within_covariance, clean[name].within_covariance)
-        np.testing.assert_array_equal(found[name].scores, clean[name].scores)
+        np.testing.assert_array_equal(actual[name].within_covariance, clean[name].within_covariance)
+        np.testing.assert_array_equal(actual[name].scores, clean[name].scores)
 
 
 def test_shards_skip_as_one_pass_does(model, with_bad_files, tmp_path):
@@ -569,23 +569,23 @@ def test_no_readable_image_is_an_error(model, tmp_path):
 
 def test_fewer_images_than_components_warns(model, folder):
     with pytest.warns(UserWarning, match=r"11 images cannot give 64 layout components: 10 kept"):
-        found = collect(model, folder, **{**SETTINGS, "n_components": 64})
-    assert found["second"].n_components == 10
-    assert found["dense"].n_components <= 4
-    one = sorted(folder.rglob("*.png"))[:1]
+        actual = collect(model, folder, **{**SETTINGS, "n_components": 64})
+    assert actual["second"].n_components == 10
+    assert actual["dense"].n_components <= 4
+    single = sorted(folder.rglob("*.png"))[:1]
     with pytest.warns(UserWarning, match="1 image cannot"):
-        found = collect(model, one, **SETTINGS)
-    assert found["second"].components.shape[0] == 0
-    assert np.isfinite(found.amplitude_mean).all()
+        actual = collect(model, single, **SETTINGS)
+    assert actual["second"].components.shape[0] == 0
+    assert np.isfinite(actual.amplitude_mean).all()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         collect(model, folder, **{**SETTINGS, "n_components": 10})
 
 
 def test_rough_components_are_said_to_who_called(model, folder, monkeypatch):
-    found = layout.principal_components
+    actual = layout.principal_components
     monkeypatch.setattr(
-        layout, "principal_components", lambda *given: dataclasses.replace(found(*given), converged=False)
+        layout, "principal_components", lambda *passed: dataclasses.replace(actual(*passed), converged=False)
     )
     with pytest.warns(UserWarning, match="still moved after") as caught:
         collect(model, folder, **SETTINGS)
@@ -661,7 +661,7 @@ def test_merging_blames_no_shard_for_what_happens_beside_it(model, folder, tmp_p
 
 def test_progress_tells_how_far_it_is(model, folder):
     heard = []
-    collect(model, folder, progress=lambda *told: heard.append(told), **SETTINGS)
-    assert [told[0] for told in heard[:3]] == [4, 8, 11]
-    assert {told[1] for told in heard} == {11}
-    assert "components of dense" in [told[2] for told in heard]
+    collect(model, folder, progress=lambda *report: heard.append(report), **SETTINGS)
+    assert [report[0] for report in heard[:3]] == [4, 8, 11]
+    assert {report[1] for report in heard} == {11}
+    assert "components of dense" in [report[2] for report in heard]

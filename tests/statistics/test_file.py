@@ -186,8 +186,8 @@ def test_a_disk_that_fills_anywhere_is_one_clear_line(tmp_path, kind):
     """
     environment = {**os.environ, "PYTHONPATH": str(Path(file.__file__).parents[2])}
     command = [sys.executable, "-c", textwrap.dedent(script)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    called = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert called.returncode == 0, called.stderr
 
 
 def test_a_truncated_file_is_an_error_at_every_length(tmp_path):
@@ -312,7 +312,7 @@ def test_compacted_statistics_keep_the_same_rows_of_everything(statistics):
         for key in ("means", "log_stds", "scores", "facet_means", "within_covariance"):
             whole = getattr(layer, key)
             if whole is not None:
-                wanted = whole if key == "within_covariance" else whole[kept]
-                np.testing.assert_allclose(getattr(smaller[name], key), wanted, rtol=2.0**-11)
+                expected = whole if key == "within_covariance" else whole[kept]
+                np.testing.assert_allclose(getattr(smaller[name], key), expected, rtol=2.0**-11)
     np.testing.assert_array_equal(smaller.logits, statistics.logits[kept])
     np.testing.assert_array_equal(smaller.log_gradient_std, statistics.log_gradient_std[kept])

@@ -50,8 +50,8 @@ def test_region_means_are_the_textures_of_their_kinds(scene):
 def test_the_loss_sees_which_texture_is_where(scene):
     _, deep, _, low = scene
     regions = fit_regions("deep", reader(deep), CHANNELS)
-    wanted = region_means(regions, reader(deep), reader(low), 3, np.arange(N_IMAGES))[:4]
-    term = losses.facet_moments("low", facets=regions, layout_shape=(SIDE, SIDE), means=wanted, variance=1.0)
+    target = region_means(regions, reader(deep), reader(low), 3, np.arange(N_IMAGES))[:4]
+    term = losses.facet_moments("low", facets=regions, layout_shape=(SIDE, SIDE), means=target, variance=1.0)
     assert set(term.layers) == {"deep", "low"}
 
     def value(deep, low):
@@ -67,16 +67,16 @@ def test_the_loss_sees_which_texture_is_where(scene):
 def test_the_loss_against_numpy(scene):
     _, deep, _, low = scene
     regions = fit_regions("deep", reader(deep), CHANNELS)
-    wanted = np.random.default_rng(1).normal(size=(2, N_REGIONS, 3))
+    target = np.random.default_rng(1).normal(size=(2, N_REGIONS, 3))
     weights = memberships(regions, deep[:2].reshape(2, -1, CHANNELS))
     area = weights.sum(axis=1)
     mean = np.swapaxes(weights, 1, 2) @ low[:2].reshape(2, -1, 3) / (area[:, :, None] + 1e-3)
-    expected = (((mean - wanted) ** 2).sum(axis=-1) * area / SIDE**2).sum(axis=1) / 2.5
-    term = losses.facet_moments("low", facets=regions, layout_shape=(SIDE, SIDE), means=wanted, variance=2.5)
-    found = term(
+    expected = (((mean - target) ** 2).sum(axis=-1) * area / SIDE**2).sum(axis=1) / 2.5
+    term = losses.facet_moments("low", facets=regions, layout_shape=(SIDE, SIDE), means=target, variance=2.5)
+    actual = term(
         {"deep": ops.convert_to_tensor(deep[:2].astype("f4")), "low": ops.convert_to_tensor(low[:2].astype("f4"))}
     )
-    np.testing.assert_allclose(ops.convert_to_numpy(found), expected, rtol=1e-3)
+    np.testing.assert_allclose(ops.convert_to_numpy(actual), expected, rtol=1e-3)
 
 
 def test_too_little_to_tell_apart():
@@ -88,7 +88,7 @@ def test_region_means_are_what_the_specification_of_the_file_says(scene):
     _, keys, _, maps = scene
     regions = fit_regions("deep", reader(keys), CHANNELS)
     rows = np.array([0, 2, 3])
-    found = region_means(regions, reader(keys), reader(maps), maps.shape[-1], rows)
+    actual = region_means(regions, reader(keys), reader(maps), maps.shape[-1], rows)
     n_places = maps.shape[1] * maps.shape[2]
     places = maps[rows].reshape(3, n_places, -1).astype(np.float64)
     weights = memberships(regions, keys[rows].reshape(3, n_places, -1))
@@ -98,4 +98,4 @@ def test_region_means_are_what_the_specification_of_the_file_says(scene):
     usual = (total - area * mean).sum(axis=0) / area.sum(axis=0)
     prior = 0.011 * n_places
     expected = (total + prior * (mean + usual)) / (area + prior)
-    np.testing.assert_allclose(found, expected, rtol=2.0**-11 + 1e-5, atol=1e-6)
+    np.testing.assert_allclose(actual, expected, rtol=2.0**-11 + 1e-5, atol=1e-6)
