@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,28 +160,42 @@ def _streamed(
     callback: Callable[[Step], None] | None,
 ) -> tuple[OptimizationResult, list[np.ndarray]]:
     """Dream the picture, and each frame of a stream from the one before; the stream holds those that were finished."""
+    from stochdeconv.optimization.loop import OptimizationResult, gather
+
+    stream: list[np.ndarray] = []
+    made = gather(_dreams(model, loss, picture, pyramid, settings, callback, stream))
+    history = [row for dreamt in made for row in dreamt.history]
+    last = made[-1]
+    return OptimizationResult(last.images, history, last.settings, last.complete), stream
+
+
+def _dreams(
+    model: ImageModel,
+    loss: Loss,
+    picture: np.ndarray,
+    pyramid: Pyramid,
+    settings: DreamSettings,
+    callback: Callable[[Step], None] | None,
+    stream: list[np.ndarray],
+) -> Iterator[OptimizationResult]:
+    """Dream frame by frame; those of a stream that are finished go into it."""
     from stochdeconv.images.animations import as_frames
     from stochdeconv.methods.zooming import Colors, moved
-    from stochdeconv.optimization.loop import OptimizationResult, in_stage
+    from stochdeconv.optimization.loop import in_stage
 
     # Every dream adds contrast and nothing takes it away: fed back as it is, a stream ends in the corners of the colour cube.
     colors = Colors.to_keep_of(picture)
     n_frames = max(settings.zoom_frames, 1)
-    history: list[dict[str, Any]] = []
-    frames: list[np.ndarray] = []
     current = picture
     for frame in range(n_frames):
         if frame:
             current = colors.given_to(moved(current, zoom=settings.zoom, rotate=settings.rotate))
         on_step = in_stage(callback, frame, n_frames)
         result = pyramid.run(model, loss, current[None], first_index=frame * pyramid.octaves, callback=on_step)
-        history += result.labelled(frame=frame).history
         current = result.images[0]
-        if not result.complete:
-            break
-        if settings.zoom_frames:
-            frames.append(as_frames(current))
-    return OptimizationResult(current[None], history, result.settings, result.complete), frames
+        if result.complete and settings.zoom_frames:
+            stream.append(as_frames(current))
+        yield result.labelled(frame=frame)
 
 
 def _sheet(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -177,37 +177,52 @@ def _turn(
     callback: Callable[[Step], None] | None,
 ) -> OptimizationResult:
     """Make the start of some of the variants, where it is of a class, and what it turns into; the history says which is which."""
+    from stochdeconv.optimization.loop import OptimizationResult, gather
+
+    stages = gather(_stages(model, settings, size, images, picture, raised, outliers, frames, callback))
+    history = [row for stage in stages for row in stage.history]
+    last = stages[-1]
+    optimizations = {name: of_stage for stage in stages for name, of_stage in stage.settings.items()}
+    return OptimizationResult(last.images, history, optimizations, last.complete)
+
+
+def _stages(
+    model: ImageModel,
+    settings: MorphSettings,
+    size: tuple[int, int],
+    images: slice,
+    picture: np.ndarray | None,
+    raised: Sequence[ClassName],
+    outliers: Suppression,
+    frames: _Frames,
+    callback: Callable[[Step], None] | None,
+) -> Iterator[OptimizationResult]:
     from stochdeconv import losses
-    from stochdeconv.optimization.loop import OptimizationResult, in_stage, optimize
+    from stochdeconv.optimization.loop import in_stage, optimize
 
     options: dict[str, Any] = {"n_steps": settings.n_steps, "transforms": settings.views(size)}
     variables = settings.variables(model, size).take(images)
-    stages: dict[str, OptimizationResult] = {}
     if picture is None:
         source = raised[0].index
         loss = settings.loss(model, source) + outliers.loss(source)
         on_step = in_stage(callback, 0, len(raised))
-        stages["start"] = optimize(model, loss, parameterization=variables, callback=on_step, **options)
-        begin = stages["start"].images
+        start = optimize(model, loss, parameterization=variables, callback=on_step, **options)
+        yield _named(start, "start")
+        begin = start.images
     else:
         begin = np.repeat(picture[None], variables.n_images, axis=0)
-    if not stages or stages["start"].complete:
-        target = raised[-1].index
-        # Cross-entropy lowers what is seen instead, but no further than it takes; lowered without end, the score of what it was draws
-        # a third class (goldfish to church: dogs).
-        loss = settings.loss(model, target) + outliers.loss(target) + _CLASS_TERM * losses.cross_entropy(target)
-        frames.begin(begin, in_stage(callback, len(raised) - 1, len(raised)))
-        from_begin = replace(variables, initial_images=begin, deviation=0.0)
-        stages["morph"] = optimize(model, loss, parameterization=from_begin, callback=frames.keep, **options)
-    history = [
-        {"step": step + 1, "stage": name, **row}
-        for name, stage in stages.items()
-        for step, row in enumerate(stage.history)
-    ]
-    last = list(stages.values())[-1]
-    return OptimizationResult(
-        last.images, history, {name: stage.settings for name, stage in stages.items()}, last.complete
-    )
+    target = raised[-1].index
+    # Cross-entropy lowers what is seen instead, but no further than it takes; lowered without end, the score of what it was draws
+    # a third class (goldfish to church: dogs).
+    loss = settings.loss(model, target) + outliers.loss(target) + _CLASS_TERM * losses.cross_entropy(target)
+    frames.begin(begin, in_stage(callback, len(raised) - 1, len(raised)))
+    from_begin = replace(variables, initial_images=begin, deviation=0.0)
+    yield _named(optimize(model, loss, parameterization=from_begin, callback=frames.keep, **options), "morph")
+
+
+def _named(stage: OptimizationResult, name: str) -> OptimizationResult:
+    history = [{"step": step + 1, "stage": name, **row} for step, row in enumerate(stage.history)]
+    return replace(stage, history=history, settings={name: stage.settings})
 
 
 class _Frames:

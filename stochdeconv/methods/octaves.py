@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -122,23 +122,39 @@ class Pyramid:
 
         The views of picture i depend on the seed and ``first_index + i`` alone.
         """
-        from stochdeconv.optimization.loop import OptimizationResult, in_stage
+        from stochdeconv.optimization.loop import OptimizationResult, gather
 
         full = pictures.shape[1:3]
+        sizes = self.sizes(full)
+        made = gather(self._at_all_sizes(model, loss, pictures, sizes, first_index, callback))
+        images = made[-1].images
+        if not made[-1].complete:
+            detail = images - _shrunk(pictures, sizes[len(made) - 1])
+            images = np.clip(pictures + _stretched(detail, full), 0, 1)
+        history = [row for octave in made for row in octave.history]
+        return OptimizationResult(images, history, made[-1].settings, made[-1].complete)
+
+    def _at_all_sizes(
+        self,
+        model: ImageModel,
+        loss: Loss,
+        pictures: np.ndarray,
+        sizes: Sequence[tuple[int, int]],
+        first_index: int,
+        callback: Callable[[Step], None] | None,
+    ) -> Iterator[OptimizationResult]:
+        from stochdeconv.optimization.loop import in_stage
+
         detail = np.zeros_like(pictures)
-        history: list[dict[str, Any]] = []
-        for octave, size in enumerate(self.sizes(full)):
-            # The filter overshoots; what is clipped away must not count as dreamt.
-            base = np.clip(_stretched(pictures, size), 0, 1)
+        for octave, size in enumerate(sizes):
+            base = _shrunk(pictures, size)
             start = np.clip(base + _stretched(detail, size), 0, 1)
-            on_step = in_stage(callback, octave, self.octaves)
-            result = self._at_one_size(model, loss, start, first_index + octave, on_step)
+            result = self._at_one_size(
+                model, loss, start, first_index + octave, in_stage(callback, octave, self.octaves)
+            )
             detail = result.images - base
-            history += [{"octave": octave, "step": step + 1, **row} for step, row in enumerate(result.history)]
-            if not result.complete:
-                images = np.clip(pictures + _stretched(detail, full), 0, 1)
-                return OptimizationResult(images, history, result.settings, complete=False)
-        return OptimizationResult(result.images, history, result.settings)
+            rows = [{"octave": octave, "step": step + 1, **row} for step, row in enumerate(result.history)]
+            yield replace(result, history=rows)
 
     def _at_one_size(
         self,
@@ -174,6 +190,11 @@ class Pyramid:
             )
         except ModelError as error:
             raise ModelError(f"{error}; fewer octaves=, another size= or a shallower layer may do") from error
+
+
+def _shrunk(pictures: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    # The filter overshoots; what is clipped away must not count as dreamt.
+    return np.clip(_stretched(pictures, size), 0, 1)
 
 
 def _stretched(pictures: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,9 +116,11 @@ def sweep(
     witnesses = gather_witnesses(model, judge, class_word=_folder_name(photos))
     before = [[witness.see(picture) for witness in witnesses] for picture in pictures]
     result = grid.dream(pictures)
+    cells = grid.cells(len(pictures))
+    after = _see_all([grid.dreams[cell] for cell in cells], witnesses)
     run = record_run(
         "sweep",
-        result,
+        result if len(after) == len(cells) else replace(result, complete=False),
         model=model,
         settings=settings.record(
             photos=source_of(photos) if isinstance(photos, str | Path | np.ndarray) else [str(path) for path in photos],
@@ -130,8 +133,7 @@ def sweep(
         seed=settings.seed,
         seconds=time.monotonic() - started,
     )
-    cells = grid.cells(len(pictures))
-    after = [[witness.see(grid.dreams[cell]) for witness in witnesses] for cell in cells]
+    cells = cells[: len(after)]
     tables = {
         "cells": _cell_rows(cells, names, before, after, witnesses),
         "rates": _rate_rows(cells, before, after, witnesses),
@@ -174,6 +176,7 @@ class _Grid:
         self.batch_size = 1 if max(self.size) > self.pyramid.tile_size else settings.batch_size
         self.dreams: dict[_Cell, np.ndarray] = {}
         self._n_made, self._n_all = 0, 0
+        self._optimizations: dict[str, Any] = {}
 
     def cells(self, n_photos: int) -> list[_Cell]:
         """List the dreams that are made, in the order they are shown."""
@@ -183,25 +186,25 @@ class _Grid:
 
     def dream(self, pictures: np.ndarray) -> OptimizationResult:
         """Dream photographs (image, height, width, channel) at every layer for every number of steps."""
-        from stochdeconv.optimization.loop import OptimizationResult, part_images
+        from stochdeconv.optimization.loop import OptimizationResult, gather, part_images
 
         batches = part_images(len(pictures), self.batch_size)
         self._n_all = self.pyramid.octaves * len(batches) * len(self.amplified) * sum(self.settings.columns)
-        history: list[dict[str, Any]] = []
-        optimizations: dict[str, Any] = {}
+        made = gather(self._all_batches(pictures, batches))
+        history = [row for result in made for row in result.history]
+        # Dreams that were cut off belong in no cell; without any other, they are shown as they are.
+        kept = [self.dreams[cell] for cell in self.cells(len(pictures))]
+        dreams = np.stack(kept) if kept else made[-1].images
+        return OptimizationResult(dreams, history, self._optimizations, made[-1].complete)
+
+    def _all_batches(self, pictures: np.ndarray, batches: Sequence[slice]) -> Iterator[OptimizationResult]:
         for layer, n_steps in itertools.product(self.amplified, self.settings.columns):
             for number, images in enumerate(batches):
                 result = self._batch(pictures, images, layer, n_steps)
+                if result.complete and number == len(batches) - 1:
+                    self._optimizations[f"{layer}, {n_steps} steps"] = result.settings
                 labels = {"layer": layer, "n_steps": n_steps, "batch": number}
-                history += [{**labels, "step": row["step"], **row} for row in result.history]
-                if not result.complete:
-                    # Dreams that were cut off belong in no cell; without any other, they are shown as they are.
-                    kept = [self.dreams[cell] for cell in self.cells(len(pictures))]
-                    dreams = np.stack(kept) if kept else result.images
-                    return OptimizationResult(dreams, history, optimizations, complete=False)
-            optimizations[f"{layer}, {n_steps} steps"] = result.settings
-        dreams = np.stack([self.dreams[cell] for cell in self.cells(len(pictures))])
-        return OptimizationResult(dreams, history, optimizations)
+                yield replace(result, history=[{**labels, "step": row["step"], **row} for row in result.history])
 
     def _batch(self, pictures: np.ndarray, images: slice, layer: str, n_steps: int) -> OptimizationResult:
         photos = pictures[images]
@@ -222,6 +225,15 @@ class _Grid:
     def _count(self, callback: Callable[[Step], None], step: Step) -> None:
         """Count the steps through the grid."""
         callback(replace(step, step=self._n_made + step.step, n_steps=self._n_all))
+
+
+def _see_all(pictures: Sequence[np.ndarray], witnesses: Sequence[Witness]) -> list[list]:
+    """Ask the recognisers of one picture after another; on Ctrl-C, of as many as there was time for."""
+    seen: list[list] = []
+    with contextlib.suppress(KeyboardInterrupt):
+        for picture in pictures:
+            seen.append([witness.see(picture) for witness in witnesses])
+    return seen
 
 
 def _folder_name(photos: object) -> str | None:
