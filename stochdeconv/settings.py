@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import math
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from os import PathLike
 from typing import Any, ClassVar, Self, TypeVar
@@ -39,22 +40,24 @@ class Settings:
     counts: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self):
-        self.settled()
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Iterator):  # can be read once, and is looked at several times
+                self._fill(**{field.name: list(value)})
+        settings = copy.copy(self)
+        settings._settle()
+        self._fill(_settled=settings)
 
     def settled(self) -> Self:
         """Return the settings with what was left open filled in: what a method reads."""
-        settings = copy.copy(self)
-        settings._settle()
-        return settings
+        return vars(self).get("_settled", self)
 
     def _settle(self) -> None:
         """Fill in what was left open, and refuse what cannot be; of a copy of what the caller made."""
         for name in self.counts:
-            number = getattr(self, name, None)
-            if isinstance(number, numbers.Integral) and number < 1:
-                raise SettingsError(f"{name} must be at least 1; got {number}")
+            check_count(name, getattr(self, name, None))
 
-    def fill(self, **values: object) -> None:
+    def _fill(self, **values: object) -> None:
         """Set fields while settings are made or settled."""
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -77,6 +80,33 @@ class Settings:
         return {
             name: _plain(value) for name, value in ({name: getattr(self, name) for name in names} | settled).items()
         }
+
+
+def check_count(name: str, value: object, *, at_least: int = 1) -> None:
+    """Raise SettingsError unless a setting is a whole number from `at_least` on, or None: left open."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < at_least:
+        raise SettingsError(f"{name}= is a whole number of at least {at_least}; got {value!r}")
+
+
+def check_number(
+    name: str, value: object, *, at_least: float | None = None, above: float | None = None, below: float | None = None
+) -> None:
+    """Raise SettingsError unless a setting is a finite number within its limits, or None: left open."""
+    if value is None:
+        return
+    limits = {"at least": at_least, "above": above, "below": below}
+    text = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if limit is not None)
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float | np.number)
+        or not math.isfinite(value)
+        or (at_least is not None and value < at_least)
+        or (above is not None and value <= above)
+        or (below is not None and value >= below)
+    ):
+        raise SettingsError(f"{name}= is a finite number{f', {text}' if text else ''}; got {value!r}")
 
 
 def read_settings(kind: type[Kind], settings: Kind | None, keywords: Mapping[str, Any]) -> Kind:

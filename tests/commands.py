@@ -65,9 +65,8 @@ def refuse(*words, code=1):
     assert isinstance(called.exception, SystemExit), called.exception
     assert called.stdout == ""
     lines = called.stderr.strip().splitlines()
-    if code == 1:
-        assert len(lines) == 1, called.stderr
-        assert lines[0].startswith("error: ")
+    assert len(lines) == 1, called.stderr
+    assert lines[0].startswith("error: ")
     return called.stderr
 
 

@@ -83,7 +83,9 @@ RECIPES = st.builds(
         name: {
             bool: st.booleans(),
             int: st.integers(0, 10**6),
-            float: st.floats(0, allow_nan=False, allow_infinity=False),
+            float: st.floats(
+                0, 1 if name == "scale" else None, exclude_max=name == "scale", allow_nan=False, allow_infinity=False
+            ),
         }[type(value)]
         for name, value in asdict(Recipe()).items()
         if not isinstance(value, str)

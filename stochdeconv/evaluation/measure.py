@@ -18,7 +18,7 @@ from stochdeconv.evaluation.measurements import Measurements
 from stochdeconv.evaluation.photographs import MeasuredPhotographs
 from stochdeconv.images import files as image_files
 from stochdeconv.images.folders import find_class_folders, find_images, hold_out
-from stochdeconv.settings import Settings, read_settings, takes
+from stochdeconv.settings import Settings, check_number, read_settings, takes
 
 if TYPE_CHECKING:
     from stochdeconv.networks.classes import ClassName
@@ -48,10 +48,7 @@ class MeasureSettings(Settings):
 
     def _settle(self) -> None:
         super()._settle()
-        if self.held_out is not None and not 0 < self.held_out < 1:
-            raise InputError(
-                f"held_out is a part of each class, above 0 and below 1 (0.2: a fifth); got {self.held_out}"
-            )
+        check_number("held_out", self.held_out, above=0, below=1)
 
     def photographs(self, images: str | os.PathLike) -> dict[str, list[Path]]:
         """Find the photographs to measure, class by class, without asking the judge.

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stochdeconv.errors import InputError, SettingsError
+from stochdeconv.errors import SettingsError
 from stochdeconv.methods.outlier_suppression import APPROACH_WEIGHT, Outliers, list_statistics, weigh_outliers
 from stochdeconv.methods.settings import RunSettings
+from stochdeconv.settings import check_count, check_number
 from stochdeconv.statistics.class_statistics import ClassStatistics
 
 if TYPE_CHECKING:
@@ -64,21 +64,15 @@ class Approach(RunSettings):
         # A field of both methods, each with a default of its own.
         n_steps: int
 
-    def __post_init__(self):
-        if isinstance(self.suppress_outliers, Iterator):  # can be read once, and is looked at several times
-            self.fill(suppress_outliers=list(self.suppress_outliers))
-        super().__post_init__()
-
     def _settle(self) -> None:
         super()._settle()
-        if not (0 < self.strength < math.inf and 0 <= self.tv < math.inf):
-            raise InputError(
-                f"strength must be above 0 and tv at least 0, both finite; got {self.strength} and {self.tv}"
-            )
-        if self.jitter is not None and self.jitter < 0:
-            raise SettingsError(f"jitter must be at least 0; got {self.jitter}")
+        check_number("strength", self.strength, above=0)
+        check_number("tv", self.tv, at_least=0)
+        check_count("jitter", self.jitter, at_least=0)
+        check_number("scale", self.scale, at_least=0, below=1)
+        check_number("rotate", self.rotate, at_least=0)
         weight = weigh_outliers(self.statistics or None, self.outlier_weight, default=APPROACH_WEIGHT)
-        self.fill(outlier_weight=weight)
+        self._fill(outlier_weight=weight)
 
     @property
     def statistics(self) -> list[ClassStatistics | str | Path]:
@@ -86,10 +80,10 @@ class Approach(RunSettings):
         return list_statistics(self.suppress_outliers)
 
     def check_variants(self) -> None:
-        """Raise InputError where several pictures from one start would all be the same."""
+        """Raise SettingsError where several pictures from one start would all be the same."""
         if self.n_images > 1 and self.jitter == 0 == self.scale == self.rotate:
-            raise InputError(
-                "variants of a photograph differ by their random views, and jitter, scale and rotate are all 0: make 1; "
+            raise SettingsError(
+                "variants of a photograph differ by their random views, and jitter=, scale= and rotate= are all 0: make 1 (n_images=); "
                 f"got {self.n_images}"
             )
 

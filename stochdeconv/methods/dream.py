@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stochdeconv.errors import InputError, SettingsError
+from stochdeconv.errors import SettingsError
 from stochdeconv.methods.amplification import dream_loss, parse_layers, warn_where_nothing_fired
 from stochdeconv.methods.octaves import Octaves, Pyramid
-from stochdeconv.settings import OPEN, read_settings, source_of, takes
+from stochdeconv.settings import OPEN, check_count, check_number, read_settings, source_of, takes
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Loss
@@ -68,7 +67,7 @@ class DreamSettings(Octaves):
     def _settle(self) -> None:
         super()._settle()
         zoom_frames, zoom = _plan_zoom(self.zoom_frames, self.zoom, self.rotate)
-        self.fill(zoom_frames=zoom_frames, zoom=zoom)
+        self._fill(zoom_frames=zoom_frames, zoom=zoom)
 
 
 @takes(DreamSettings)
@@ -228,26 +227,25 @@ def _sheet(
     return contact_sheet(np.stack([with_channels(stretch(tile, small), 3) for tile in tiles]), captions=captions)
 
 
-def _plan_zoom(zoom_frames: int | None, zoom: float | None, rotate: float) -> tuple[int, float]:
+def _plan_zoom(zoom_frames: int | None, zoom: float | None, rotate: float) -> tuple[int, float | None]:
     """Fill in the frames of a stream, and by how much each is enlarged, where they were not given.
 
     Raises
     ------
-    InputError
+    SettingsError
         A number is out of range, or frames are to move where there is but one picture.
     """
     moves = zoom is not None or bool(rotate)
     if zoom_frames is None:
         zoom_frames = ZOOM_FRAMES if moves else 0
     if moves and zoom_frames in (0, 1):
-        raise InputError(
-            f"zoom and rotate are about the frames of a stream, and zoom_frames= says {zoom_frames}: give 2 or more, or leave it out"
+        raise SettingsError(
+            f"zoom= and rotate= are about the frames of a stream, and zoom_frames= says {zoom_frames}: give 2 or more, or leave it out"
         )
-    if zoom_frames < 0:
-        raise SettingsError(f"zoom_frames must be at least 0; got {zoom_frames}")
-    if (zoom is not None and not 0 <= zoom < 1) or not math.isfinite(rotate):
-        raise InputError(f"expected zoom in [0, 1) and rotate in degrees; got {zoom} and {rotate}")
-    return zoom_frames, ZOOM if zoom is None else zoom
+    check_count("zoom_frames", zoom_frames, at_least=0)
+    check_number("zoom", zoom, at_least=0, below=1)
+    check_number("rotate", rotate)
+    return zoom_frames, ZOOM if zoom is None and zoom_frames > 1 else zoom
 
 
 def _is_noise(photo: object) -> bool:

@@ -89,15 +89,15 @@ class GenerateSettings(RunSettings):
     def _settle(self) -> None:
         super()._settle()
         if self.component is not None and self.walk is not None:
-            raise SettingsError("component and walk are two different series of images; give one of the two")
+            raise SettingsError("component= and walk= are two different series of images; give one of the two")
         if self.walk is not None and self.n_images is not None:
-            raise SettingsError(f"a walk has its own number of frames, here {self.walk}; leave n_images out")
+            raise SettingsError(f"a walk has its own number of frames, here {self.walk}; leave n_images= out")
         if self.walk is not None and self.walk < 2:
             raise SettingsError(f"a walk has at least 2 frames; got {self.walk}")
         if self.component is not None and self.n_images == 1:
             raise SettingsError("a component is shown by at least 2 images, one at either end; got 1")
         if self.walk is not None and self.gif:
-            raise SettingsError("a walk is an animation already; leave gif out")
+            raise SettingsError("a walk is an animation already; leave gif=True out")
         check_sampling(self.sampler, temperature=self.temperature, row_weight=self.row_weight)
         Descent(gradient_rule=self.gradient_rule)
         if not isinstance(self.recipe, Recipe):

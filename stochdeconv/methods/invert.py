@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stochdeconv.errors import InputError
+from stochdeconv.errors import InputError, SettingsError
 from stochdeconv.methods.presets import input_origin
 from stochdeconv.methods.settings import RunSettings
 from stochdeconv.optimization.descent import Descent
 from stochdeconv.parsing import read_list
-from stochdeconv.settings import OPEN, read_settings, source_of, takes
+from stochdeconv.settings import OPEN, check_number, read_settings, source_of, takes
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Loss
@@ -82,7 +82,7 @@ class InvertSettings(RunSettings):
         if init is None:
             init = "noise" if self.target is None or self.n_images > 1 else "photo"
         toward_itself = self.target is None and init == "photo"
-        self.fill(
+        self._fill(
             init=init,
             enhance=(_ENHANCED if toward_itself else 1.0) if self.enhance is None else self.enhance,
             optimizer=self.optimizer or ("lbfgs" if self.gradient_rule == "true" else "adam"),
@@ -95,16 +95,15 @@ class InvertSettings(RunSettings):
             raise InputError(f"optimizer '{self.optimizer}' is unknown; there are {', '.join(OPTIMIZERS)}")
         if self.init not in INITS:
             raise InputError(f"init '{self.init}' is unknown; there are {', '.join(INITS)}")
-        if not np.isfinite(self.enhance) or self.enhance <= 0 or self.tv < 0 or self.alpha_norm < 0:
-            raise InputError(
-                f"enhance must be above 0, tv and alpha_norm at least 0; got {self.enhance}, {self.tv} and {self.alpha_norm}"
-            )
+        check_number("enhance", self.enhance, above=0)
+        check_number("tv", self.tv, at_least=0)
+        check_number("alpha_norm", self.alpha_norm, at_least=0)
         if toward_itself and self.enhance == 1:
-            raise InputError(
-                "the photograph has its own activations already: change them (enhance, target) or start from elsewhere"
+            raise SettingsError(
+                "the photograph has its own activations already: change them (enhance=, target=) or start from elsewhere (init=)"
             )
         if self.n_images > 1 and self.init != "noise":
-            raise InputError(
+            raise SettingsError(
                 f"every search from init '{self.init}' comes to the same picture: make 1, or start from init 'noise'; got {self.n_images}"
             )
 

@@ -28,7 +28,7 @@ from stochdeconv.methods.presets import (
 )
 from stochdeconv.methods.settings import RunSettings
 from stochdeconv.parsing import read_list
-from stochdeconv.settings import OPEN, read_settings, source_of, takes
+from stochdeconv.settings import OPEN, check_number, read_settings, source_of, takes
 from stochdeconv.statistics.class_statistics import ClassStatistics
 
 if TYPE_CHECKING:
@@ -117,14 +117,14 @@ class MaximizeSettings(RunSettings):
     def _settle(self) -> None:
         super()._settle()
         if self.unit is not None and self.direction is not None:
-            raise SettingsError("unit and direction are two different things to maximise; give one of the two")
+            raise SettingsError("unit= and direction= are two different things to maximise; give one of the two")
         n_images, batch_size = _plan_batch(self.diversity, self.diversity_layer, self.n_images, self.batch_size)
         weight = weigh_outliers(self.suppress_outliers, self.outlier_weight, default=MAXIMIZE_WEIGHT)
         preset = self.preset
         if preset is None:
             needs_pixels = self.ablate_constraints or any(getattr(self, name) for name in OF_PIXELS)
             preset = VALUES_OF if needs_pixels else DEFAULT_PRESET
-        self.fill(n_images=n_images, batch_size=batch_size, outlier_weight=weight, preset=preset)
+        self._fill(n_images=n_images, batch_size=batch_size, outlier_weight=weight, preset=preset)
         self.way()
         if self.unit is not None:
             read_list(self.unit, "unit", read_unit)
@@ -150,11 +150,13 @@ class MaximizeSettings(RunSettings):
         """
         preset = find_preset(self.preset, self.overrides)
         if self.ablate_constraints and preset.parameterization != "pixels":
-            raise InputError(
+            raise SettingsError(
                 f"ablate_constraints=True acts on pixels; the preset '{self.preset}' has none: use '{VALUES_OF}'"
             )
         if self.blur_every is not None and not preset.blur and not self.ablate_constraints:
-            raise InputError(f"blur_every= says how often the blur comes, and '{self.preset}' has none: give blur= too")
+            raise SettingsError(
+                f"blur_every= says how often the blur comes, and '{self.preset}' has none: give blur= too"
+            )
         return all_constraints(preset, self.overrides) if self.ablate_constraints else preset
 
     def check_objective(self, class_name: object) -> None:
@@ -226,7 +228,7 @@ def maximize(
         model=model,
         settings=settings.record(
             "n_images",
-            "size",
+            size=list(size),
             classes=[vars(entry) for entry in objective.classes],
             unit=",".join(objective.titles) if settings.unit is not None else None,
             direction=objective.direction,
@@ -328,13 +330,14 @@ def _plan_batch(diversity: float, layer: str | None, n_images: int | None, batch
         n_images = N_IMAGES if batch_size is None or not diversity else min(N_IMAGES, batch_size)
     if batch_size is None:
         batch_size = n_images if diversity else BATCH_SIZE
-    if not diversity >= 0:
-        raise InputError(f"diversity is a weight of at least 0; got {diversity}")
+    check_number("diversity", diversity, at_least=0)
     if layer is not None and not diversity:
-        raise InputError(f"layer '{layer}' is where the images are to differ, but diversity has no weight: give one")
+        raise SettingsError(
+            f"diversity_layer= '{layer}' is where the images are to differ, but diversity= has no weight: give one"
+        )
     if diversity and not 2 <= n_images <= batch_size:
-        raise InputError(
-            f"diversity is between the images of one batch: it takes at least 2 images and a batch_size= of as many; "
+        raise SettingsError(
+            f"diversity= is between the images of one batch: it takes at least 2 images (n_images=) and a batch_size= of as many; "
             f"got {n_images} images in batches of {batch_size}"
         )
     return n_images, batch_size

@@ -58,7 +58,7 @@ class MorphSettings(Approach):
     def _settle(self) -> None:
         super()._settle()
         n_frames, n_steps = _plan_frames(self.n_frames, self.n_steps)
-        self.fill(n_frames=n_frames, n_steps=n_steps)
+        self._fill(n_frames=n_frames, n_steps=n_steps)
 
     def frame_steps(self) -> list[int]:
         """Return the steps after which there is a frame: dense at the start, where steps change the most, by a square law."""
@@ -297,15 +297,14 @@ def _plan_frames(n_frames: int | None, n_steps: int | None) -> tuple[int, int]:
     """
     if n_steps is None:
         n_steps = N_STEPS if n_frames is None else max(N_STEPS, n_frames - 1)
-    if n_steps < 1:
-        raise InputError(f"n_steps must be at least 1; got {n_steps}")
     if n_frames is None:
         n_frames = min(N_FRAMES, n_steps + 1)
     if n_frames < 2:
-        raise SettingsError(f"an animation has at least 2 frames; got n_frames={n_frames}")
+        raise SettingsError(f"n_frames= is at least 2, the start and the end; got {n_frames}")
     if n_frames > n_steps + 1:
-        raise InputError(
-            f"n_frames must be from 2 to n_steps + 1 = {n_steps + 1}; got {n_frames}: give more steps, or leave one of the two out"
+        raise SettingsError(
+            f"n_frames= is at most one more than the {n_steps} steps; got {n_frames}: give more steps (n_steps=), or leave one "
+            "of the two out"
         )
     return n_frames, n_steps
 

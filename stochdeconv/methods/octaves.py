@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stochdeconv.errors import InputError, ModelError, SettingsError
+from stochdeconv.errors import ModelError
 from stochdeconv.methods.settings import RunSettings
+from stochdeconv.settings import check_count, check_number
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Loss
@@ -45,12 +46,9 @@ class Octaves(RunSettings):
 
     def _settle(self) -> None:
         super()._settle()
-        if not (self.octave_scale > 1 and self.step_size > 0):
-            raise InputError(
-                f"expected octave_scale above 1 and step_size above 0; got {self.octave_scale} and {self.step_size}"
-            )
-        if self.jitter < 0:
-            raise SettingsError(f"jitter must be at least 0; got {self.jitter}")
+        check_number("octave_scale", self.octave_scale, above=1)
+        check_number("step_size", self.step_size, above=0)
+        check_count("jitter", self.jitter, at_least=0)
 
     def pyramid(
         self,

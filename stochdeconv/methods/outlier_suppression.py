@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stochdeconv.errors import InputError
+from stochdeconv.errors import InputError, SettingsError
 from stochdeconv.methods.objective import check_model
 from stochdeconv.parsing import read_list
+from stochdeconv.settings import check_number
 from stochdeconv.statistics.class_statistics import INPUT, ClassStatistics
 
 if TYPE_CHECKING:
@@ -44,18 +44,17 @@ def weigh_outliers(suppress_outliers: object, weight: float | None, *, default: 
 
     Raises
     ------
-    InputError
+    SettingsError
         A weight was given of nothing, or one that is none.
     """
     if suppress_outliers is None:
         if weight is not None:
-            raise InputError(
-                f"outlier_weight {weight} weighs nothing: say with suppress_outliers=FILE.h5 what an outlier is"
+            raise SettingsError(
+                f"outlier_weight= {weight} weighs nothing: say with suppress_outliers=FILE.h5 what an outlier is"
             )
         return None
     weight = default if weight is None else weight
-    if not weight >= 0 or not math.isfinite(weight):
-        raise InputError(f"outlier_weight is a number of at least 0; got {weight}")
+    check_number("outlier_weight", weight, at_least=0)
     return weight
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stochdeconv.errors import InputError
+from stochdeconv.errors import InputError, SettingsError
+from stochdeconv.settings import check_count, check_number
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Loss
@@ -100,18 +101,21 @@ def find_preset(name: str, overrides: Mapping[str, float | None]) -> Preset:
     Raises
     ------
     InputError
-        There is no such preset, a setting is out of range, or the preset has no place for it.
+        There is no such preset.
+    SettingsError
+        A setting is out of range, or the preset has no place for it.
     """
     if name not in PRESETS:
         raise InputError(f"preset '{name}' is unknown; there are {', '.join(PRESETS)}")
     changes: dict[str, Any] = {key: value for key, value in overrides.items() if value is not None}
-    if not all(0 <= value < np.inf for value in changes.values()) or changes.get("contribution", 0) >= 100:
-        raise InputError(f"{', '.join(overrides)} must be at least 0, contribution below 100; got {changes}")
-    if changes.get("blur_every") == 0:
-        raise InputError("blur_every is the number of steps from one blur to the next, at least 1; got 0")
+    for key, value in changes.items():
+        if key in ("blur_every", "jitter"):
+            check_count(key, value, at_least=0 if key == "jitter" else 1)
+        else:
+            check_number(key, value, at_least=0, below=100 if key == "contribution" else None)
     if PRESETS[name].parameterization == "fourier" and any(changes.get(key) for key in OF_PIXELS):
         *others, last = (f"{key}=" for key in OF_PIXELS)
-        raise InputError(
+        raise SettingsError(
             f"{', '.join(others)} and {last} act on pixels; the preset '{name}' is bounded by its sigmoid: use 'regularised'"
         )
     if "l2" in changes:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from stochdeconv.errors import InputError, ModelError, closest
+from stochdeconv.errors import InputError, ModelError, SettingsError, closest
 from stochdeconv.parsing import read_list
 from stochdeconv.statistics.registry import WEIGHTS
 
@@ -59,8 +60,10 @@ class Recipe(*WEIGHTS):  # type: ignore[misc]  # bases that are read off the reg
             if getattr(self, name) not in values:
                 raise InputError(f"recipe: {name} must be one of {', '.join(values)}; got '{getattr(self, name)}'")
         for name, value in asdict(self).items():
-            if isinstance(value, int | float) and value < 0:
-                raise InputError(f"recipe: {name} must be at least 0; got {value}")
+            limit = 1 if name == "scale" else math.inf
+            if isinstance(value, int | float) and not 0 <= value < limit:
+                below = ", below 1" if name == "scale" else ""
+                raise SettingsError(f"recipe: {name} is a finite number of at least 0{below}; got {value}")
 
 
 def parse_recipe(text: str, base: Recipe | None = None) -> Recipe:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stochdeconv.errors import InputError
+from stochdeconv.errors import SettingsError
 from stochdeconv.methods.approach import Approach
 from stochdeconv.methods.outlier_suppression import suppression
 from stochdeconv.parsing import read_list, whole_number
@@ -53,7 +53,7 @@ class RefineSettings(Approach):
         super()._settle()
         self.check_variants()
         checkpoints, n_steps = _plan_steps(self.checkpoints, self.n_steps)
-        self.fill(checkpoints=checkpoints, n_steps=n_steps)
+        self._fill(checkpoints=checkpoints, n_steps=n_steps)
 
     @property
     def checkpoint_steps(self) -> list[int]:
@@ -214,16 +214,14 @@ def _plan_steps(checkpoints: str | Sequence[int] | None, n_steps: int | None) ->
     InputError
         There is no step, no checkpoint, one of them twice, or one that no step comes to.
     """
-    if n_steps is not None and n_steps < 1:
-        raise InputError(f"n_steps must be at least 1; got {n_steps}")
     if checkpoints is None:
         n_steps = CHECKPOINTS[-1] if n_steps is None else n_steps
         return sorted({math.ceil(step * n_steps / CHECKPOINTS[-1]) for step in CHECKPOINTS}), n_steps
     checkpoints = sorted(read_list(checkpoints, "checkpoint", whole_number))
     if checkpoints[0] < 1:
-        raise InputError(f"checkpoints are numbers of steps, each at least 1; got {checkpoints}")
+        raise SettingsError(f"checkpoints= are numbers of steps, each at least 1; got {checkpoints}")
     if n_steps is not None and n_steps < checkpoints[-1]:
-        raise InputError(
+        raise SettingsError(
             f"the last checkpoint, {checkpoints[-1]}, comes after the last step, {n_steps}: give more steps, or leave one of the two out"
         )
     return checkpoints, checkpoints[-1] if n_steps is None else n_steps

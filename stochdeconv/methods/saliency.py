@@ -18,7 +18,7 @@ from stochdeconv.methods.objectives import parse_unit, read_unit
 from stochdeconv.methods.presets import input_origin
 from stochdeconv.methods.settings import RunSettings
 from stochdeconv.parsing import read_list
-from stochdeconv.settings import read_settings, source_of, takes
+from stochdeconv.settings import check_number, read_settings, source_of, takes
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Term
@@ -92,13 +92,12 @@ class SaliencySettings(RunSettings):
 
     def _settle(self) -> None:
         super()._settle()
-        if not 0 <= self.noise < np.inf:
-            raise SettingsError(f"noise is at least 0; got {self.noise}")
+        check_number("noise", self.noise, at_least=0)
         rules = parse_rules(self.rule)
         if self.unit is not None:
             read_unit(self.unit)
         if self.layer is not None and "grad_cam" not in rules:
-            raise InputError(f"layer= says where grad_cam looks; it means nothing to {', '.join(rules)}")
+            raise SettingsError(f"layer= says where grad_cam looks; it means nothing to {', '.join(rules)}")
 
     def check_objective(self, class_name: object) -> None:
         """Raise SettingsError where both a class and a unit are to be explained."""
@@ -203,7 +202,7 @@ def saliency(
         model=model,
         settings=settings.record(
             "rule",
-            "size",
+            size=list(image.shape[:2]),
             photo=source_of(photo),
             class_name=class_name,
             unit=unit,

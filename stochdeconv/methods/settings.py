@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from stochdeconv.errors import SettingsError
-from stochdeconv.settings import Settings
+from stochdeconv.settings import Settings, check_count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,5 +31,6 @@ class RunSettings(Settings):
 
     def _settle(self) -> None:
         super()._settle()
-        if self.seed < 0:
-            raise SettingsError(f"seed is a whole number of at least 0; got {self.seed}")
+        if self.seed is None:
+            raise SettingsError("seed= is a whole number of at least 0; got None")
+        check_count("seed", self.seed, at_least=0)

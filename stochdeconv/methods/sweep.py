@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stochdeconv.errors import InputError
+from stochdeconv.errors import SettingsError
 from stochdeconv.methods.amplification import Amplified, dream_loss, parse_layers, warn_where_nothing_fired
 from stochdeconv.methods.octaves import Octaves
 from stochdeconv.methods.recognisers import Recogniser, Witness, check_judge, gather_witnesses
@@ -38,14 +38,16 @@ class SweepSettings(Octaves):
         Photographs at a time; each is dreamt alone, its views drawn from the seed and its number.
     """
 
+    counts = tuple(name for name in Octaves.counts if name != "n_steps")
+
     n_steps: str | int | Sequence[int] = (10, 50)
 
     def _settle(self) -> None:
         super()._settle()
         n_steps = read_list(self.n_steps, "number of steps", whole_number)
         if min(n_steps) < 1:
-            raise InputError(f"numbers of steps must be at least 1; got {n_steps}")
-        self.fill(n_steps=n_steps)
+            raise SettingsError(f"n_steps= are numbers of steps, each at least 1; got {n_steps}")
+        self._fill(n_steps=n_steps)
 
     @property
     def columns(self) -> list[int]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from stochdeconv.errors import InputError
+from stochdeconv.settings import check_count, check_number
 
 Tensor = Any
 
@@ -37,8 +37,9 @@ class Transform:
     rotate: float = 0.0
 
     def __post_init__(self):
-        if self.jitter < 0 or not 0 <= self.scale < 1 or self.rotate < 0:
-            raise InputError(f"transform {self}: jitter and rotate must be at least 0, scale in [0, 1)")
+        check_count("jitter", self.jitter, at_least=0)
+        check_number("scale", self.scale, at_least=0, below=1)
+        check_number("rotate", self.rotate, at_least=0)
 
     @property
     def moves(self) -> bool:

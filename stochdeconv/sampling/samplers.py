@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stochdeconv.errors import InputError, closest
+from stochdeconv.errors import InputError, SettingsError, closest
 from stochdeconv.sampling.gaussians import Link, PrincipalGaussian
 from stochdeconv.sampling.targets import Rows, Targets
+from stochdeconv.settings import check_count, check_number
 from stochdeconv.statistics.class_statistics import ClassStatistics
 
 # Keeps these streams apart from others that are seeded with the same (seed, index).
@@ -129,10 +130,9 @@ def sample_deviations(
         As in `sample_targets`.
     """
     check_sampling(sampler, temperature=temperature, row_weight=row_weight)
-    if n_images < 1:
-        raise InputError(f"n_images is {n_images}; expected 1 or more")
-    if seed < 0 or first_index < 0:
-        raise InputError(f"seed is {seed} and first_index {first_index}; expected whole numbers of 0 or more")
+    check_count("n_images", n_images)
+    check_count("seed", seed, at_least=0)
+    check_count("first_index", first_index, at_least=0)
     rows = Rows.of(statistics)
     deviation = SAMPLERS[sampler].prepare(rows, seed, row_weight)
     drawn = [deviation(index) for index in range(first_index, first_index + n_images)]
@@ -221,8 +221,7 @@ SAMPLERS = {
 
 def check_temperature(temperature: float) -> None:
     """Raise InputError unless deviations can be multiplied by it."""
-    if not (np.isfinite(temperature) and temperature >= 0):
-        raise InputError(f"temperature is {temperature}; expected a number of 0 or more (1 is the class's own spread)")
+    check_number("temperature", temperature, at_least=0)  # 1 is the class's own spread
 
 
 def check_sampling(sampler: str, *, temperature: float, row_weight: float) -> None:
@@ -234,4 +233,4 @@ def check_sampling(sampler: str, *, temperature: float, row_weight: float) -> No
         )
     check_temperature(temperature)
     if not 0 <= row_weight <= 1:
-        raise InputError(f"row_weight is {row_weight}; expected a number from 0 (a joint draw) to 1 (a real row)")
+        raise SettingsError(f"row_weight= is a number from 0 (a joint draw) to 1 (a real row); got {row_weight}")

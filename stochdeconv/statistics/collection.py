@@ -78,7 +78,7 @@ class CollectSettings(Settings):
         text = self.shard if isinstance(self.shard, str) else "/".join(map(str, self.shard))
         match = re.fullmatch(r"([0-9]+)/([0-9]+)", text.strip())
         if not match or not 1 <= int(match[1]) <= int(match[2]):
-            raise SettingsError(f"shard is I/N with 1 <= I <= N; got {text}")
+            raise SettingsError(f"shard= is I/N with 1 <= I <= N; got {text}")
         return int(match[1]), int(match[2])
 
 

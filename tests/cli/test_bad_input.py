@@ -103,7 +103,7 @@ BAD = {
     ),
     "maximize: all pixels clipped": (
         ["maximize", "0", "-m", "tiny.keras", "-o", "out", "--preset", "simonyan", "--contribution", "100"],
-        ["contribution below 100"],
+        ["--contribution", "below 100; got 100.0"],
     ),
     "maximize: ablation of Fourier images": (
         ["maximize", "0", "-m", "tiny.keras", "-o", "out", "--preset", "fourier", "--ablate-constraints"],
@@ -201,12 +201,21 @@ def workplace(made, tmp_path_factory):
     return folder
 
 
+# Numbers out of range, and settings that contradict each other.
+USAGE = {
+    "maximize: diversity in batches",
+    "maximize: blur of Fourier images",
+    "maximize: all pixels clipped",
+    "maximize: ablation of Fourier images",
+}
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_clear_line(workplace, monkeypatch, case):
     words, expected = BAD[case]
     monkeypatch.chdir(workplace)
     before = {name: (workplace / name).stat().st_mtime_ns for name in files_in(workplace)}
-    message = refuse(*words)
+    message = refuse(*words, code=2 if case in USAGE else 1)
     for part in expected:
         assert part in message
     after = {name: (workplace / name).stat().st_mtime_ns for name in files_in(workplace)}

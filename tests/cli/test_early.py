@@ -37,7 +37,10 @@ CALLS = {
         "choose another place with --html",
     ),
     "sampler": (["generate", "church.h5", *OUT, "--sampler", "chian"], "closest: 'chain'"),
-    "temperature": (["generate", "church.h5", *OUT, "--temperature", "-1"], "temperature is -1"),
+    "temperature": (
+        ["generate", "church.h5", *OUT, "--temperature", "-1"],
+        "--temperature is a finite number, at least 0; got -1.0",
+    ),
     "gradient rule": (["generate", "church.h5", *OUT, "--gradient-rule", "up"], "'up' is unknown"),
     "recipe": (["generate", "church.h5", *OUT, "--recipe", "fcets=0"], "closest: 'facets'"),
     "start": (["generate", "church.h5", *OUT, "--init", "no.png"], "no such image"),
@@ -62,12 +65,15 @@ CALLS = {
         ["refine", PHOTO, "church", *NETWORK, *OUT, "--checkpoints", "3,9", "--n-steps", "5"],
         "the last checkpoint, 9, comes after the last step, 5",
     ),
-    "strength": (["refine", PHOTO, "church", *NETWORK, *OUT, "--strength", "0"], "strength must be above 0"),
+    "strength": (
+        ["refine", PHOTO, "church", *NETWORK, *OUT, "--strength", "0"],
+        "--strength is a finite number, above 0; got 0.0",
+    ),
     "outliers of refine": (["refine", PHOTO, "church", *NETWORK, *OUT, "--suppress-outliers", "no.h5"], "no.h5"),
     "weight of refine": (["refine", PHOTO, "church", *NETWORK, *OUT, "--outlier-weight", "3"], "--suppress-outliers"),
     "frames": (
         ["morph", "church", "barn", *NETWORK, *OUT, "--n-frames", "9", "--n-steps", "4"],
-        "n_frames must be from 2 to",
+        "--n-frames is at most one more than the 4 steps; got 9",
     ),
     "photograph of morph": (["morph", "no.png", "barn", *NETWORK, *OUT], "no such image"),
     "outliers of morph": (
@@ -80,12 +86,18 @@ CALLS = {
     "start of invert": (["invert", PHOTO, "--layer", "a", *NETWORK, *OUT, "--init", "zero"], "noise, photo, mean"),
     "search": (["invert", PHOTO, "--layer", "a", *NETWORK, *OUT, *GUIDED], "gradient of no"),
     "target": (["invert", PHOTO, "--layer", "a", *NETWORK, *OUT, "--target", "no.png"], "no such image"),
-    "zoom": (["dream", PHOTO, "--layer", "a", *NETWORK, *OUT, "--zoom-frames", "3", "--zoom", "2"], "zoom in [0, 1)"),
+    "zoom": (
+        ["dream", PHOTO, "--layer", "a", *NETWORK, *OUT, "--zoom-frames", "3", "--zoom", "2"],
+        "--zoom is a finite number, at least 0 and below 1; got 2.0",
+    ),
     "steps of a sweep": (
         ["sweep", PHOTO, "--layers", "a", "--n-steps", "5,0", *NETWORK, *OUT],
-        "steps must be at least 1",
+        "--n-steps are numbers of steps, each at least 1; got [5, 0]",
     ),
-    "octaves": (["dream", PHOTO, "--layer", "a", *NETWORK, *OUT, "--octave-scale", "1"], "octave_scale above 1"),
+    "octaves": (
+        ["dream", PHOTO, "--layer", "a", *NETWORK, *OUT, "--octave-scale", "1"],
+        "--octave-scale is a finite number, above 1; got 1.0",
+    ),
     "guide": (["dream", PHOTO, "--layer", "a", *NETWORK, *OUT, "--guide", "no.png"], "no such image"),
     "layers of sweep": (["sweep", PHOTO, "--layers", "a,a", *NETWORK, *OUT], "'a' twice"),
     "photographs of a sweep for faces": (

@@ -86,7 +86,7 @@ BAD = {
     "folder of no class": (["held"], ["no class 'held'", "class_name"]),
     "tree with a folder of no class": (["others"], ["no class 'held'"]),
     "one class twice": (["twice"], ["two folders below 'twice'", "tiny"]),
-    "no part": (["photos", "--held-out", "1"], ["held_out", "got 1"]),
+    "no part": (["photos", "--held-out", "1"], ["--held-out", "got 1"]),
     "too few to hold any out": (["unreadable", "--held-out", "0.5"], ["unreadable", "too few"]),
     "missing judge": (["photos", "--judge", "no.keras"], ["no.keras"]),
     "existing output": (["photos", "-o", "there.npz"], ["there.npz", "--overwrite"]),
@@ -104,7 +104,12 @@ def test_bad_input_is_one_line(here, case):
     for folder in ("others/held", "twice/church", "twice/Church"):
         shutil.copytree(here / "photos/church", here / folder)
     words = [*words, *(() if "-o" in words else ("-o", "real.npz"))]
-    line = refuse("measure", *words, *(() if "--judge" in words else ("--judge", "tiny.keras")))
+    line = refuse(
+        "measure",
+        *words,
+        *(() if "--judge" in words else ("--judge", "tiny.keras")),
+        code=2 if case == "no part" else 1,
+    )
     for part in parts:
         assert part in line
     assert not (here / "real.npz").exists() and (here / "there.npz").read_text() == "before"

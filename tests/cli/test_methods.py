@@ -52,11 +52,16 @@ def test_refine(made, tool, tmp_path):
         (("refine", made / "photos/99.png", "church"), "no such image"),
         (("refine", made / "text.png", "church"), "no known image format"),
         (("refine", photo, "chuch"), "closest: 'church'"),
-        (("refine", photo, "church", "--checkpoints", "0,3"), "each at least 1"),
-        (("refine", photo, "church", "--n-steps", 5, "--checkpoints", 6), "after the last step"),
     ):
         assert message in refuse(*tool(*words), "--overwrite")
-    assert "whole numbers" in refuse(*tool("refine", photo, "church"), "--checkpoints", "1,x", "--overwrite", code=2)
+    for flags, message in (
+        (("--checkpoints", "0,3"), "each at least 1"),
+        (("--n-steps", 5, "--checkpoints", 6), "after the last step"),
+        (("--checkpoints", "1,x"), "whole numbers"),
+        (("--rotate", "nan"), "--rotate is a finite number, at least 0; got nan"),
+        (("--scale", 2), "--scale is a finite number, at least 0 and below 1; got 2.0"),
+    ):
+        assert message in refuse(*tool("refine", photo, "church"), *flags, "--overwrite", code=2)
 
 
 def test_morph(made, tool, tmp_path):
@@ -70,8 +75,8 @@ def test_morph(made, tool, tmp_path):
     succeed(*tool("morph", "church", "barn"), *words)
     assert {"image_000.png", "image_001.png"} <= set(files_in(tmp_path / "out"))
     assert "closest: 'church'" in refuse(*tool("morph", "chuch", "barn"), "--overwrite")
-    assert "n_frames must be from 2 to" in refuse(
-        *tool("morph", "church", "barn"), "--n-steps", 2, "--n-frames", 4, "--overwrite"
+    assert "--n-frames is at most one more than the 2 steps; got 4: give more steps (--n-steps)" in refuse(
+        *tool("morph", "church", "barn"), "--n-steps", 2, "--n-frames", 4, "--overwrite", code=2
     )
     assert "no known image format" in refuse(*tool("morph", made / "text.png", "barn"), "--overwrite")
 
@@ -90,11 +95,15 @@ def test_dream(made, tool, tmp_path):
         (("dream", photo, "--layer", "conv3"), "closest: 'conv2', 'conv1'"),
         (("dream", photo, "--layer", "conv1:9"), "channels 0 to 5"),
         (("dream", photo, "--layer", "conv1=a"), "LAYER:CHANNEL=WEIGHT"),
-        (("dream", photo, "--layer", "conv1", "--octave-scale", 1), "octave_scale above 1"),
         (("dream", photo, "--layer", "conv1", "--guide", "none.png"), "no such image"),
         (("dream", "nose", "--layer", "conv1"), "no such image"),
     ):
         assert message in refuse(*tool(*words), "--overwrite")
+    for flags, message in (
+        (("--octave-scale", 1), "--octave-scale is a finite number, above 1; got 1.0"),
+        (("--step-size", "inf"), "--step-size is a finite number, above 0; got inf"),
+    ):
+        assert message in refuse(*tool("dream", photo, "--layer", "conv1"), *flags, "--overwrite", code=2)
     refuse(*tool("dream", photo), code=2)
 
 
@@ -112,10 +121,11 @@ def test_invert(made, tool, tmp_path):
         (("--layer", "conv2", "--gradient-rule", "guided", "--optimizer", "lbfgs"), "gradient of no function"),
         (("--layer", "conv2", "--optimizer", "sgd"), "lbfgs, adam"),
         (("--layer", "conv9"), "closest"),
-        (("--layer", "conv2", "--init", "photo", "--enhance", 1), "own activations already"),
         (("--layer", "conv2", "--target", "none.png"), "no such image"),
     ):
         assert message in refuse(*tool("invert", photo), *words, "--overwrite")
+    own = ("--layer", "conv2", "--init", "photo", "--enhance", 1)
+    assert "own activations already" in refuse(*tool("invert", photo), *own, "--overwrite", code=2)
 
 
 def test_sweep(made, tool, tmp_path):
@@ -132,13 +142,12 @@ def test_sweep(made, tool, tmp_path):
     for words, message in (
         (("sweep", "none", "--layers", "conv1"), "no such photograph or folder"),
         (("sweep", ".", "--layers", "conv3"), "closest"),
-        (("sweep", made / "photos", "--layers", "conv1", "--n-steps", "0"), "at least 1"),
         (("sweep", made / "photos", "--layers", "conv1", "--judge", "none.keras"), "none.keras"),
     ):
         assert message in refuse(*tool(*words), "--overwrite")
-    assert "whole numbers" in refuse(
-        *tool("sweep", made / "photos"), "--layers", "conv1", "--n-steps", "a", "--overwrite", code=2
-    )
+    for n_steps, message in (("0", "each at least 1"), ("a", "whole numbers")):
+        words = ("--layers", "conv1", "--n-steps", n_steps, "--overwrite")
+        assert message in refuse(*tool("sweep", made / "photos"), *words, code=2)
 
 
 def test_a_layer_is_called_by_its_number_wherever_it_is_called_by_its_name(made, tool, tmp_path):
@@ -197,11 +206,11 @@ def test_defaults_follow_what_is_given(made, tool, tmp_path):
     assert dreamt["octaves"] == 2  # of 6 and 4 pixels: two poolings leave nothing of 3
     assert settings("dream", photo, "--layer", "pool2", "--n-steps", 1)["octaves"] == 4
     assert settings("sweep", photo, "--layers", "conv1,pool2", "--size", 6, "--n-steps", 1)["octaves"] == 2
-    for words, message in (
-        (("dream", "noise", "--size", 6, "--layer", "pool2", "--octaves", 4), "fewer --octaves"),
-        (("maximize", "barn", "--blur", 1, "--preset", "fourier"), "use 'regularised'"),
+    for words, message, code in (
+        (("dream", "noise", "--size", 6, "--layer", "pool2", "--octaves", 4), "fewer --octaves", 1),
+        (("maximize", "barn", "--blur", 1, "--preset", "fourier"), "use 'regularised'", 2),
     ):
-        assert message in refuse(*tool(*words), "--overwrite")
+        assert message in refuse(*tool(*words), "--overwrite", code=code)
 
 
 def test_sweep_for_faces(made, tool, tmp_path):

@@ -43,7 +43,7 @@ def test_a_morph_has_a_step_for_every_frame(n_frames, n_steps, planned):
 
 
 def test_more_frames_than_steps_are_refused_where_both_are_given():
-    with pytest.raises(InputError, match="from 2 to n_steps"):
+    with pytest.raises(InputError, match="at most one more than the 10 steps; got 48"):
         MorphSettings(n_frames=48, n_steps=10)
 
 
@@ -158,14 +158,14 @@ def test_images_that_are_to_differ_are_of_one_batch(diversity, n_images, batch_s
 
 @pytest.mark.parametrize(("n_images", "batch_size"), [(9, 8), (1, None), (None, 1)])
 def test_images_of_several_batches_cannot_differ_from_each_other(n_images, batch_size):
-    with pytest.raises(InputError, match="diversity is between the images of one batch"):
+    with pytest.raises(InputError, match="diversity= is between the images of one batch"):
         MaximizeSettings(diversity=1.0, n_images=n_images, batch_size=batch_size)
 
 
 @pytest.mark.parametrize(
     ("zoom_frames", "zoom", "rotate", "planned"),
     [
-        (None, None, 0.0, (0, 0.05)),
+        (None, None, 0.0, (0, None)),
         (None, 0.1, 0.0, (24, 0.1)),
         (None, None, 2.0, (24, 0.05)),
         (3, None, 0.0, (3, 0.05)),

@@ -158,7 +158,7 @@ def test_tiles_at_a_time_change_nothing_but_memory(model, photo, monkeypatch):
     assert four.record["settings"]["batch_size"] == 4
     listed = dream(model, large, ["conv", "deep"], **keywords)
     np.testing.assert_array_equal(listed.images, single.images)
-    with pytest.raises(InputError, match="batch_size must be at least 1"):
+    with pytest.raises(InputError, match="batch_size= is a whole number of at least 1"):
         dream(model, large, "deep", **keywords, batch_size=0)
 
 
@@ -245,13 +245,16 @@ def test_layers_are_read_and_checked(model):
 
 def test_senseless_calls_are_refused(model, photo, tmp_path):
     for keywords in ({"octaves": 0}, {"octave_scale": 1.0}, {"step_size": 0.0}):
-        with pytest.raises(InputError, match=r"(octaves|n_steps) must be at least 1|octave_scale above 1"):
+        with pytest.raises(
+            InputError,
+            match=r"octaves= is a whole number of at least 1|(octave_scale|step_size)= is a finite number, above",
+        ):
             dream(model, photo, "deep", **keywords)
     with pytest.raises(ModelError, match="fewer octaves="):
         dream(model, photo, "deep", octaves=8)
-    with pytest.raises(InputError, match="seed is a whole number"):
+    with pytest.raises(InputError, match="seed= is a whole number"):
         dream(model, "noise", "deep", seed=-1)
-    with pytest.raises(InputError, match="zoom in"):
+    with pytest.raises(InputError, match="zoom= is a finite number, at least 0 and below 1"):
         dream(model, photo, "deep", zoom_frames=2, zoom=1.0)
     for keywords in ({"zoom": 0.1}, {"rotate": 1.0}):
         for frames in (0, 1):

@@ -312,8 +312,8 @@ def test_ctrl_c_on_the_way_keeps_the_images_so_far(model, statistics):
 def test_a_series_that_contradicts_itself_is_refused(model, statistics):
     for how, message in [
         ({"component": "deep:0", "walk": 4}, "one of the two"),
-        ({"walk": 4, "n_images": 4}, "leave n_images out"),
-        ({"walk": 4, "gif": True}, "leave gif out"),
+        ({"walk": 4, "n_images": 4}, "leave n_images= out"),
+        ({"walk": 4, "gif": True}, "leave gif=True out"),
         ({"walk": 1}, "at least 2 frames"),
         ({"component": "deep:0", "n_images": 1}, "at least 2 images"),
         ({"component": "deep:16"}, "16 components, 0 to 15; got 16"),
@@ -347,8 +347,15 @@ def test_senseless_calls_are_refused(model, statistics, tmp_path):
         generate(model, statistics, n_images=0)
     with pytest.raises(InputError, match="together, deepest-first"):
         Recipe(order="deepest")
-    with pytest.raises(InputError, match="layout must be at least 0"):
+    with pytest.raises(InputError, match="layout is a finite number of at least 0"):
         Recipe(layout=-1)
+    for changes, message in (
+        ({"scale": 1.0}, "below 1"),
+        ({"rotate": float("inf")}, "finite"),
+        ({"learning_rate": float("nan")}, "finite"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Recipe(**changes)
     with pytest.raises(MissingInputError):
         generate(model, statistics, init=tmp_path / "no.png")
     with pytest.raises(InputError, match="48x48"):

@@ -144,7 +144,7 @@ def test_senseless_calls_are_refused(model):
         with pytest.raises(InputError, match=f"from init '{init}' comes to the same picture"):
             invert(model, picture(), "deep", init=init, enhance=2, n_images=2)
     for counts in ({"n_images": 0}, {"batch_size": 0}):
-        with pytest.raises(InputError, match="must be at least 1"):
+        with pytest.raises(InputError, match="is a whole number of at least 1"):
             invert(model, picture(), "deep", **counts)
     with pytest.raises(InputError, match="gradient of no function"):
         invert(model, picture(), "deep", gradient_rule="guided", optimizer="lbfgs")
@@ -155,7 +155,7 @@ def test_senseless_calls_are_refused(model):
         invert(model, picture(), "deep", init="zero")
     with pytest.raises(InputError, match="has its own activations already"):
         invert(model, picture(), "deep", init="photo", enhance=1)
-    with pytest.raises(InputError, match="enhance must be above 0"):
+    with pytest.raises(InputError, match="enhance= is a finite number, above 0"):
         invert(model, picture(), "deep", enhance=0)
     for layers, message in (("", "at least one layer"), ("deep,deep", "layer 'deep' twice")):
         with pytest.raises(InputError, match=message):

@@ -330,7 +330,7 @@ def test_pixel_settings_are_checked(model):
         maximize(model, "dog", preset="simonyan", contribution=100.0)
     with pytest.raises(InputError, match="'simonyan' has none: give blur= too"):
         maximize(model, "dog", preset="simonyan", blur_every=2)
-    with pytest.raises(InputError, match="diversity has no weight"):
+    with pytest.raises(InputError, match="diversity= has no weight"):
         maximize(model, "dog", diversity_layer="deep")
     with pytest.raises(InputError, match="at least 1; got 0"):
         maximize(model, "dog", preset="simonyan", blur_every=0)

@@ -121,7 +121,7 @@ def test_senseless_calls_are_refused(model):
             refine(model, picture(), "dog", checkpoints=checkpoints)
     with pytest.raises(InputError, match="comes after the last step"):
         refine(model, picture(), "dog", n_steps=50, checkpoints=[60])
-    with pytest.raises(InputError, match="strength must be above 0"):
+    with pytest.raises(InputError, match="strength= is a finite number, above 0"):
         refine(model, picture(), "dog", strength=0)
     with pytest.raises(ClassNotFoundError):
         refine(model, picture(), "dgo")

@@ -192,9 +192,9 @@ def test_senseless_calls_are_refused(model, tmp_path):
     with pytest.raises(InputError, match="at least one layer"):
         sweep(model, picture(), "")
     for n_steps in ((), (0,)):
-        with pytest.raises(InputError, match=r"numbers? of steps"):
+        with pytest.raises(InputError, match=r"at least one number of steps|n_steps= are numbers of steps"):
             sweep(model, picture(), "deep", n_steps=n_steps)
-    with pytest.raises(InputError, match="batch_size must be at least 1"):
+    with pytest.raises(InputError, match="batch_size= is a whole number of at least 1"):
         sweep(model, picture(), "deep", batch_size=0)
     with pytest.raises(LayerNotFoundError, match="closest: 'deep'"):
         sweep(model, picture(), "conv,deeep")

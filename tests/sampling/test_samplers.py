@@ -239,11 +239,11 @@ def test_targets_survive_a_file(markov, tmp_path):
     ("arguments", "message"),
     [
         ({"sampler": "chian"}, "no sampler 'chian'; closest: 'chain'; there are chain, joint, bootstrap, independent"),
-        ({"n_images": 0}, "n_images is 0; expected 1 or more"),
-        ({"temperature": -1.0}, "temperature is -1.0"),
-        ({"temperature": float("nan")}, "temperature is nan"),
-        ({"seed": -1}, "seed is -1"),
-        ({"row_weight": 1.5}, "row_weight is 1.5"),
+        ({"n_images": 0}, "n_images= is a whole number of at least 1; got 0"),
+        ({"temperature": -1.0}, "temperature= is a finite number, at least 0; got -1.0"),
+        ({"temperature": float("nan")}, "temperature= is a finite number, at least 0; got nan"),
+        ({"seed": -1}, "seed= is a whole number of at least 0; got -1"),
+        ({"row_weight": 1.5}, r"row_weight= is a number from 0 .* to 1 .*; got 1.5"),
     ],
 )
 def test_wrong_arguments_are_named(markov, arguments, message):

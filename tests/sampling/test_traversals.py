@@ -53,7 +53,7 @@ def test_deviations_are_equally_spaced_about_the_mean():
     assert spaced_deviations(0.5, n_values=3).tolist() == [-1.0, 0.0, 1.0]
     with pytest.raises(InputError, match="at least 2 images"):
         spaced_deviations(1.0, n_values=1)
-    with pytest.raises(InputError, match="temperature is -1"):
+    with pytest.raises(InputError, match="temperature= is a finite number, at least 0; got -1"):
         spaced_deviations(-1.0)
 
 
