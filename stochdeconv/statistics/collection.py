@@ -136,9 +136,7 @@ def collect(
     layers = None if settings.layers is None else read_list(settings.layers, "layer", model.find_layer)
     # Read once: an iterator of paths would be empty the second time.
     images = images if isinstance(images, str | os.PathLike) else list(images)
-    paths = find_images(images)
-    keys = image_keys(images, paths)
-    listed = [[key, _file_size(path)] for key, path in zip(keys, paths, strict=True)]
+    paths, listed = list_images(images)
     number, n_shards = settings.part()
     own = slice(number - 1, None, n_shards)
     if not paths[own]:
@@ -176,6 +174,8 @@ def _manifest_of(
     model: ImageModel, class_: dict | None, measured: Sequence[MeasuredLayer], settings: dict[str, Any]
 ) -> dict[str, Any]:
     """Write down what is measured of every image, by which network and of what class."""
+    from stochdeconv import backend
+
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -187,8 +187,15 @@ def _manifest_of(
         "class": class_,
         "layers": [[layer.name, list(layer.shape), list(layer.layout_shape)] for layer in measured],
         "settings": settings,
-        "versions": _versions(),
+        "versions": backend.versions(),
     }
+
+
+def list_images(images: Source) -> tuple[list[Path], list[list[Any]]]:
+    """List the images of a collection, and by what a later one knows them: their names there, and their sizes in bytes."""
+    paths = find_images(images)
+    keys = image_keys(images, paths)
+    return paths, [[key, _file_size(path)] for key, path in zip(keys, paths, strict=True)]
 
 
 def _file_size(path: Path) -> int:
@@ -215,12 +222,6 @@ def class_of(model: ImageModel, images: object, class_name: str | None) -> dict 
     else:
         return None
     return {"index": int(entry.index), "wnid": entry.wnid, "label": entry.label}
-
-
-def _versions() -> dict[str, str]:
-    from stochdeconv import backend
-
-    return backend.versions()
 
 
 # ---- shards ----------------------------------------------------------------------------------------------------------

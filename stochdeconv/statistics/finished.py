@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stochdeconv.errors import InputError
 from stochdeconv.parsing import read_list
-from stochdeconv.statistics.collection import CollectSettings, class_of
+from stochdeconv.statistics.collection import CollectSettings, class_of, list_images
 from stochdeconv.statistics.file import load_statistics
 from stochdeconv.statistics.measurement import measured_layers
 from stochdeconv.statistics.shards import ShardFile
@@ -17,8 +17,7 @@ from stochdeconv.statistics.spool import differing
 if TYPE_CHECKING:
     from stochdeconv.networks.image_model import ImageModel
 
-# Only a file that was made smaller afterwards has n_rows.
-_COMPARED = ("n_components", "layout_size", "n_rows")
+_COMPARED = ("n_components", "layout_size", "batch_size")
 
 
 def check_finished(path: Path, model: ImageModel, images: Path, settings: CollectSettings) -> None:
@@ -39,15 +38,20 @@ def check_finished(path: Path, model: ImageModel, images: Path, settings: Collec
     FileFormatError
         The file is damaged.
     """
-    there = _of_statistics(path) if settings.shard is None else _of_shard(path)
+    is_shard = settings.shard is not None
+    there = _of_shard(path) if is_shard else _of_statistics(path)
+    number, n_shards = settings.part()
+    _, listed = list_images(images)
     layers = None if settings.layers is None else read_list(settings.layers, "layer", model.find_layer)
     expected = {
         "weights_hash": model.weights_hash,
         "preprocessing": dict(model.preprocessing),
         "class": class_of(model, images, settings.class_name),
         "layers": [[layer.name] for layer in measured_layers(model, layers, settings.layout_size)],
-        "settings": {name: getattr(settings, name, None) for name in _COMPARED},
-        "shard": settings.part(),
+        # Only a file that was made smaller afterwards has n_rows.
+        "settings": {**{name: getattr(settings, name) for name in _COMPARED}, "n_rows": None},
+        "shard": [number, n_shards],
+        "images": listed[number - 1 :: n_shards] if is_shard else sorted([key, None] for key, _ in listed),
     }
     difference = differing(json.loads(json.dumps(expected)), there)  # as JSON gives it back: lists, no tuples
     if difference:
@@ -64,8 +68,10 @@ def _of_statistics(path: Path) -> dict[str, Any]:
         "preprocessing": dict(statistics.preprocessing),
         "class": None if statistics.class_index is None else of_class,
         "layers": [[name] for name in statistics],
-        "settings": {name: statistics.settings.get(name) for name in _COMPARED},
+        "settings": {name: statistics.settings.get(name) for name in (*_COMPARED, "n_rows")},
         "shard": [1, 1],
+        # Statistics do not know how large the files were.
+        "images": sorted([name, None] for name in (*statistics.image_names, *dict(statistics.skipped))),
     }
 
 
@@ -73,7 +79,7 @@ def _of_shard(path: Path) -> dict[str, Any]:
     with ShardFile(path) as shard:
         manifest = dict(shard.manifest)
     return {
-        **{name: manifest[name] for name in ("weights_hash", "preprocessing", "class", "shard")},
+        **{name: manifest[name] for name in ("weights_hash", "preprocessing", "class", "shard", "images")},
         "layers": [layer[:1] for layer in manifest["layers"]],
-        "settings": {name: manifest["settings"].get(name) for name in _COMPARED},
+        "settings": {name: manifest["settings"].get(name) for name in (*_COMPARED, "n_rows")},
     }

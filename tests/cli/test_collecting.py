@@ -197,6 +197,7 @@ def test_resume_begins_where_nothing_is_and_ends_where_all_is(made, here):
         (("--layers", "conv1"), "the layers"),
         (("--n-components", 5), "n_components 4 then, 5 now"),
         (("--layout-size", 4), "layout_size 8 then, 4 now"),
+        (("--batch-size", 3), "batch_size 8 then, 3 now"),
         (("--class", "barn"), "the class"),
     ):
         message = refuse(*words, *changed)
@@ -208,6 +209,21 @@ def test_resume_begins_where_nothing_is_and_ends_where_all_is(made, here):
     # A file made smaller afterwards is not what a collection leaves.
     save_statistics(compact(load_statistics("c.h5"), 3), "c.h5", overwrite=True)
     assert "n_rows 3 then" in refuse(*words)
+
+
+@pytest.mark.parametrize("shard", [(), ("--shard", "1/2")])
+def test_resume_takes_no_file_of_other_images(made, here, shard):
+    shutil.copytree(made / "photos/church", here / "church")
+    words = ("collect", "church", "-m", made / "tiny.keras", "-o", "c.h5", *SMALL, *shard, "--resume")
+    (here / "church/00.png").write_text("no picture, and listed as such")
+    succeed(*words)
+    assert succeed(*words).stdout == "c.h5\n"
+    shutil.copy(made / "held/00.png", here / "church/zz.png")
+    shutil.copy(made / "held/00.png", here / "church/zy.png")
+    assert "the images ('zy.png' is new)" in refuse(*words)
+    for name in ("zz.png", "zy.png", "02.png", "03.png"):
+        (here / "church" / name).unlink()
+    assert "the images ('02.png' is gone)" in refuse(*words)
 
 
 def test_resume_of_a_finished_shard_looks_into_it(made, here):
