@@ -93,7 +93,12 @@ def make_morph(
     run = folder / f"{label}_{target.class_name}"
     settings["outlier_weight"] = outlier_weight
     if not is_made(
-        run, model=model, statistics_hash=statistics_hash, start=start if is_photograph(start) else label, **settings
+        run,
+        "morph",
+        model=model,
+        statistics_hash=statistics_hash,
+        start=start if is_photograph(start) else label,
+        **settings,
     ):
         result = sd.morph(model, start, target.class_index, n_frames=2, suppress_outliers=held_by or None, **settings)
         result.save(run, overwrite=True)

@@ -44,7 +44,8 @@ def main() -> None:
             finished.append(run)
             statistics_hash = statistics.hash() if contestant in SAMPLERS else None
             as_now = {**settings_of(contestant, model), **settings}
-            if is_made(run, model=model, statistics_hash=statistics_hash, **as_now):
+            command = "generate" if contestant in SAMPLERS else "maximize"
+            if is_made(run, command, model=model, statistics_hash=statistics_hash, **as_now):
                 continue
             if contestant in SAMPLERS:
                 result = sd.generate(model, statistics, sampler=contestant, **settings)

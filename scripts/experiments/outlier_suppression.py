@@ -68,7 +68,12 @@ def main() -> None:
                 layers = first_layers(statistics, n_layers) if n_layers else statistics
                 statistics_hash = layers.hash() if weight else None
                 if not is_made(
-                    run, model=model, statistics_hash=statistics_hash, outlier_weight=weight or None, **settings
+                    run,
+                    "maximize",
+                    model=model,
+                    statistics_hash=statistics_hash,
+                    outlier_weight=weight or None,
+                    **settings,
                 ):
                     outliers = {"suppress_outliers": layers, "outlier_weight": weight} if weight else {}
                     result = sd.maximize(model, statistics.class_index, preset=preset, **outliers, **settings)

@@ -121,9 +121,8 @@ def _tell(facts: dict[str, Any], *, as_json: bool) -> None:
 
 def describe_statistics(statistics: ClassStatistics) -> dict[str, Any]:
     """Sum statistics up in plain values."""
-    of_class = {"index": statistics.class_index, "wnid": statistics.wnid, "label": statistics.class_name}
     return {
-        "class": None if statistics.class_name is None else of_class,
+        "class": None if statistics.class_name is None else statistics.of_class,
         "model": {
             "name": statistics.model_name,
             "source": statistics.model_source,

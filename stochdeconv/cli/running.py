@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from stochdeconv.cli import terminal
+from stochdeconv.cli.flags import read_fields
 from stochdeconv.cli.imports import import_code
 from stochdeconv.cli.terminal import ProgressBar
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from stochdeconv.networks.image_model import ImageModel
     from stochdeconv.statistics.class_statistics import ClassStatistics
 
-MODEL_HELP = "mini-vgg16, which ships; vgg16 or another name of keras.applications; or a .keras file."
 # Said wherever a layer of the network is asked for.
 LAYER_HELP = "LAYER is a name, or a number of the list of 'stochdeconv layers' (0 is the input)."
 
@@ -42,6 +42,10 @@ class PlaceFlags:
 
     model: str
     output: Path
+
+
+#: What is said of a network wherever one is asked for.
+MODEL_HELP = read_fields(PlaceFlags)["model"][1]
 
 
 @dataclass(frozen=True, kw_only=True)

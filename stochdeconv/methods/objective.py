@@ -60,7 +60,7 @@ def target_loss(
     from stochdeconv.losses import regularizers
     from stochdeconv.losses.targets import term_of
 
-    maps = [name for name, layer in statistics.items() if name != INPUT and layer.shape[0] * layer.shape[1] > 1]
+    maps = statistics.map_layers
     if not maps:
         raise InputError(
             f"the statistics hold no layer with positions, a convolution's ({', '.join(statistics)}), and images are made of those: "

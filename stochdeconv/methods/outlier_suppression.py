@@ -13,7 +13,7 @@ from stochdeconv.errors import InputError, SettingsError
 from stochdeconv.methods.objective import check_model
 from stochdeconv.parsing import read_list
 from stochdeconv.settings import check_number
-from stochdeconv.statistics.class_statistics import INPUT, ClassStatistics
+from stochdeconv.statistics.class_statistics import ClassStatistics
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Loss
@@ -170,7 +170,7 @@ def outlier_loss(statistics: ClassStatistics, *, layers: Sequence[str] | None = 
     from stochdeconv.sampling.gaussians import ShrunkGaussian
 
     if layers is None:
-        layers = [name for name, layer in statistics.items() if name != INPUT and layer.shape[0] * layer.shape[1] > 1]
+        layers = statistics.map_layers
     if not layers:
         raise InputError(
             f"the statistics hold no convolutional layer ({', '.join(statistics)}) whose outliers could be told"

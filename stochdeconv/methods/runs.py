@@ -271,12 +271,16 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     return record
 
 
-def is_made(folder: str | Path, *, model: ImageModel, statistics_hash: str | None = None, **settings: Any) -> bool:
+def is_made(
+    folder: str | Path, command: str, *, model: ImageModel, statistics_hash: str | None = None, **settings: Any
+) -> bool:
     """Tell whether a finished run lies there that was made as it would be made now: a program that was stopped goes on from there.
 
     Parameters
     ----------
     folder : path
+    command : str
+        That made it.
     model : ImageModel
         The network that makes the images; what counts are its weights.
     statistics_hash : str or None
@@ -301,9 +305,10 @@ def is_made(folder: str | Path, *, model: ImageModel, statistics_hash: str | Non
     expected = json.loads(json.dumps(settings))  # as it reads in a record: a tuple is a list there
     return (
         record["complete"]
+        and record["command"] == command
         and record["model"]["weights_hash"] == model.weights_hash
         and record["statistics_hash"] == statistics_hash
-        and all(recorded.get(name) == value for name, value in expected.items())
+        and all(name in recorded and recorded[name] == value for name, value in expected.items())
     )
 
 

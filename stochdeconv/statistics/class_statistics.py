@@ -140,6 +140,16 @@ class ClassStatistics(WithFields, Mapping[str, LayerStatistics]):
         return len(self.layers)
 
     @property
+    def of_class(self) -> dict[str, Any]:
+        """The class as files hold it."""
+        return {"index": self.class_index, "wnid": self.wnid, "label": self.class_name}
+
+    @property
+    def map_layers(self) -> list[str]:
+        """Layers with positions, the image itself left out, from the first to the deepest."""
+        return [name for name, layer in self.items() if name != INPUT and layer.shape[0] * layer.shape[1] > 1]
+
+    @property
     def n_rows(self) -> int:
         """Number of aligned rows (images whose descriptors are kept)."""
         return len(self.image_names)

@@ -70,9 +70,7 @@ def _write_statistics(file: h5py.File, statistics: ClassStatistics) -> None:
         "preprocessing": json.dumps(dict(statistics.preprocessing)),
         "input_size": np.array(statistics.input_size, np.int64),
         "class": json.dumps(
-            {"index": statistics.class_index, "wnid": statistics.wnid, "label": statistics.class_name}
-            if statistics.class_name is not None or statistics.class_index is not None
-            else None
+            statistics.of_class if statistics.class_name is not None or statistics.class_index is not None else None
         ),
         "n_images": statistics.n_images,
         "settings": json.dumps(dict(statistics.settings)),

@@ -62,11 +62,10 @@ def check_finished(path: Path, model: ImageModel, images: Path, settings: Collec
 
 def _of_statistics(path: Path) -> dict[str, Any]:
     statistics = load_statistics(path)
-    of_class = {"index": statistics.class_index, "wnid": statistics.wnid, "label": statistics.class_name}
     return {
         "weights_hash": statistics.weights_hash,
         "preprocessing": dict(statistics.preprocessing),
-        "class": None if statistics.class_index is None else of_class,
+        "class": None if statistics.class_index is None else statistics.of_class,
         "layers": [[name] for name in statistics],
         "settings": {name: statistics.settings.get(name) for name in (*_COMPARED, "n_rows")},
         "shard": [1, 1],

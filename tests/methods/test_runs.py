@@ -129,6 +129,8 @@ def test_what_a_method_has_beside_its_images_is_left_too_and_goes_with_it(result
     [
         ({}, True),
         ({"complete": False}, False),
+        ({"command": "maximize"}, False),
+        ({"settings": {"n_steps": 2}}, False),
         ({"model": {"weights_hash": "other"}}, False),
         ({"statistics_hash": None}, False),
         ({"seed": 1}, False),
@@ -143,5 +145,6 @@ def test_a_run_is_made_where_a_complete_one_with_these_settings_lies(result, tmp
     replace(result, record={"command": "generate", **record}).save(tmp_path / "run")
     now = {"model": SimpleNamespace(weights_hash="hash"), "statistics_hash": "church"}
     now |= {"seed": 0, "n_images": 3, "n_steps": 2, "size": (8, 9)}
-    assert is_made(tmp_path / "run", **now) is made
-    assert not is_made(tmp_path / "elsewhere", **now)
+    assert is_made(tmp_path / "run", "generate", **now) is made
+    assert not is_made(tmp_path / "elsewhere", "generate", **now)
+    assert not is_made(tmp_path / "run", "generate", unheard_of=None, **now)
