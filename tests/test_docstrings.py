@@ -56,6 +56,13 @@ def faults(function, overloads=()):
     returns = function.returns is not None and ast.unparse(function.returns) != "None"
     if returns and not sections.keys() & {"Returns", "Yields"}:
         yield "what is returned is not described"
+    errors = {ast.unparse(part.exc.func) for part in ast.walk(function) if isinstance(part, ast.Raise) and is_call(part.exc)}
+    if errors and "Raises" not in sections:
+        yield f"{', '.join(sorted(errors))} is raised and not described"
+
+
+def is_call(raised):
+    return isinstance(raised, ast.Call)
 
 
 def test_a_fault_is_seen():
@@ -84,10 +91,11 @@ def broken(a, b) -> int:
 
     Notes ----- Source: somebody.
     """
+    raise ValueError(f"{a} is none")
 '''
     whole, broken = ast.parse(source).body
     assert list(faults(whole)) == []
-    assert [fault.split()[0] for fault in faults(broken)] == ["a", "parameter", "there", "there", "what"]
+    assert [fault.split()[0] for fault in faults(broken)] == ["a", "parameter", "there", "there", "what", "ValueError"]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -47,6 +47,11 @@ def contact_sheet(
     -------
     ndarray of shape (rows * (height + caption + margin) + margin, columns * (width + margin) + margin, 3)
         float32 in [0, 1]; height and width are those of an enlarged picture.
+
+    Raises
+    ------
+    InputError
+        These are no pictures, or none; no column; another number of captions than of pictures.
     """
     images = np.asarray(images, dtype=np.float32)
     if images.ndim == 4 and images.shape[-1] == 1:

@@ -31,6 +31,11 @@ def outliers(layer: str, *, mean: np.ndarray, precision: np.ndarray, limit: floa
     -------
     Term
         0 for an image within the limit.
+
+    Raises
+    ------
+    InputError
+        The shapes do not fit, or the limit is not above 0.
     """
     mean, precision = np.asarray(mean, np.float32), np.asarray(precision, np.float32)
     if mean.ndim != 1 or precision.shape != (len(mean), len(mean)):

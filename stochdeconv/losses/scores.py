@@ -120,6 +120,11 @@ def direction(layer: str, vector: np.ndarray, position: tuple[int, ...] | None =
     Returns
     -------
     Term
+
+    Raises
+    ------
+    InputError
+        The vector is none, or has no length.
     """
     vector = np.asarray(vector, np.float64)
     norm = np.linalg.norm(vector)

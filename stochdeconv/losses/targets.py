@@ -136,6 +136,11 @@ def match(target: Mapping[str, np.ndarray]) -> Loss:
     Returns
     -------
     Loss
+
+    Raises
+    ------
+    InputError
+        There is no layer.
     """
     if not target:
         raise InputError("match needs the activations of at least one layer; got an empty mapping")

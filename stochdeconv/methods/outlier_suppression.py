@@ -165,6 +165,11 @@ def outlier_loss(statistics: ClassStatistics, *, layers: Sequence[str] | None = 
     -------
     Loss
         A term for each layer.
+
+    Raises
+    ------
+    InputError
+        The statistics hold no layer with positions.
     """
     from stochdeconv import losses
     from stochdeconv.sampling.gaussians import ShrunkGaussian

@@ -54,6 +54,11 @@ class LayerCopies:
             By ``id`` of the symbol: the network's input, and what is not to be computed but taken as given; receives all values computed.
         gradient_rule : str
             Backward rule of the ReLUs, see `backward_rules.rectify`.
+
+        Raises
+        ------
+        ModelError
+            A layer cannot be computed in this dtype, or of so many inputs at a time.
         """
         n_inputs = next(iter(values.values())).shape[0]
         for step in steps:

@@ -352,6 +352,13 @@ class Network:
         Returns
         -------
         dict of str to ndarray of shape (input, ...)
+
+        Raises
+        ------
+        InputError
+            The inputs are not of the network's shape, or the batch size is less than 1.
+        LayerNotFoundError
+            There is no such layer.
         """
         layers = tuple(dict.fromkeys(layers))
         inputs = self._checked_inputs(inputs)

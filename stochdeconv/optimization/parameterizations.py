@@ -213,6 +213,11 @@ def pixels(
     Returns
     -------
     Pixels
+
+    Raises
+    ------
+    InputError
+        The start has another shape, or a number is out of range.
     """
     _check_numbers(n_images, seed, first_index)
     start = np.asarray(start, np.float32)
@@ -333,6 +338,11 @@ def fourier(
     Returns
     -------
     Fourier
+
+    Raises
+    ------
+    InputError
+        The size is less than 2 x 2, the images to start from have another shape, or a number is out of range.
     """
     _check_numbers(n_images, seed, first_index)
     height, width = size

@@ -69,6 +69,11 @@ def spaced_deviations(temperature: float, *, n_values: int = 5) -> np.ndarray:
     Returns
     -------
     ndarray of shape (value,)
+
+    Raises
+    ------
+    InputError
+        Fewer than two values, or a temperature that is none.
     """
     check_temperature(temperature)
     if n_values < 2:
