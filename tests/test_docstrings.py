@@ -56,7 +56,9 @@ def faults(function, overloads=()):
     returns = function.returns is not None and ast.unparse(function.returns) != "None"
     if returns and not sections.keys() & {"Returns", "Yields"}:
         yield "what is returned is not described"
-    errors = {ast.unparse(part.exc.func) for part in ast.walk(function) if isinstance(part, ast.Raise) and is_call(part.exc)}
+    errors = {
+        ast.unparse(part.exc.func) for part in ast.walk(function) if isinstance(part, ast.Raise) and is_call(part.exc)
+    }
     if errors and "Raises" not in sections:
         yield f"{', '.join(sorted(errors))} is raised and not described"
 

@@ -9,11 +9,8 @@ from stochdeconv.losses.functions import loss
 from stochdeconv.losses.targets import term_of
 from stochdeconv.losses.terms import Tensor, Term
 from stochdeconv.statistics.class_statistics import INPUT
-from stochdeconv.statistics.edges import ask_edge_sharpness
+from stochdeconv.statistics.edges import SQUARE_FLOOR, ask_edge_sharpness
 from stochdeconv.statistics.spectrum import ask_amplitude_spectrum
-
-# Keeps a square root differentiable at zero; (0.0002)^2, far below one grey level.
-_SQUARE_FLOOR = 4e-8
 
 
 @loss(layer=INPUT)
@@ -36,7 +33,7 @@ def total_variation(images: Tensor, beta: float = 2.0) -> Tensor:
         return sum(ops.mean(ops.diff(images, axis=axis) ** 2, axis=everywhere) for axis in within)
     squared = sum((ops.roll(images, -1, axis=axis) - images) ** 2 for axis in within)
     # The last place of an axis has no next one.
-    squared = squared[(slice(None), *(slice(-1) for _ in within))] + _SQUARE_FLOOR
+    squared = squared[(slice(None), *(slice(-1) for _ in within))] + SQUARE_FLOOR
     return ops.mean(squared ** (beta / 2), axis=everywhere)
 
 

@@ -22,7 +22,7 @@ from stochdeconv.settings import Settings, read_settings, takes
 from stochdeconv.statistics.class_statistics import ClassStatistics
 from stochdeconv.statistics.finalisation import finalise
 from stochdeconv.statistics.measurement import Progress, measure, measured_layers, open_spool
-from stochdeconv.statistics.shards import ShardFile
+from stochdeconv.statistics.shards import BLOCK_ROWS, ShardFile
 from stochdeconv.statistics.spool import FORMAT, FORMAT_VERSION, Spool, differing
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from stochdeconv.statistics.measured import MeasuredLayer
 
 Source = str | os.PathLike | Iterable[str | os.PathLike]
-# Rows copied at once when shards are joined.
-_BLOCK_ROWS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,8 +296,8 @@ def _join(shards: Sequence[ShardFile], joined: Spool, progress: Progress | None)
     owner = np.repeat(np.arange(n_shards), [len(shard.kept) for shard in shards])
     row = np.concatenate([np.arange(len(shard.kept)) for shard in shards])
     order = np.argsort(numbers)
-    for start in range(0, len(order), _BLOCK_ROWS):
-        block = order[start : start + _BLOCK_ROWS]
+    for start in range(0, len(order), BLOCK_ROWS):
+        block = order[start : start + BLOCK_ROWS]
         rows = {}
         for name, (kind, width) in joined.columns.items():
             rows[name] = np.empty((len(block), width), kind)

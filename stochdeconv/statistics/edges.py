@@ -12,8 +12,8 @@ from stochdeconv.images.measures import LOG_GRADIENT_EPSILON, log_gradient_magni
 from stochdeconv.statistics.class_statistics import INPUT
 from stochdeconv.statistics.statistic import Array, Block, PhotographStatistic, PureLoss, Storage, Tensor, Weights
 
-# Keeps a square root differentiable at zero; (0.0002)^2, far below one grey level.
-_SQUARE_FLOOR = 4e-8
+#: Keeps a square root differentiable at zero; (0.0002)^2, far below one grey level.
+SQUARE_FLOOR = 4e-8
 # Standard deviation of the log gradient that any other counts as at least: that of a blank picture is 0.
 _LEAST_STD = 0.05
 
@@ -91,7 +91,7 @@ def edge_sharpness(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     light = luminance(images)
     dx = light[:, :-1, 1:] - light[:, :-1, :-1]
     dy = light[:, 1:, :-1] - light[:, :-1, :-1]
-    logs = ops.log(ops.sqrt(dx**2 + dy**2 + _SQUARE_FLOOR) + LOG_GRADIENT_EPSILON)
+    logs = ops.log(ops.sqrt(dx**2 + dy**2 + SQUARE_FLOOR) + LOG_GRADIENT_EPSILON)
     own_mean, own_std = ops.mean(logs, axis=(1, 2)), ops.std(logs, axis=(1, 2))
     return ((own_mean - mean) ** 2 + (own_std - std) ** 2) / std**2
 

@@ -17,8 +17,8 @@ from stochdeconv.errors import InputError
 from stochdeconv.statistics.hdf5 import FORMAT_VERSION, SHARD_FORMAT, opened, reading, store
 from stochdeconv.statistics.spool import Spool
 
-# Rows of a shard copied at once.
-_BLOCK_ROWS = 64
+#: Rows of a shard copied at once.
+BLOCK_ROWS = 64
 
 
 def write_shard(spool: Spool, path: Path) -> None:
@@ -119,15 +119,15 @@ def _write(file: h5py.File, spool: Spool, sink: _Sink) -> None:
             f"columns/{name}",
             (n_rows, width),
             kind.newbyteorder("<"),
-            chunks=(min(_BLOCK_ROWS, max(1, 2**18 // width), max(n_rows, 1)), width) if n_rows else None,
+            chunks=(min(BLOCK_ROWS, max(1, 2**18 // width), max(n_rows, 1)), width) if n_rows else None,
             compression="gzip" if n_rows else None,
             compression_opts=1 if n_rows else None,
             shuffle=bool(n_rows),
         )
-        for start in range(0, n_rows, _BLOCK_ROWS):
+        for start in range(0, n_rows, BLOCK_ROWS):
             if sink.error is not None:  # the rest would only fill the memory
                 return
-            rows = np.arange(start, min(start + _BLOCK_ROWS, n_rows))
+            rows = np.arange(start, min(start + BLOCK_ROWS, n_rows))
             column[start : start + len(rows)] = spool.read(name, rows)
 
 
