@@ -69,6 +69,7 @@ def demo(
     quick : bool
         Fewer images and steps: enough to see that everything works, too few for good pictures.
     seed : int
+        Target, start and random views of image i depend on (seed, i) alone.
     overwrite : bool
         Replace an earlier demo.
     progress : callable, optional

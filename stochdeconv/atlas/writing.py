@@ -53,7 +53,7 @@ def write_atlas(
     n_steps : int
         Steps each image is made with.
     seed : int
-        Of the samples and of the images' starts.
+        Target, start and random views of image i depend on (seed, i) alone.
     overwrite : bool
         Replace the file.
     progress : callable, optional

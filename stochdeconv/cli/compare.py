@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from stochdeconv.cli import terminal
-from stochdeconv.cli.flags import command, default
+from stochdeconv.cli.flags import command, default, described
 from stochdeconv.cli.running import NetworkFlags, OutputFlags
 from stochdeconv.cli.terminal import ProgressBar
 from stochdeconv.errors import SettingsError
@@ -49,10 +49,8 @@ def compare(
         ),
     ],
     output: Annotated[Path, Parameter(metavar="DIR", help=f"Folder for {METRICS} and {REPORT}.")],
-    train: Annotated[
-        Path | None, Parameter(metavar="FOLDER", help="Photographs the statistics come from: was any copied?")
-    ] = None,
-    seed: Annotated[int, Parameter(help="Seed of the intervals.")] = default(compare_images, "seed"),
+    train: Annotated[Path | None, Parameter(metavar="FOLDER", help=described(compare_images, "train"))] = None,
+    seed: Annotated[int, Parameter(help=described(compare_images, "seed"))] = default(compare_images, "seed"),
     source: NetworkFlags,
     flags: OutputFlags,
 ) -> None:

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from stochdeconv.cli import terminal
 from stochdeconv.cli.compare import print_comparison
-from stochdeconv.cli.flags import command, default
+from stochdeconv.cli.flags import command, default, described
 from stochdeconv.cli.running import OutputFlags
 from stochdeconv.cli.terminal import ProgressBar
 from stochdeconv.demo import CLASSES, NETWORK, PHOTOGRAPHS, refuse_existing
@@ -19,15 +19,9 @@ from stochdeconv.demo import demo as run_demo
 @command
 def demo(
     *,
-    output: Annotated[
-        Path, Parameter(metavar="DIR", help="Folder for statistics, images, metrics.json and report.html.")
-    ] = Path("out/demo"),
-    quick: Annotated[
-        bool, Parameter(help="Fewer images and steps: shows that all works, too few for good pictures.")
-    ] = default(run_demo, "quick"),
-    seed: Annotated[int, Parameter(help="Start and random views of image i depend on (seed, i) alone.")] = default(
-        run_demo, "seed"
-    ),
+    output: Annotated[Path, Parameter(metavar="DIR", help=described(run_demo, "output"))] = Path("out/demo"),
+    quick: Annotated[bool, Parameter(help=described(run_demo, "quick"))] = default(run_demo, "quick"),
+    seed: Annotated[int, Parameter(help=described(run_demo, "seed"))] = default(run_demo, "seed"),
     flags: OutputFlags,
 ) -> None:
     """Do the main job on what ships with the package; ends with report.html."""

@@ -161,14 +161,22 @@ def read_fields(settings: type) -> dict[str, tuple[str | None, str]]:
     """
     described: dict[str, tuple[str | None, str]] = {}
     for base in reversed(settings.__mro__):
-        section = re.search(
-            r"Attributes\n-+\n(.*?)(?=\n\n\w[^\n]*\n-+\n|\Z)", inspect.cleandoc(base.__doc__ or ""), re.DOTALL
-        )
-        entries = re.findall(
-            r"^(\w+) : ([^\n]+)\n((?:(?:    [^\n]*)?(?:\n|\Z))*)", section[1] if section else "", re.MULTILINE
-        )
-        described |= {name: (_metavar(kind), _prose(text)) for name, kind, text in entries}
+        described |= _read_section(base.__doc__, "Attributes")
     return described
+
+
+def described(function: Callable, name: str) -> str:
+    """Read a flag's help where it stands: in the docstring of the function behind the command."""
+    _, text = _read_section(function.__doc__, "Parameters")[name]
+    return text
+
+
+def _read_section(docstring: str | None, title: str) -> dict[str, tuple[str | None, str]]:
+    section = re.search(rf"{title}\n-+\n(.*?)(?=\n\n\w[^\n]*\n-+\n|\Z)", inspect.cleandoc(docstring or ""), re.DOTALL)
+    entries = re.findall(
+        r"^(\w+) : ([^\n]+)\n((?:(?:    [^\n]*)?(?:\n|\Z))*)", section[1] if section else "", re.MULTILINE
+    )
+    return {name: (_metavar(kind), _prose(text)) for name, kind, text in entries}
 
 
 def _metavar(kind: str) -> str | None:

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from stochdeconv.assets import NETWORKS
 from stochdeconv.atlas.writing import AtlasInterrupted, refuse_existing, write_atlas
 from stochdeconv.cli import terminal
-from stochdeconv.cli.flags import command, default
+from stochdeconv.cli.flags import command, default, described
 from stochdeconv.cli.running import NetworkFlags, OutputFlags
 from stochdeconv.cli.terminal import ProgressBar
 from stochdeconv.errors import SettingsError, StochDeconvError
@@ -41,10 +41,8 @@ def inspect(
             help="The network, for images in the atlas; by default the one the file names, where that needs no download.",
         ),
     ] = None,
-    n_steps: Annotated[int, Parameter(help="Optimisation steps.")] = default(write_atlas, "n_steps"),
-    seed: Annotated[int, Parameter(help="Start and random views of image i depend on (seed, i) alone.")] = default(
-        write_atlas, "seed"
-    ),
+    n_steps: Annotated[int, Parameter(help=described(write_atlas, "n_steps"))] = default(write_atlas, "n_steps"),
+    seed: Annotated[int, Parameter(help=described(write_atlas, "seed"))] = default(write_atlas, "seed"),
     source: NetworkFlags,
     flags: OutputFlags,
 ) -> None:
