@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
-from stochdeconv.errors import SettingsError
+from stochdeconv.errors import SettingsError, closest
 
 Kind = TypeVar("Kind", bound="Settings")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -128,9 +128,17 @@ def read_settings(kind: type[Kind], settings: Kind | None, keywords: Mapping[str
     ------
     SettingsError
         Both were given.
+    TypeError
+        There is no such keyword.
     """
     if settings is not None and not isinstance(settings, kind):
         raise SettingsError(f"settings are a {kind.__name__}, or its fields as keywords; got {type(settings).__name__}")
+    names = [field.name for field in fields(kind)]
+    for unknown in (name for name in keywords if name not in names):
+        near = closest(unknown, names)
+        raise TypeError(
+            f"there is no keyword '{unknown}'{f'; closest: {near}' if near else ''}; there are {', '.join(names)}"
+        )
     if settings is None:
         return kind(**keywords).settled()
     if keywords:

@@ -16,7 +16,7 @@ from stochdeconv.methods.morph import MorphSettings
 from stochdeconv.methods.refine import RefineSettings
 from stochdeconv.methods.saliency import SaliencySettings
 from stochdeconv.methods.sweep import SweepSettings
-from stochdeconv.settings import check_count, check_number
+from stochdeconv.settings import check_count, check_number, read_settings
 from stochdeconv.statistics.collection import CollectSettings
 
 OF_RUNS = (
@@ -112,3 +112,8 @@ def test_limits_are_said_as_they_hold():
     check_count("n", 0, at_least=0)
     with pytest.raises(SettingsError, match=r"^n= is a whole number of at least 2; got 1$"):
         check_count("n", 1, at_least=2)
+
+
+def test_a_misspelt_keyword_is_told_the_nearest():
+    with pytest.raises(TypeError, match=r"no keyword 'n_image'; closest: 'n_images'.*; there are size, batch_size"):
+        read_settings(GenerateSettings, None, {"n_image": 2})

@@ -71,7 +71,8 @@ def _parameter(parameter: inspect.Parameter) -> inspect.Parameter:
     if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
         written = [part.metavar for part in getattr(parameter.annotation, "__metadata__", ()) if part.metavar]
         # An operand has no flag before it: help and errors name it by how it is written, in capitals.
-        return parameter.replace(annotation=Annotated[parameter.annotation, Parameter(name=written or None)])
+        own = Parameter(name=written or None, converter=_converter(parameter.annotation))
+        return parameter.replace(annotation=Annotated[parameter.annotation, own])
     return parameter.replace(
         annotation=Annotated[
             parameter.annotation, _named(parameter.name, parameter.annotation), Parameter(show_default=written_default)
@@ -95,9 +96,6 @@ def _as_flags(settings: type) -> Any:
 
 
 def _named(name: str, hint: Any) -> Parameter:
-    bare = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
-    kinds = (bare, *typing.get_args(bare))
-    converter = next((convert for kind, convert in _CONVERTERS.items() if kind in kinds), None)
     # One flag, one way: what is off by default is not turned off; said twice, the last counts.
     return Parameter(
         name=_NAMES.get(name),
@@ -105,8 +103,16 @@ def _named(name: str, hint: Any) -> Parameter:
         negative="",
         negative_iterable="",
         allow_repeating=True,
-        converter=converter,
+        converter=_converter(hint),
     )
+
+
+def _converter(hint: Any) -> Callable | None:
+    bare = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+    if typing.get_origin(bare) is list:
+        return None  # each is converted alone
+    kinds = (bare, *typing.get_args(bare))
+    return next((convert for kind, convert in _CONVERTERS.items() if kind in kinds), None)
 
 
 def _whole_number(_: Any, tokens: Sequence[Token]) -> int:

@@ -11,6 +11,7 @@ from stochdeconv.cli.collect import refuse_existing
 from stochdeconv.cli.flags import command
 from stochdeconv.cli.running import OutputFlags
 from stochdeconv.cli.terminal import ProgressBar
+from stochdeconv.errors import SettingsError
 
 # A working folder beside the file: that of a merge must not take the place of an interrupted collection's.
 MERGING = ".merging"
@@ -28,6 +29,10 @@ def merge(
     from stochdeconv.statistics.collection import merge as merge_shards
     from stochdeconv.statistics.file import save_statistics
 
+    if output.resolve() in {shard.resolve() for shard in shards}:
+        raise SettingsError(
+            f"output= '{output}' is one of the shards, which the whole would replace; choose another file"
+        )
     if not flags.overwrite:
         refuse_existing(output)
     # Beside the output: as much space as the shards take is where the user wants the result, not in a folder for small things.

@@ -38,7 +38,7 @@ def import_keras() -> None:
         os.dup2(sink.fileno(), 2)
         try:
             importlib.import_module("stochdeconv.backend")
-        except BaseException:
+        except Exception:
             sink.seek(0)
             os.write(kept, sink.read())
             raise

@@ -282,7 +282,9 @@ def _joined_manifest(shards: Sequence[ShardFile]) -> dict:
         where[number] = shard.path
     missing = [f"{number}/{n_shards}" for number in range(1, n_shards + 1) if number not in where]
     if missing:
-        raise InputError(f"shards {', '.join(missing)} are missing; collect them with shard= and merge all {n_shards}")
+        raise InputError(
+            f"shards {', '.join(missing)} are missing; collect each as a shard I/{n_shards} and merge all {n_shards}"
+        )
     images: list = [None] * first.manifest["n_listed"]
     for shard in shards:
         images[shard.manifest["shard"][0] - 1 :: n_shards] = shard.manifest["images"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -18,12 +19,16 @@ from stochdeconv.statistics.spool import Spool
 
 # Rows beyond this many add little a sampler could use, but 30 kB each (VGG16) to the file and 35 kB to memory.
 MAX_ROWS = 2048
+# Slow to import, so only where statistics are made; but before their threads are limited, which holds for what is loaded by then.
+_WITH_THREADS = ("scipy.linalg", "sklearn.cluster")
 # Layers finalised side by side; each holds up to some 300 MB.
 _LAYERS_AT_ONCE = 2
 
 
 def finalise(spool: Spool, progress: Progress | None = None) -> ClassStatistics:
     """Turn a complete spool into statistics, reading it out of core in the order of the images."""
+    for library in _WITH_THREADS:
+        importlib.import_module(library)
     manifest, keys = spool.manifest, spool.keys
     rows = drawn_by_key(keys, MAX_ROWS)
     measured = Measurements(spool, rows)

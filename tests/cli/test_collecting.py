@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -233,3 +235,49 @@ def test_resume_of_a_finished_shard_looks_into_it(made, here):
     assert "the shard" in refuse(*words, "--shard", "2/2")
     assert "n_components" in refuse(*words, "--shard", "1/2", "--n-components", 5)
     assert "shard 1/2" in refuse(*words)
+
+
+def test_a_whole_does_not_take_the_place_of_its_shard(made, here):
+    for number in (1, 2):
+        words = ("collect", made / "photos/church", "-m", made / "tiny.keras", "-o", f"{number}.h5", *SMALL)
+        succeed(*words, "--shard", f"{number}/2")
+    before = Path("1.h5").read_bytes()
+    for shards in ("1.h5", "2.h5"), ("2.h5", "./1.h5"):
+        assert "is one of the shards" in refuse("merge", *shards, "-o", "1.h5", "--overwrite", code=2)
+    assert Path("1.h5").read_bytes() == before
+
+
+LIMITED = """
+import sys
+from threadpoolctl import threadpool_info
+from stochdeconv.statistics import regions
+from stochdeconv.cli import main
+real = regions.fit_regions
+
+def watched(*operands):
+    result = real(*operands)
+    print("threads", max(library["num_threads"] for library in threadpool_info()), file=sys.stderr)
+    return result
+
+regions.fit_regions = watched
+main(["merge", "1.h5", "2.h5", "-o", "whole.h5"])
+"""
+
+
+def test_a_merge_has_the_bytes_of_one_pass_however_many_processors_there_are(made, here):
+    """What is loaded while statistics are made has its threads limited too: two gave another last bit."""
+    words = ("collect", made / "photos/church", "-m", made / "tiny.keras", *SMALL)
+    for number in (1, 2):
+        succeed(*words, "-o", f"{number}.h5", "--shard", f"{number}/2")
+    threads = {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
+    merged = subprocess.run(
+        [sys.executable, "-c", LIMITED], env={**os.environ, **threads}, capture_output=True, text=True, check=True
+    )
+    assert "threads 1\n" in merged.stderr
+    succeed(*words, "-o", "one.h5")
+    assert Path("whole.h5").read_bytes() == Path("one.h5").read_bytes()
+
+
+def test_an_empty_word_is_no_folder(made, here):
+    assert "expected a path" in refuse("collect", "", "-m", made / "tiny.keras", "-o", "c.h5", code=2)
+    assert "expected a path" in refuse("inspect", "", code=2)
