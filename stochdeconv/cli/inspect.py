@@ -54,6 +54,10 @@ def inspect(
             raise SettingsError("a network makes the images of an atlas; give --html OUT.html too")
         _tell(describe_statistics(load_statistics(path)), as_json=as_json)
         return
+    if html.resolve() == path.resolve():
+        raise SettingsError(
+            f"html= '{html}' is the file of statistics itself, which the page would replace; choose another"
+        )
     if as_json:
         raise SettingsError("--json goes to a program, --html to a person; give one of the two")
     refuse_existing(html, overwrite=flags.overwrite)

@@ -74,7 +74,7 @@ class MeasureSettings(Settings):
         folders = find_class_folders(root)
         if folders and self.class_name is not None:
             raise InputError(
-                f"'{root}' is a tree of {len(folders)} class folders, each named by its class: leave class_name out, or give one of them"
+                f"'{root}' is a tree of {len(folders)} class folders, each named by its class: leave class_name= out, or give one of them"
             )
         own_name = root.resolve().name if root.is_dir() else root.stem
         sources = {folder.name: folder for folder in folders} or {self.class_name or own_name: root}
@@ -152,7 +152,7 @@ def _find_class(judge: ImageModel, word: str, *, is_tree: bool) -> ClassName:
     except ClassNotFoundError as error:
         if is_tree:
             raise
-        raise ClassNotFoundError(f"{error}; the class of one folder is its name, or class_name") from None
+        raise ClassNotFoundError(f"{error}; the class of one folder is its name, or class_name=") from None
 
 
 def measure(

@@ -1,6 +1,7 @@
 """The atlas: what it draws is what the statistics hold, and the page is complete in itself."""
 
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -315,3 +316,10 @@ def test_library_refuses_early(statistics, made, tmp_path):
     with pytest.raises(ModelError, match="were collected with 'tiny'"):
         writing.write_atlas(statistics, tmp_path / "a.html", model=load_model(made / "other.keras"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_command_does_not_replace_the_statistics_by_their_page(made, here):
+    shutil.copy(made / "church.h5", here / "church.h5")
+    before = (here / "church.h5").read_bytes()
+    assert "statistics itself" in refuse("inspect", "church.h5", "--html", "./church.h5", "--overwrite", code=2)
+    assert (here / "church.h5").read_bytes() == before

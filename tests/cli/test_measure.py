@@ -83,7 +83,7 @@ BAD = {
     "unreadable": (["unreadable", "--class", "church"], ["a.jpg"]),
     "class of a tree": (["photos", "--class", "church"], ["tree of 2 class folders"]),
     "unknown class": (["photos/church", "--class", "chruch"], ["chruch", "closest: 'church'"]),
-    "folder of no class": (["held"], ["no class 'held'", "class_name"]),
+    "folder of no class": (["held"], ["no class 'held'", "--class"]),
     "tree with a folder of no class": (["others"], ["no class 'held'"]),
     "one class twice": (["twice"], ["two folders below 'twice'", "tiny"]),
     "no part": (["photos", "--held-out", "1"], ["--held-out", "got 1"]),
