@@ -105,6 +105,6 @@ def _another_kind(path: Path, own_kind: object, kind: str, file: h5py.File) -> s
     if own_kind == STATISTICS_FORMAT and kind == SHARD_FORMAT:
         return (
             f"'{path}' holds finished statistics, which cannot be merged exactly; collect shards of one list of images "
-            "(shards 1/2 and 2/2, say) and merge those"
+            "(collect with shard=1/2, 2/2) and merge those"
         )
     return f"'{path}' is no statistics file of stochdeconv (format {own_kind!r})"
