@@ -1,4 +1,4 @@
-"""Lists and layers as users write them: entries with commas between them, ``LAYER:NUMBER``."""
+"""Lists and layers as users write them: ``A,B``, ``LAYER:NUMBER``."""
 
 from __future__ import annotations
 

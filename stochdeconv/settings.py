@@ -1,4 +1,4 @@
-"""What all settings have in common: a class for a function, whose fields are its keywords in Python and flags at the command line."""
+"""Settings: keywords in Python, flags at the command line."""
 
 from __future__ import annotations
 
@@ -44,6 +44,10 @@ class Settings:
             value = getattr(self, field.name)
             if isinstance(value, Iterator):  # can be read once, and is looked at several times
                 self._fill(**{field.name: list(value)})
+            if value is None and field.default is not None and "None" not in str(field.type):
+                raise SettingsError(f"{field.name}= is by default {field.default!r}, and cannot be None")
+            if str(field.type) == "bool" and not isinstance(value, bool):
+                raise SettingsError(f"{field.name}= is True or False; got {value!r}")
         settings = copy.copy(self)
         settings._settle()
         self._fill(_settled=settings)

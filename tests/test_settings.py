@@ -70,7 +70,7 @@ def test_counts_are_whole_numbers(kind):
                 with pytest.raises(SettingsError, match=f"{name}= is a whole number of at least 1; got {number!r}"):
                     kind(**{name: number})
             assert getattr(kind(**{name: np.int64(300)}), name) == 300
-    for seed in (-1, 1.5, None):
+    for seed in (-1, 1.5):
         with pytest.raises(SettingsError, match=f"seed= is a whole number of at least 0; got {seed}"):
             kind(seed=seed)
 
@@ -97,6 +97,18 @@ def test_numbers_out_of_range_are_refused_at_once(kind, name, numbers):
     for number in numbers:
         with pytest.raises(SettingsError, match=f"{name}= is a finite number.*; got {number}"):
             kind(**{name: number})
+
+
+def test_what_is_not_open_cannot_be_none_and_a_switch_is_true_or_false():
+    for kind in ALL:
+        for field in dataclasses.fields(kind):
+            if field.default is not None and field.name != "recipe":
+                with pytest.raises(SettingsError, match=f"{field.name}= is by default .*, and cannot be None"):
+                    kind(**{field.name: None})
+            if isinstance(field.default, bool):
+                with pytest.raises(SettingsError, match=f"{field.name}= is True or False; got 'no'"):
+                    kind(**{field.name: "no"})
+    assert GenerateSettings(recipe=None).recipe is None
 
 
 def test_limits_are_said_as_they_hold():

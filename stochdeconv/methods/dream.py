@@ -113,6 +113,7 @@ def dream(
         On Ctrl-C, with the picture as it is.
     """
     from stochdeconv.methods.runs import hand_over, record_run
+    from stochdeconv.optimization.loop import OptimizationResult, gather
 
     settings = read_settings(DreamSettings, settings, keywords)
     started = time.monotonic()
@@ -128,10 +129,10 @@ def dream(
         tile_batch_size=settings.batch_size,
     )
     loss = dream_loss(model, amplified, picture[None], settings.guide)
-    result, frames = _streamed(model, loss, picture, pyramid, settings, callback)
+    frames: list[np.ndarray] = []
     run = record_run(
         "dream",
-        result,
+        OptimizationResult.chained(gather(_dreams(model, loss, picture, pyramid, settings, callback, frames))),
         model=model,
         settings=settings.record(
             photo=source_of(photo),
@@ -150,24 +151,6 @@ def dream(
     return hand_over(replace(run, sheet=sheet, frames=np.stack(frames) if frames else None))
 
 
-def _streamed(
-    model: ImageModel,
-    loss: Loss,
-    picture: np.ndarray,
-    pyramid: Pyramid,
-    settings: DreamSettings,
-    callback: Callable[[Step], None] | None,
-) -> tuple[OptimizationResult, list[np.ndarray]]:
-    """Dream the picture, and each frame of a stream from the one before; the stream holds those that were finished."""
-    from stochdeconv.optimization.loop import OptimizationResult, gather
-
-    stream: list[np.ndarray] = []
-    made = gather(_dreams(model, loss, picture, pyramid, settings, callback, stream))
-    history = [row for dreamt in made for row in dreamt.history]
-    last = made[-1]
-    return OptimizationResult(last.images, history, last.settings, last.complete), stream
-
-
 def _dreams(
     model: ImageModel,
     loss: Loss,
@@ -175,9 +158,9 @@ def _dreams(
     pyramid: Pyramid,
     settings: DreamSettings,
     callback: Callable[[Step], None] | None,
-    stream: list[np.ndarray],
+    frames: list[np.ndarray],
 ) -> Iterator[OptimizationResult]:
-    """Dream frame by frame; those of a stream that are finished go into it."""
+    """Dream the picture, and each frame of a stream from the one before; those of a stream that are finished go into `frames`."""
     from stochdeconv.images.animations import as_frames
     from stochdeconv.methods.zooming import Colors, moved
     from stochdeconv.optimization.loop import in_stage
@@ -193,7 +176,7 @@ def _dreams(
         result = pyramid.run(model, loss, current[None], first_index=frame * pyramid.octaves, callback=on_step)
         current = result.images[0]
         if result.complete and settings.zoom_frames:
-            stream.append(as_frames(current))
+            frames.append(as_frames(current))
         yield result.labelled(frame=frame)
 
 

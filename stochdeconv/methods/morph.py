@@ -133,16 +133,20 @@ def morph(
     frames = _Frames(settings.frame_steps())
     parts = part_images(settings.n_images, settings.batch_size)
     variants = (
-        _turn(
-            model,
-            settings,
-            size,
-            images,
-            picture,
-            raised,
-            outliers,
-            frames,
-            in_stage(callback, number, len(parts)),
+        OptimizationResult.chained(
+            gather(
+                _stages(
+                    model,
+                    settings,
+                    size,
+                    images,
+                    picture,
+                    raised,
+                    outliers,
+                    frames,
+                    in_stage(callback, number, len(parts)),
+                )
+            )
         ).labelled(batch=number)
         for number, images in enumerate(parts)
     )
@@ -165,27 +169,6 @@ def morph(
     return hand_over(_with_frames(run, model, frames, list(dict.fromkeys((source, target))), settings))
 
 
-def _turn(
-    model: ImageModel,
-    settings: MorphSettings,
-    size: tuple[int, int],
-    images: slice,
-    picture: np.ndarray | None,
-    raised: Sequence[ClassName],
-    outliers: Suppression,
-    frames: _Frames,
-    callback: Callable[[Step], None] | None,
-) -> OptimizationResult:
-    """Make the start of some of the variants, where it is of a class, and what it turns into; the history says which is which."""
-    from stochdeconv.optimization.loop import OptimizationResult, gather
-
-    stages = gather(_stages(model, settings, size, images, picture, raised, outliers, frames, callback))
-    history = [row for stage in stages for row in stage.history]
-    last = stages[-1]
-    optimizations = {name: of_stage for stage in stages for name, of_stage in stage.settings.items()}
-    return OptimizationResult(last.images, history, optimizations, last.complete)
-
-
 def _stages(
     model: ImageModel,
     settings: MorphSettings,
@@ -197,6 +180,7 @@ def _stages(
     frames: _Frames,
     callback: Callable[[Step], None] | None,
 ) -> Iterator[OptimizationResult]:
+    """Make the start of some of the variants, where it is of a class, and what it turns into; the history says which is which."""
     from stochdeconv import losses
     from stochdeconv.optimization.loop import in_stage, optimize
 

@@ -125,12 +125,11 @@ class Pyramid:
         full = pictures.shape[1:3]
         sizes = self.sizes(full)
         made = gather(self._at_all_sizes(model, loss, pictures, sizes, first_index, callback))
-        images = made[-1].images
-        if not made[-1].complete:
-            detail = images - _shrunk(pictures, sizes[len(made) - 1])
-            images = np.clip(pictures + _stretched(detail, full), 0, 1)
-        history = [row for octave in made for row in octave.history]
-        return OptimizationResult(images, history, made[-1].settings, made[-1].complete)
+        result = OptimizationResult.chained(made)
+        if result.complete:
+            return result
+        detail = result.images - _shrunk(pictures, sizes[len(made) - 1])
+        return replace(result, images=np.clip(pictures + _stretched(detail, full), 0, 1))
 
     def _at_all_sizes(
         self,

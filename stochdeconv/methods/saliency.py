@@ -372,7 +372,7 @@ def _find_rule(word: str) -> str:
     if name not in RULES:
         near = closest(name, RULES)
         raise InputError(
-            f"rule '{name}' is unknown{f'; closest: {near}' if near else ''}; there are {', '.join(RULES)}, and all"
+            f"rule '{name}' is unknown{f'; closest: {near}' if near else ''}; there are {', '.join(RULES)}, or 'all' alone"
         )
     return name
 

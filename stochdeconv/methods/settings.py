@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from stochdeconv.errors import SettingsError
 from stochdeconv.settings import Settings, check_count
 
 
@@ -31,6 +30,4 @@ class RunSettings(Settings):
 
     def _settle(self) -> None:
         super()._settle()
-        if self.seed is None:
-            raise SettingsError("seed= is a whole number of at least 0; got None")
         check_count("seed", self.seed, at_least=0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stochdeconv.errors import InputError
+from stochdeconv.errors import InputError, SettingsError
 from stochdeconv.networks.backward_rules import GRADIENT_RULES
 
 if TYPE_CHECKING:
@@ -90,9 +90,9 @@ class Descent:
             raise InputError(f"a batch is of at least 1 tile at a time; got {self.tile_batch_size}")
         if self.searches_lines:
             if self.gradient_rule != "true":
-                raise InputError(
-                    f"L-BFGS searches along lines for where a function falls, and the gradient rule '{self.gradient_rule}' is the "
-                    "gradient of no function: use the optimizer 'adam' with it, or the gradient rule 'true'"
+                raise SettingsError(
+                    f"L-BFGS searches along lines for where a function falls, and gradient_rule={self.gradient_rule} is the gradient of no "
+                    "function: use optimizer=adam with it, or gradient_rule=true"
                 )
             if self.decay or self.tile_size is not None:
                 raise InputError(

@@ -89,6 +89,16 @@ class OptimizationResult:
             all(part.complete for part in parts),
         )
 
+    @staticmethod
+    def chained(parts: Sequence[OptimizationResult]) -> OptimizationResult:
+        """Put results of runs together that went on from each other: the images of the last, the history and the settings of all."""
+        return OptimizationResult(
+            parts[-1].images,
+            [row for part in parts for row in part.history],
+            {name: value for part in parts for name, value in part.settings.items()},
+            parts[-1].complete,
+        )
+
     def _repr_html_(self) -> str:
         """Show the losses at the end in a notebook, and the images where they are pictures."""
         # Here alone: the loop itself knows no pictures.

@@ -118,14 +118,19 @@ def test_invert(made, tool, tmp_path):
     succeed(*tool("invert", photo), "--layer", "conv2", *enhanced, "--n-steps", 2, "--overwrite")
     assert "image_001.png" not in files_in(tmp_path / "out")
     for words, message in (
-        (("--layer", "conv2", "--gradient-rule", "guided", "--optimizer", "lbfgs"), "gradient of no function"),
         (("--layer", "conv2", "--optimizer", "sgd"), "lbfgs, adam"),
         (("--layer", "conv9"), "closest"),
         (("--layer", "conv2", "--target", "none.png"), "no such image"),
     ):
         assert message in refuse(*tool("invert", photo), *words, "--overwrite")
-    own = ("--layer", "conv2", "--init", "photo", "--enhance", 1)
-    assert "own activations already" in refuse(*tool("invert", photo), *own, "--overwrite", code=2)
+    for flags, message in (
+        (("--init", "photo", "--enhance", 1), "own activations already"),
+        (
+            ("--gradient-rule", "guided", "--optimizer", "lbfgs"),
+            "use --optimizer adam with it, or --gradient-rule true",
+        ),
+    ):
+        assert message in refuse(*tool("invert", photo), "--layer", "conv2", *flags, "--overwrite", code=2)
 
 
 def test_sweep(made, tool, tmp_path):

@@ -168,7 +168,7 @@ def test_rules_are_read_forgivingly_and_refused_clearly():
     assert parse_rules("grad-cam, guided") == ("grad_cam", "guided")
     with pytest.raises(InputError, match="rule 'grad_cam' twice"):
         parse_rules("grad-cam, guided,grad_cam")
-    with pytest.raises(InputError, match=r"'giuded'.*closest: 'guided'.*integrated_gradients.*and all"):
+    with pytest.raises(InputError, match=r"'giuded'.*closest: 'guided'.*integrated_gradients.*or 'all' alone"):
         parse_rules("gradient,giuded")
 
 

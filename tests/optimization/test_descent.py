@@ -67,7 +67,7 @@ def test_line_search_ends_where_nothing_improves(model):
 
 def test_what_changes_the_function_is_refused_with_line_search(model, toward_photo):
     run = {"n_steps": 2, "descent": Descent("lbfgs"), "parameterization": pixels()}
-    with pytest.raises(InputError, match="gradient rule 'guided' is the gradient of no function"):
+    with pytest.raises(InputError, match="gradient_rule=guided is the gradient of no function"):
         Descent("lbfgs", gradient_rule="guided")
     with pytest.raises(InputError, match="decay and tile_size"):
         Descent("lbfgs", tile_size=8)
