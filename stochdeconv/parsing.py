@@ -1,4 +1,4 @@
-"""Lists and layers as users write them: ``A,B``, ``LAYER:NUMBER``."""
+"""Lists and layers as users write them."""
 
 from __future__ import annotations
 
