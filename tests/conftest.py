@@ -2,6 +2,7 @@
 
 import gc
 import os
+import random
 from pathlib import Path
 
 import hypothesis
@@ -37,6 +38,18 @@ def pytest_collection_finish():
     """Look for garbage less often, and not among what TensorFlow and Keras are made of: tracing took a sixth longer for it."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup():
+    """Let Keras draw the same weights at every run, whatever ran before: it takes its seeds from Python's generator."""
+    random.seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call():
+    """Do so for networks that tests make themselves."""
+    random.seed(0)
 
 
 def pytest_collection_modifyitems(items):

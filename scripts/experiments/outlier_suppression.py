@@ -94,7 +94,7 @@ def main() -> None:
     rows = [["cam_peaks, own_peaks", *everybody]]
     for statistics, of_class in zip(classes, metrics["classes"].values(), strict=True):
         of_each = {**of_class["contestants"], "real": of_class["real"]}
-        counts = [f"{of['cam_peaks']['value']:.2f}, {of['own_peaks']['value']:.2f}" for of in of_each.values()]
+        counts = [f"{figure_text(of['cam_peaks'])}, {figure_text(of['own_peaks'])}" for of in of_each.values()]
         rows.append([statistics.class_name, *counts])
     print(format_table(rows))
 
