@@ -97,6 +97,9 @@ def _folders(images: Path, settings: CollectSettings, output: Path | None) -> li
         raise InputError(f"{is_tree}; class_name= goes with one folder of images")
     if output is not None and output.suffix in SUFFIXES:
         raise InputError(f"{is_tree}, one file for each; output= names a folder then")
+    for folder in sorted(images.iterdir()):
+        if folder.is_dir() and folder not in folders and not folder.name.startswith("."):
+            terminal.say(f"warning: the folder '{folder}' holds no image and is passed over")
     return folders
 
 

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from stochdeconv.statistics.class_statistics import ClassStatistics
 
 
+def _of_atlas(name: str) -> Parameter:
+    """Describe a flag that has no meaning but for an atlas."""
+    return Parameter(help=f"{described(write_atlas, name)} By default {default(write_atlas, name)}.")
+
+
 @command
 def inspect(
     path: Annotated[
@@ -41,8 +46,8 @@ def inspect(
             help="The network, for images in the atlas; by default the one the file names, where that needs no download.",
         ),
     ] = None,
-    n_steps: Annotated[int, Parameter(help=described(write_atlas, "n_steps"))] = default(write_atlas, "n_steps"),
-    seed: Annotated[int, Parameter(help=described(write_atlas, "seed"))] = default(write_atlas, "seed"),
+    n_steps: Annotated[int | None, _of_atlas("n_steps")] = None,
+    seed: Annotated[int | None, _of_atlas("seed")] = None,
     source: NetworkFlags,
     flags: OutputFlags,
 ) -> None:
@@ -52,6 +57,8 @@ def inspect(
     if html is None:
         if model is not None or source.weights is not None:
             raise SettingsError("a network makes the images of an atlas; give --html OUT.html too")
+        if n_steps is not None or seed is not None:
+            raise SettingsError("n_steps= and seed= are for the images of an atlas; give --html OUT.html too")
         _tell(describe_statistics(load_statistics(path)), as_json=as_json)
         return
     if html.resolve() == path.resolve():
@@ -65,13 +72,13 @@ def inspect(
     statistics = load_statistics(path)
     network = _network_at_hand(statistics, model, source)
     try:
-        with ProgressBar(statistics.class_name or path.stem, quiet=flags.quiet) as bar:
+        with terminal.stopping_once(), ProgressBar(statistics.class_name or path.stem, quiet=flags.quiet) as bar:
             write_atlas(
                 statistics,
                 html,
                 model=network,
-                n_steps=n_steps,
-                seed=seed,
+                n_steps=default(write_atlas, "n_steps") if n_steps is None else n_steps,
+                seed=default(write_atlas, "seed") if seed is None else seed,
                 overwrite=flags.overwrite,
                 progress=bar.on_progress,
             )

@@ -124,7 +124,7 @@ class RunFlags(OutputFlags, NetworkFlags, PlaceFlags):  # help lists the last fi
         """
         from stochdeconv.methods.runs import RunInterrupted
 
-        with ProgressBar(title, quiet=self.quiet) as bar:
+        with terminal.stopping_once(), ProgressBar(title, quiet=self.quiet) as bar:
             try:
                 result, complete = method(*operands, callback=getattr(bar, reports), **options), True
             except RunInterrupted as interrupt:

@@ -6,6 +6,7 @@ import errno
 import importlib
 import logging
 import os
+import signal
 import sys
 import tempfile
 import warnings
@@ -154,6 +155,25 @@ def plain_warnings() -> Iterator[None]:
         warnings.showwarning = show
         logging.getLogger("tensorflow").addFilter(_is_not_about_retracing)
         yield
+
+
+@contextmanager
+def stopping_once() -> Iterator[None]:
+    """Let the first Ctrl-C end the work, and those after it wait until what was finished is saved."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:  # started where nobody listens
+        yield
+        return
+
+    def stop(*_: object) -> NoReturn:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class ProgressBar:

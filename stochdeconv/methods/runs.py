@@ -78,7 +78,11 @@ class RunResult:
         ------
         ExistingOutputError
             The folder holds a run and `overwrite` is False.
+        InputError
+            An empty text is no folder.
         """
+        if folder == "":
+            raise InputError("expected a folder for the run; got an empty text ('.' is the one you are in)")
         folder = Path(folder)
         refuse_existing(folder, overwrite=overwrite)
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from stochdeconv.methods.objectives import parse_unit, read_unit
 from stochdeconv.methods.presets import input_origin
 from stochdeconv.methods.settings import RunSettings
 from stochdeconv.parsing import read_list
-from stochdeconv.settings import check_number, read_settings, source_of, takes
+from stochdeconv.settings import OPEN, check_number, read_settings, source_of, takes
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Term
@@ -56,6 +56,7 @@ RULES = {
     "integrated_gradients": Rule("Sundararajan et al. 2017", colormaps.signed_heat, is_sampled=True),
     "grad_cam": Rule("Selvaraju et al. 2017", colormaps.overlay),
 }
+_N_SAMPLES, _NOISE = 50, 0.15
 _BACKWARD_RULES = ("deconvnet", "guided")
 
 
@@ -72,10 +73,10 @@ class SaliencySettings(RunSettings):
         Which picture; several are separated by commas.
     layer : str, ``LAYER``, optional
         Where grad_cam looks, by name or number; by default the last of the model's default layers that the score is computed from.
-    n_samples : int
-        Noisy copies of smoothgrad, points on the line of integrated_gradients.
-    noise : float
-        Of smoothgrad: standard deviation as a fraction of the photo's range of values.
+    n_samples : int, optional
+        Noisy copies of smoothgrad, points on the line of integrated_gradients; 50 by default.
+    noise : float, optional
+        Of smoothgrad: standard deviation as a fraction of the photo's range of values; 0.15 by default.
     batch_size : int
         Copies or points at a time.
     seed : int
@@ -87,8 +88,8 @@ class SaliencySettings(RunSettings):
     unit: str | None = None
     rule: str = "all"
     layer: str | None = None
-    n_samples: int = 50
-    noise: float = 0.15
+    n_samples: int = OPEN
+    noise: float = OPEN
 
     def _settle(self) -> None:
         super()._settle()
@@ -98,6 +99,12 @@ class SaliencySettings(RunSettings):
             read_unit(self.unit)
         if self.layer is not None and "grad_cam" not in rules:
             raise SettingsError(f"layer= says where grad_cam looks; it means nothing to {', '.join(rules)}")
+        if self.noise is not None and "smoothgrad" not in rules:
+            raise SettingsError(f"noise= is that of smoothgrad; it means nothing to {', '.join(rules)}")
+        if self.n_samples is not None and not any(RULES[rule].is_sampled for rule in rules):
+            sampled = " and ".join(name for name, rule in RULES.items() if rule.is_sampled)
+            raise SettingsError(f"n_samples= is for {sampled}; it means nothing to {', '.join(rules)}")
+        self._fill(n_samples=self.n_samples or _N_SAMPLES, noise=_NOISE if self.noise is None else self.noise)
 
     def check_objective(self, class_name: object) -> None:
         """Raise SettingsError where both a class and a unit are to be explained."""

@@ -304,6 +304,11 @@ def load_keras_file(
     """
     if not path.is_file():
         raise MissingInputError(f"there is no network file {path}")
+    # Before a sidecar is asked for; and Keras says of other files that they are not there.
+    if not zipfile.is_zipfile(path):
+        raise ModelError(
+            f"{path} is no readable Keras 3 file (.keras): it is of another kind, or a part is missing; save it anew with model.save"
+        )
     sidecar_path = path.with_suffix(".json")
     sidecar = _read_sidecar(sidecar_path, path, needed=preprocessing is None)
     stated = [name for name in _CONVENTION if preprocessing is None or name not in {"mean", "std"}]
@@ -351,11 +356,6 @@ def _read_sidecar(path: Path, model_path: Path, *, needed: bool) -> dict[str, An
 
 
 def _read_keras_file(path: Path) -> keras.Model:
-    # Of other files Keras says that they are not there.
-    if not zipfile.is_zipfile(path):
-        raise ModelError(
-            f"{path} is no readable Keras 3 file (.keras): it is of another kind, or a part is missing; save it anew with model.save"
-        )
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:

@@ -251,6 +251,8 @@ def merge(
     InputError
         A shard is missing or there twice, or the shards are of different images, settings or networks.
     """
+    if isinstance(paths, str | os.PathLike):
+        raise InputError(f"expected the files of all shards, one of which '{paths}' may be: give a list of them")
     with contextlib.ExitStack() as stack:
         shards = [stack.enter_context(ShardFile(path)) for path in paths]
         manifest = _joined_manifest(shards)

@@ -235,6 +235,10 @@ def test_bad_input_is_one_clear_line(workplace, monkeypatch, case):
         ["saliency", "held/00.png", "church", "--unit", "conv2:1", "-m", "tiny.keras", "-o", "out"],
         ["saliency", "held/00.png", "-m", "tiny.keras", "-o", "out", "--n-samples", "0"],
         ["saliency", "held/00.png", "-m", "tiny.keras", "-o", "out", "--noise", "-1"],
+        ["saliency", "held/00.png", "-m", "tiny.keras", "-o", "out", "--rule", "gradient", "--noise", "0.1"],
+        ["saliency", "held/00.png", "-m", "tiny.keras", "-o", "out", "--rule", "grad_cam", "--n-samples", "9"],
+        ["inspect", "church.h5", "--n-steps", "9"],
+        ["inspect", "church.h5", "--seed", "0"],
         ["maximize", "church", "--direction", "conv2:six.npy", "-m", "tiny.keras", "-o", "out"],
         ["maximize", "church", "-m", "tiny.keras", "-o", "out", "--contribution", "some"],
         ["collect", "held", "-m", "tiny.keras", "--n-components", "0"],
@@ -266,6 +270,14 @@ def test_a_bad_class_folder_does_not_cost_the_others(made, here):
     assert called.exit_code == 1
     assert sorted(called.stdout.split()) == ["out/barn.h5", "out/church.h5"]
     assert "1 of 3 classes failed: aaa" in called.stderr
+
+
+def test_a_class_folder_without_images_is_told(made, here):
+    shutil.copytree(made / "photos", "photos")
+    Path("photos/strainer").mkdir()
+    called = call("collect", "photos", "-m", made / "tiny.keras", "-o", "out", *SMALL)
+    assert called.exit_code == 0
+    assert called.stderr == "warning: the folder 'photos/strainer' holds no image and is passed over\n"
 
 
 @pytest.mark.parametrize("command", ["collect", "generate", "compare"])

@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from toys import CLASS_NAMES
 
 from stochdeconv.cli import terminal
 from stochdeconv.cli.compare import name_contestants
+from stochdeconv.methods.runs import RunResult
 from stochdeconv.statistics.file import load_statistics
 
 
@@ -156,6 +159,20 @@ def test_interrupted_run_keeps_its_images(made, here, monkeypatch, command):
     assert "out" in stopped.stderr
     assert json.loads(Path("out/run.json").read_text())["complete"] is False
     assert Path("out/image_001.png").exists()
+
+
+def test_pressing_ctrl_c_again_loses_nothing(made, here, monkeypatch):
+    def press(*_):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    save = RunResult.save
+    monkeypatch.setattr(terminal.ProgressBar, "on_step", press)
+    monkeypatch.setattr(RunResult, "save", lambda *words, **options: (press(), save(*words, **options))[1])
+    stopped = call("generate", made / "church.h5", "-o", "out", "-n", 2, "--n-steps", 50)
+    assert stopped.exit_code == 130
+    assert "out" in stopped.stderr
+    assert json.loads(Path("out/run.json").read_text())["complete"] is False
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_moved_network_is_named_with_m(made, here):

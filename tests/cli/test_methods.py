@@ -11,8 +11,8 @@ from toys import make_network
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("made")
+def kit(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kit")
     make_network(folder / "tiny.keras", seed=0)
     make_network(folder / "other.keras", seed=1)
     make_photos(folder / "photos", 2, seed=0)
@@ -21,10 +21,10 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def tool(made, tmp_path, monkeypatch):
+def tool(kit, tmp_path, monkeypatch):
     """A command with the network and an output folder; in an empty working folder."""
     monkeypatch.chdir(tmp_path)
-    return lambda *words: (*words, "-m", made / "tiny.keras", "-o", "out")
+    return lambda *words: (*words, "-m", kit / "tiny.keras", "-o", "out")
 
 
 RUN = {"image_000.png", "contact_sheet.png", "history.csv", "run.json"}
@@ -36,8 +36,8 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def test_refine(made, tool, tmp_path):
-    photo = made / "photos/00.png"
+def test_refine(kit, tool, tmp_path):
+    photo = kit / "photos/00.png"
     called = succeed(*tool("refine", photo, "church"), "--checkpoints", "1,3", "--strength", 0.5)
     assert called.stdout == "out/contact_sheet.png\n"
     assert set(files_in(tmp_path / "out")) == RUN | {"image_001.png", "probabilities.csv"}
@@ -49,8 +49,8 @@ def test_refine(made, tool, tmp_path):
     assert [row["variant"] for row in rows_of(tmp_path / "out/probabilities.csv")] == ["0", "0", "1", "1", "2", "2"]
     assert [row["batch"] for row in rows_of(tmp_path / "out/history.csv")] == ["0", "1"]
     for words, message in (
-        (("refine", made / "photos/99.png", "church"), "no such image"),
-        (("refine", made / "text.png", "church"), "no known image format"),
+        (("refine", kit / "photos/99.png", "church"), "no such image"),
+        (("refine", kit / "text.png", "church"), "no known image format"),
         (("refine", photo, "chuch"), "closest: 'church'"),
     ):
         assert message in refuse(*tool(*words), "--overwrite")
@@ -64,8 +64,8 @@ def test_refine(made, tool, tmp_path):
         assert message in refuse(*tool("refine", photo, "church"), *flags, "--overwrite", code=2)
 
 
-def test_morph(made, tool, tmp_path):
-    succeed(*tool("morph", made / "photos/00.png", "barn"), "--n-frames", 3, "--n-steps", 4)
+def test_morph(kit, tool, tmp_path):
+    succeed(*tool("morph", kit / "photos/00.png", "barn"), "--n-frames", 3, "--n-steps", 4)
     assert set(files_in(tmp_path / "out")) == RUN | FILM | {"probabilities.csv"}
     with Image.open(tmp_path / "out/animation.gif") as gif:
         assert gif.n_frames >= 2
@@ -78,17 +78,17 @@ def test_morph(made, tool, tmp_path):
     assert "--n-frames is at most one more than the 2 steps; got 4: give more steps (--n-steps)" in refuse(
         *tool("morph", "church", "barn"), "--n-steps", 2, "--n-frames", 4, "--overwrite", code=2
     )
-    assert "no known image format" in refuse(*tool("morph", made / "text.png", "barn"), "--overwrite")
+    assert "no known image format" in refuse(*tool("morph", kit / "text.png", "barn"), "--overwrite")
 
 
-def test_dream(made, tool, tmp_path):
-    photo = made / "photos/00.png"
+def test_dream(kit, tool, tmp_path):
+    photo = kit / "photos/00.png"
     short = ("--octaves", 2, "--n-steps", 1, "--jitter", 1)
     succeed(*tool("dream", photo), "--layer", "conv1,conv2:3=0.5", *short)
     assert set(files_in(tmp_path / "out")) == RUN
     with Image.open(tmp_path / "out/image_000.png") as image, Image.open(photo) as before:
         assert image.size == before.size
-    guided = ("--layer", "conv2", "--guide", made / "photos/01.png", "--size", 24)
+    guided = ("--layer", "conv2", "--guide", kit / "photos/01.png", "--size", 24)
     succeed(*tool("dream", "noise"), *guided, "--zoom-frames", 2, *short, "--overwrite")
     assert set(files_in(tmp_path / "out")) == RUN | FILM
     for words, message in (
@@ -107,8 +107,8 @@ def test_dream(made, tool, tmp_path):
     refuse(*tool("dream", photo), code=2)
 
 
-def test_invert(made, tool, tmp_path):
-    photo = made / "photos/00.png"
+def test_invert(kit, tool, tmp_path):
+    photo = kit / "photos/00.png"
     succeed(*tool("invert", photo), "--layer", "conv1,pool2", "--n-steps", 2, "-n", 2, "--batch-size", 1)
     assert [row["variant"] for row in rows_of(tmp_path / "out/distances.csv")] == ["0", "1", "0", "1"]
     succeed(*tool("invert", photo), "--layer", "conv1,pool2", "--n-steps", 3, "--overwrite")
@@ -133,31 +133,31 @@ def test_invert(made, tool, tmp_path):
         assert message in refuse(*tool("invert", photo), "--layer", "conv2", *flags, "--overwrite", code=2)
 
 
-def test_sweep(made, tool, tmp_path):
+def test_sweep(kit, tool, tmp_path):
     short = ("--octaves", 1, "--n-steps", "1,2", "--jitter", 1)
-    judge = ("--judge", made / "other.keras")
-    succeed(*tool("sweep", made / "photos"), "--layers", "conv1,conv2", *judge, *short)
+    judge = ("--judge", kit / "other.keras")
+    succeed(*tool("sweep", kit / "photos"), "--layers", "conv1,conv2", *judge, *short)
     assert set(files_in(tmp_path / "out")) == RUN | {f"image_{i:03d}.png" for i in range(8)} | {
         "cells.csv",
         "rates.csv",
     }
     assert len(rows_of(tmp_path / "out/cells.csv")) == 16 and len(rows_of(tmp_path / "out/rates.csv")) == 10
-    succeed(*tool("sweep", made / "photos/00.png"), "--layers", "conv1", *short, "--overwrite")
+    succeed(*tool("sweep", kit / "photos/00.png"), "--layers", "conv1", *short, "--overwrite")
     assert len(rows_of(tmp_path / "out/rates.csv")) == 3
     for words, message in (
         (("sweep", "none", "--layers", "conv1"), "no such photograph or folder"),
         (("sweep", ".", "--layers", "conv3"), "closest"),
-        (("sweep", made / "photos", "--layers", "conv1", "--judge", "none.keras"), "none.keras"),
+        (("sweep", kit / "photos", "--layers", "conv1", "--judge", "none.keras"), "none.keras"),
     ):
         assert message in refuse(*tool(*words), "--overwrite")
     for n_steps, message in (("0", "each at least 1"), ("a", "whole numbers")):
         words = ("--layers", "conv1", "--n-steps", n_steps, "--overwrite")
-        assert message in refuse(*tool("sweep", made / "photos"), *words, code=2)
+        assert message in refuse(*tool("sweep", kit / "photos"), *words, code=2)
 
 
-def test_a_layer_is_called_by_its_number_wherever_it_is_called_by_its_name(made, tool, tmp_path):
+def test_a_layer_is_called_by_its_number_wherever_it_is_called_by_its_name(kit, tool, tmp_path):
     """Of the tiny network conv1 is 1, pool1 2, conv2 3; run.json says the names."""
-    photo = made / "photos/00.png"
+    photo = kit / "photos/00.png"
     np.save(tmp_path / "direction.npy", np.ones(6))
     dreamt = ("--octaves", 1, "--n-steps", 1, "--jitter", 1)
     for words, setting, named in (
@@ -185,9 +185,9 @@ def test_a_layer_is_called_by_its_number_wherever_it_is_called_by_its_name(made,
     assert "twice" in refuse(*tool("sweep", photo, "--layers", "1,conv1"), "--overwrite")
 
 
-def test_defaults_follow_what_is_given(made, tool, tmp_path):
+def test_defaults_follow_what_is_given(kit, tool, tmp_path):
     """Calls of which the default of one flag once made the value of another impossible."""
-    photo = made / "photos/00.png"
+    photo = kit / "photos/00.png"
 
     def settings(*words):
         succeed(*tool(*words), "--overwrite")
@@ -218,7 +218,7 @@ def test_defaults_follow_what_is_given(made, tool, tmp_path):
         assert message in refuse(*tool(*words), "--overwrite", code=code)
 
 
-def test_sweep_for_faces(made, tool, tmp_path):
+def test_sweep_for_faces(kit, tool, tmp_path):
     pytest.importorskip("cv2")
     astronaut = pytest.importorskip("skimage.data").astronaut()
     Image.fromarray(astronaut).save(tmp_path / "astronaut.png")

@@ -47,6 +47,11 @@ def test_saving_twice_gives_the_same_bytes(result, tmp_path):
             assert path.read_bytes() == (two / path.name).read_bytes()
 
 
+def test_an_empty_text_is_no_folder(result):
+    with pytest.raises(InputError, match="empty"):
+        result.save("")
+
+
 def test_an_earlier_run_is_refused_and_replaced_as_a_whole(result, tmp_path):
     folder = result.save(tmp_path / "run")
     (folder / "notes.txt").write_text("mine")

@@ -235,6 +235,12 @@ def test_a_missing_sidecar_shows_what_to_write(keras_file):
     assert load_model(keras_file, preprocessing="tf").preprocessing == {"preprocessing": "tf"}
 
 
+def test_what_is_no_network_is_not_asked_for_a_sidecar(tmp_path):
+    (tmp_path / "photo.png").write_bytes(b"\x89PNG")
+    with pytest.raises(ModelError, match="is no readable Keras 3 file"):
+        load_model(tmp_path / "photo.png")
+
+
 @pytest.mark.parametrize(
     ("sidecar", "message"),
     [

@@ -19,7 +19,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def kit(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scripts")
     inputs = x = keras.Input((32, 32, 3))
     for number in (1, 2):
@@ -27,7 +27,8 @@ def made(tmp_path_factory):
     x = keras.layers.GlobalAveragePooling2D()(x)
     model = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(x))
     kernel, bias = model.layers[-1].get_weights()
-    model.layers[-1].set_weights([np.abs(kernel) * [1, -1], bias])  # church is seen wherever something fires, barn nowhere
+    # Church is seen wherever something fires, barn nowhere.
+    model.layers[-1].set_weights([np.abs(kernel) * [1, -1], bias])
     model.save(folder / "tiny.keras")
     sidecar = {"preprocessing": "tf", "class_names": ["church", "barn"]}
     (folder / "tiny.json").write_text(json.dumps(sidecar))
@@ -47,8 +48,8 @@ def run(monkeypatch, capsys, script, *words):
     return capsys.readouterr().out.splitlines()
 
 
-def test_collect_then_sample(made, tmp_path, monkeypatch, capsys):
-    words = (made / "photos", "-m", made / "tiny.keras", "-o", tmp_path, "--n-components", 4)
+def test_collect_then_sample(kit, tmp_path, monkeypatch, capsys):
+    words = (kit / "photos", "-m", kit / "tiny.keras", "-o", tmp_path, "--n-components", 4)
     printed = run(monkeypatch, capsys, "collect_class_statistics.py", *words)
     assert printed == [str(tmp_path / "barn.h5"), str(tmp_path / "church.h5")]
     held_out = (tmp_path / "church_held_out.txt").read_text().splitlines()
@@ -61,21 +62,21 @@ def test_collect_then_sample(made, tmp_path, monkeypatch, capsys):
         assert Path(sheet).is_file()
 
 
-def test_collect_finds_what_the_command_finds(made, tmp_path, monkeypatch, capsys):
+def test_collect_finds_what_the_command_finds(kit, tmp_path, monkeypatch, capsys):
     (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "church").symlink_to(made / "photos" / "church")
+    (tmp_path / "photos" / "church").symlink_to(kit / "photos" / "church")
     (tmp_path / "photos" / "barn").mkdir()
-    (tmp_path / "photos" / "barn" / "linked").symlink_to(made / "photos" / "barn")
+    (tmp_path / "photos" / "barn" / "linked").symlink_to(kit / "photos" / "barn")
     Image.fromarray(np.full((32, 32, 3), 99, np.uint8)).save(tmp_path / "photos" / "barn" / "a.bmp")
     (tmp_path / "photos" / "notes").mkdir()
-    words = (tmp_path / "photos", "-m", made / "tiny.keras", "-o", tmp_path / "out", "--n-components", 4)
+    words = (tmp_path / "photos", "-m", kit / "tiny.keras", "-o", tmp_path / "out", "--n-components", 4)
     printed = run(monkeypatch, capsys, "collect_class_statistics.py", *words)
     assert printed == [str(tmp_path / "out" / name) for name in ("barn.h5", "church.h5")]
     assert sd.load_statistics(tmp_path / "out" / "barn.h5").image_names[:2] == ("a.bmp", "linked/00.png")
 
 
-def test_small_files_have_few_rows(made, tmp_path, monkeypatch, capsys):
-    words = (made / "photos", "-m", made / "tiny.keras", "-o", tmp_path, "--classes", "church", "--n-components", 4)
+def test_small_files_have_few_rows(kit, tmp_path, monkeypatch, capsys):
+    words = (kit / "photos", "-m", kit / "tiny.keras", "-o", tmp_path, "--classes", "church", "--n-components", 4)
     words += ("--layout-size", 3, "--n-rows", 10)
     run(monkeypatch, capsys, "collect_class_statistics.py", *words)
     statistics = sd.load_statistics(tmp_path / "church.h5")
@@ -83,8 +84,8 @@ def test_small_files_have_few_rows(made, tmp_path, monkeypatch, capsys):
     assert statistics["conv2"].layout_shape[:2] == (3, 3)
 
 
-def test_distance_of_samples(made, tmp_path, monkeypatch, capsys):
-    words = (made / "photos", "-m", made / "tiny.keras", "-o", tmp_path, "--n-components", 4)
+def test_distance_of_samples(kit, tmp_path, monkeypatch, capsys):
+    words = (kit / "photos", "-m", kit / "tiny.keras", "-o", tmp_path, "--n-components", 4)
     run(monkeypatch, capsys, "collect_class_statistics.py", *words)
     printed = run(monkeypatch, capsys, "distance_of_samples.py", tmp_path / "church.h5", "-n", 4)
     distances = {name: float(value) for name, value in (line.split() for line in printed)}
@@ -92,10 +93,10 @@ def test_distance_of_samples(made, tmp_path, monkeypatch, capsys):
     assert 0 < distances["bootstrap"] < distances["joint"]
 
 
-def test_outlier_suppression(made, tmp_path, monkeypatch, capsys):
-    words = (made / "photos", "-m", made / "tiny.keras", "-o", tmp_path, "--n-components", 4)
+def test_outlier_suppression(kit, tmp_path, monkeypatch, capsys):
+    words = (kit / "photos", "-m", kit / "tiny.keras", "-o", tmp_path, "--n-components", 4)
     run(monkeypatch, capsys, "collect_class_statistics.py", *words)
-    words = (tmp_path / "church.h5", tmp_path / "barn.h5", "--real", made / "photos", "--judge", made / "tiny.keras")
+    words = (tmp_path / "church.h5", tmp_path / "barn.h5", "--real", kit / "photos", "--judge", kit / "tiny.keras")
     words += ("-o", tmp_path / "out", "-n", 1, "--n-steps", 2, "--presets", "fourier")
     printed = run(monkeypatch, capsys, "outlier_suppression.py", *words)
     assert len([line for line in printed if line.endswith("contact_sheet.png")]) == 4
@@ -124,10 +125,10 @@ def test_outlier_suppression(made, tmp_path, monkeypatch, capsys):
     assert n_terms[1] == 1 < n_terms[0]
 
 
-def test_compare_morphs(made, tmp_path, monkeypatch, capsys):
-    words = (made / "photos", "-m", made / "tiny.keras", "-o", tmp_path, "--n-components", 4)
+def test_compare_morphs(kit, tmp_path, monkeypatch, capsys):
+    words = (kit / "photos", "-m", kit / "tiny.keras", "-o", tmp_path, "--n-components", 4)
     run(monkeypatch, capsys, "collect_class_statistics.py", *words)
-    words = (made / "photos/barn/00.png", "barn", "--into", tmp_path / "church.h5", "--judge", made / "tiny.keras")
+    words = (kit / "photos/barn/00.png", "barn", "--into", tmp_path / "church.h5", "--judge", kit / "tiny.keras")
     words += ("--statistics-of-starts", tmp_path / "barn.h5", "-o", tmp_path / "out", "-n", 2, "--n-steps", 2)
     printed = run(monkeypatch, capsys, "compare_morphs.py", *words, "--weights", 0, 3)
     assert printed[-3].split() == ["weight", "strength", "00", "barn", "all"]
@@ -137,7 +138,7 @@ def test_compare_morphs(made, tmp_path, monkeypatch, capsys):
     assert [records[name]["statistics_hash"] for name in (0, 3)] == [None, f"{barn},{church}"]
     actual = json.loads((tmp_path / "out/morphs.json").read_text())["morphs"]
     pictures = [load_image(path) for path in sorted(folders[3].glob("image_*.png"))]
-    sure = recognise(sd.load_model(made / "tiny.keras"), pictures)[:, 0]
+    sure = recognise(sd.load_model(kit / "tiny.keras"), pictures)[:, 0]
     assert actual[-1]["probability"] == pytest.approx(sure.mean()) and actual[-1]["weight"] == 3
     # What is finished is not made again, unless by other settings.
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("run.json")}
@@ -145,7 +146,7 @@ def test_compare_morphs(made, tmp_path, monkeypatch, capsys):
     run(monkeypatch, capsys, "compare_morphs.py", *words, "--weights", 0, 3)
     assert before == {path: path.stat().st_mtime_ns for path in before}
     # Other statistics make other morphs, but for those that read none.
-    again = (made / "photos", "-m", made / "tiny.keras", "-o", tmp_path / "other", "--n-components", 3)
+    again = (kit / "photos", "-m", kit / "tiny.keras", "-o", tmp_path / "other", "--n-components", 3)
     run(monkeypatch, capsys, "collect_class_statistics.py", *again)
     others = [tmp_path / "other/church.h5" if word == tmp_path / "church.h5" else word for word in words]
     run(monkeypatch, capsys, "compare_morphs.py", *others, "--weights", 0, 3)
@@ -159,9 +160,9 @@ def test_compare_morphs(made, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.filterwarnings("ignore:56 images cannot give 64 layout components")
-def test_compare_with_simonyan(made, tmp_path, monkeypatch, capsys):
-    network = made / "tiny.keras"
-    words = (made / "photos/church", "-m", network, "--judge", network, "-o", tmp_path / "out", "-n", 2, "--n-steps", 2)
+def test_compare_with_simonyan(kit, tmp_path, monkeypatch, capsys):
+    network = kit / "tiny.keras"
+    words = (kit / "photos/church", "-m", network, "--judge", network, "-o", tmp_path / "out", "-n", 2, "--n-steps", 2)
     printed = run(monkeypatch, capsys, "compare_with_simonyan.py", *words)
     names = [line.split()[0] for line in printed if " " in line]
     assert names == ["simonyan", "regularised", "fourier", "chain", "joint", "bootstrap"]
@@ -200,8 +201,8 @@ def test_optimize_voxels(tmp_path, monkeypatch, capsys):
     assert len(grids.files) == 12 and grids["noise: all constraints"].shape == (16, 16, 16, 2)
 
 
-def test_check_saliency(made, monkeypatch, capsys):
-    photo = made / "photos" / "church" / "00.png"
+def test_check_saliency(kit, monkeypatch, capsys):
+    photo = kit / "photos" / "church" / "00.png"
     header, _, *rows = run(monkeypatch, capsys, "check_saliency.py", photo, "--n-draws", 1, "--n-samples", 1)
     assert header == "| rule | predictions | fc1 | block5_conv1 | block4_conv1 |"
     assert [row.split("`")[1] for row in rows] == list(RULES)
@@ -209,9 +210,9 @@ def test_check_saliency(made, monkeypatch, capsys):
         assert all(-1 <= float(cell) <= 1 or cell.strip() == "nan" for cell in row.split("|")[2:-1])
 
 
-def test_dreams_are_compared_with_those_of_2015(made, tmp_path, monkeypatch, capsys):
-    photo = made / "photos/church/00.png"
-    words = (photo, "-m", made / "tiny.keras", "--layers", "conv1,2", "-o", tmp_path, "--octaves", 1, "--n-steps", 2)
+def test_dreams_are_compared_with_those_of_2015(kit, tmp_path, monkeypatch, capsys):
+    photo = kit / "photos/church/00.png"
+    words = (photo, "-m", kit / "tiny.keras", "--layers", "conv1,2", "-o", tmp_path, "--octaves", 1, "--n-steps", 2)
     printed = run(monkeypatch, capsys, "compare_dreams.py", *words, "--jitter", 0)
     assert [line.split()[0] for line in printed] == ["conv1", "conv2"]
     for line in printed:

@@ -617,6 +617,8 @@ def test_merging_what_does_not_belong_together(model, folder, statistics, tmp_pa
     first, second, third = _shards(model, folder, 3, tmp_path)
     with pytest.raises(InputError, match="nothing to merge"):
         merge([])
+    with pytest.raises(InputError, match="give a list"):
+        merge(str(first))
     with pytest.raises(InputError, match="shards 2/3 are missing"):
         merge([third, first])
     with pytest.raises(InputError, match=r"shard 1/3 is there twice"):
