@@ -41,6 +41,13 @@ def pytest_collection_finish():
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish():
+    """Look for garbage once more, for what was left open; pytest does it ten times, a second each."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_fixture_setup():
     """Let Keras draw the same weights at every run, whatever ran before: it takes its seeds from Python's generator."""
     random.seed(0)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,17 +46,30 @@ def in_few_steps(notebook):
     return notebook
 
 
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory):
+    """One kernel for all, which has imported what takes longest; it forgets the names of one notebook before the next."""
+    folder = tmp_path_factory.mktemp("jupyter")
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR"):
+            patch.setenv(variable, str(folder))
+        manager = KernelManager(kernel_name="python3")
+        manager.start_kernel(cwd=str(folder))
+        yield manager
+        manager.shutdown_kernel(now=True)
+
+
 @pytest.mark.notebooks
 @pytest.mark.parametrize("name", N_PICTURES)
-def test_runs_from_end_to_end(name, tmp_path, monkeypatch):
-    for variable in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR"):
-        monkeypatch.setenv(variable, str(tmp_path / "jupyter"))
-    (tmp_path / "here").mkdir()
+def test_runs_from_end_to_end(name, kernel, tmp_path):
     notebook = in_few_steps(read(name))
-    client = NotebookClient(
-        notebook, timeout=TIMEOUT_S, kernel_name="python3", resources={"metadata": {"path": str(tmp_path / "here")}}
-    )
-    client.execute()
+    forget = nbformat.v4.new_code_cell(f"%reset -f\n%cd -q {tmp_path}")
+    notebook.cells.insert(0, forget)
+    client = NotebookClient(notebook, km=kernel, timeout=TIMEOUT_S)
+    try:
+        client.execute()
+    finally:
+        client.kc.stop_channels()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     # What TensorFlow says about the machine depends on the machine; a warning is one a reader would stumble over.
     complaints = [

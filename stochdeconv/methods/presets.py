@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -82,8 +83,9 @@ DEFAULT_PRESET = "fourier"
 START_NOISE = 0.01
 #: Settings that have no meaning for Fourier coefficients.
 OF_PIXELS = ("blur", "blur_every", "clip", "contribution")
-# Images that tell how steeply a network's scores rise.
+# Images that tell how steeply a network's scores rise, and how many pixels of them go through it at a time: memory.
 _N_PROBES = 8
+_PROBED_PIXELS = 8 * 256 * 256
 
 
 def find_preset(name: str, overrides: Mapping[str, float | None]) -> Preset:
@@ -195,27 +197,32 @@ def balanced_decay(
     from keras import ops
 
     from stochdeconv import backend
+    from stochdeconv.optimization.loop import part_images
 
     forward = model.forward([layer], dtype="auto")
     rng = np.random.default_rng(0)
     color, _ = input_origin(model)
     n_channels = model.layer_shape(layer)[-1]
 
-    def signed_sum(x, signs):
+    shape = (1, *size, model.n_channels)
+    draws = [(rng.standard_normal(shape), rng.choice([-1.0, 1.0], n_channels)) for _ in range(_N_PROBES)]
+    images = np.concatenate([color + START_NOISE * noise for noise, _ in draws]).astype(np.float32)
+    # The squared gradient of a sum with random signs is, on average, the sum of the squared gradients.
+    signs = np.stack([of_image for _, of_image in draws]).astype(np.float32)
+
+    def signed_sum(signs, x):
         values = forward(x)[layer]
         if position is not None:
             values = values[:, position[0], position[1]]
-        return ops.sum(ops.mean(ops.reshape(values, (-1, n_channels)), axis=0) * signs), ops.zeros(())
+        scores = ops.mean(ops.reshape(values, (len(signs), -1, n_channels)), axis=1)
+        return ops.sum(scores * signs), ()
 
     squares, n_moving = 0.0, 0
-    for _ in range(_N_PROBES):
-        image = color + START_NOISE * rng.standard_normal((1, *size, model.n_channels))
-        # The squared gradient of a sum with random signs is, on average, the sum of the squared gradients.
-        signs = ops.convert_to_tensor(rng.choice([-1.0, 1.0], n_channels).astype(np.float32))
-        start = ops.convert_to_tensor(image.astype(np.float32))
-        _, gradient = backend.value_and_gradient(lambda x, signs=signs: signed_sum(x, signs))(start)
-        per_grey_level = ops.convert_to_numpy(gradient).astype(np.float64) / 255
-        squares += float((per_grey_level**2).sum())
+    for part in part_images(_N_PROBES, max(1, _PROBED_PIXELS // math.prod(size))):
+        gradient_of = backend.value_and_gradient(functools.partial(signed_sum, signs[part]))
+        _, gradients = gradient_of(ops.convert_to_tensor(images[part]))
+        per_grey_level = ops.convert_to_numpy(gradients).astype(np.float64) / 255
+        squares += sum(float((of_image**2).sum()) for of_image in per_grey_level)
         n_moving += int(np.count_nonzero(per_grey_level))
     return float(np.sqrt(squares / max(n_moving, 1) / n_channels)) / (2 * amplitude)
 

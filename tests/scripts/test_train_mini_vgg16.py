@@ -160,8 +160,18 @@ def run(monkeypatch, capsys, *words):
     return capsys.readouterr().out.splitlines()
 
 
-def test_a_run_that_is_stopped_goes_on_and_leaves_a_network(photos, teacher, tmp_path, monkeypatch, capsys):
-    words = (photos, "--teacher", teacher, "--epsilon", 0.5, "-o", tmp_path / "out", "--epochs", 2)
+@pytest.fixture
+def a_batch(photos, tmp_path):
+    """As many of the photographs as make one step of an epoch."""
+    for wnid in WNIDS:
+        (tmp_path / "few" / wnid).mkdir(parents=True)
+        for path in sorted((photos / wnid).iterdir())[:40]:
+            (tmp_path / "few" / wnid / path.name).symlink_to(path)
+    return tmp_path / "few"
+
+
+def test_a_run_that_is_stopped_goes_on_and_leaves_a_network(a_batch, teacher, tmp_path, monkeypatch, capsys):
+    words = (a_batch, "--teacher", teacher, "--epsilon", 0.5, "-o", tmp_path / "out", "--epochs", 2)
     words += ("--recipe", "class_score=1")
     state = tmp_path / "out" / "state" / "latest.weights.h5"
 
@@ -182,13 +192,13 @@ def test_a_run_that_is_stopped_goes_on_and_leaves_a_network(photos, teacher, tmp
             run(monkeypatch, capsys, *words)
     # Killed while it wrote: half of a file lies there, the last whole state beside it.
     (state.parent / "next_latest.weights.h5").write_bytes(b"half")
-    assert steps_done() == 2
+    assert steps_done() == 1
     assert not list((tmp_path / "out").glob("*.keras"))
     capsys.readouterr()
 
     printed = run(monkeypatch, capsys, *words)
-    assert steps_done() == 4
-    assert printed[0] == "2 classes, 128 photographs to train on, 32 held out"
+    assert steps_done() == 2
+    assert printed[0] == "2 classes, 64 photographs to train on, 16 held out"
     assert [line for line in printed if line.startswith("Epoch")] == ["Epoch 2/2"]
     path = tmp_path / "out" / "mini-vgg16.keras"
     assert printed[-1] == str(path)
@@ -198,7 +208,7 @@ def test_a_run_that_is_stopped_goes_on_and_leaves_a_network(photos, teacher, tmp
     assert all(weight.dtype == "float16" for weight in network.keras_model.weights)
     card = path.with_suffix(".md").read_text()
     for words_of_card in (
-        "128 photographs",
+        "64 photographs",
         "`teacher`",
         "Euclidean norm up to 0.5",
         "--epochs 2",
@@ -208,7 +218,7 @@ def test_a_run_that_is_stopped_goes_on_and_leaves_a_network(photos, teacher, tmp
     assert card.count("| n0") == 2
     assert str(tmp_path) not in card
     with pytest.raises(SystemExit, match=r"another run \(epsilon 0.5, not 0.0\)"):
-        run(monkeypatch, capsys, photos, "--teacher", teacher, "-o", tmp_path / "out", "--epochs", 2)
+        run(monkeypatch, capsys, a_batch, "--teacher", teacher, "-o", tmp_path / "out", "--epochs", 2)
 
 
 @pytest.mark.parametrize(
