@@ -12,6 +12,7 @@ import numpy as np
 from stochdeconv.assets import HELD_OUT, JUDGE, NETWORK, shipped_file
 from stochdeconv.errors import ExistingOutputError
 from stochdeconv.methods.maximize import PRESETS
+from stochdeconv.settings import check_count
 
 if TYPE_CHECKING:
     from stochdeconv.networks.image_model import ImageModel
@@ -84,12 +85,15 @@ def demo(
     ------
     ExistingOutputError
         The folder holds an earlier demo, or a part of one.
+    SettingsError
+        The seed is no whole number from 0 on.
     KeyboardInterrupt
         On Ctrl-C; what was made until then stays.
     """
     from stochdeconv.evaluation.compare import compare
     from stochdeconv.networks.image_model import load_model
 
+    check_count("seed", seed, at_least=0)
     output, effort = Path(output), QUICK if quick else FULL
     _make_room(output, overwrite=overwrite)
     # What comes before the runs, and what comes after them, takes about as long as one.

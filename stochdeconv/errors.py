@@ -47,7 +47,11 @@ class LayerNotFoundError(StochDeconvError, KeyError):
 
 
 class ClassNotFoundError(StochDeconvError, KeyError):
-    """A class name that is unknown or fits several classes."""
+    """A class name that is unknown, or fits several classes."""
+
+
+class AmbiguousClassError(ClassNotFoundError):
+    """A class name that fits several classes."""
 
 
 class FileFormatError(StochDeconvError, ValueError):

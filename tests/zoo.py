@@ -567,8 +567,8 @@ def nested_backbone_with_augmentation_and_dropout():
 def nested_and_called_by_keyword_and_by_names():
     inputs, x = features()
     body = keras.Model(inputs, x, name="body")
-    one, two = keras.Input((6,), name="zz"), keras.Input((6,), name="aa")
-    difference = keras.Model([one, two], one - 2 * two, name="difference")
+    left, right = keras.Input((6,), name="zz"), keras.Input((6,), name="aa")
+    difference = keras.Model([left, right], left - 2 * right, name="difference")
     image = keras.Input(SHAPE)
     x = body(inputs=image)
     x = difference({"aa": 0.1 * x, "zz": x})

@@ -13,14 +13,13 @@ from stochdeconv.cli.flags import command
 from stochdeconv.cli.running import MODEL_HELP, NetworkFlags, OutputFlags
 from stochdeconv.cli.terminal import ProgressBar
 from stochdeconv.errors import (
-    ClassNotFoundError,
     ExistingOutputError,
     InputError,
     MissingInputError,
     SettingsError,
     StochDeconvError,
 )
-from stochdeconv.networks.classes import file_stem, safe_stem
+from stochdeconv.networks.classes import file_stem, find_folder_class, safe_stem
 from stochdeconv.parsing import read_list
 from stochdeconv.statistics.collection import CollectSettings, class_of
 from stochdeconv.statistics.collection import collect as collect_statistics
@@ -153,18 +152,14 @@ def _output_file(output: Path | None, network: ImageModel, source: Path, setting
 def _class_stem(network: ImageModel, source: Path, class_name: str | None) -> str:
     """Name a file after the class as the network calls it, after the folder otherwise."""
     folder = source.resolve()
-    word = class_name or (folder.name if folder.is_dir() else None)
-    stem = folder.stem if folder.is_file() else folder.name
-    # A network without class scores knows no class; one that is named all the same is refused.
-    if word is not None and (class_name is not None or network.class_names):
-        try:
-            named = network.find_class(word)
-        except ClassNotFoundError:
-            if class_name is not None:
-                raise
-        else:
-            return file_stem(named, network.class_names)
-    return safe_stem(stem)
+    named = None
+    if class_name is not None:
+        named = network.find_class(class_name)
+    elif folder.is_dir():
+        named = find_folder_class(folder.name, network.class_names)
+    if named is not None:
+        return file_stem(named, network.class_names)
+    return safe_stem(folder.stem if folder.is_file() else folder.name)
 
 
 def refuse_existing(path: Path) -> None:

@@ -17,6 +17,7 @@ from stochdeconv.evaluation import REAL
 from stochdeconv.evaluation.compare import METRICS, REPORT, check_judge, read_entries
 from stochdeconv.evaluation.compare import compare as compare_images
 from stochdeconv.images.faces import FACES
+from stochdeconv.settings import check_count
 
 # What the table on stdout shows of metrics.json.
 _HEADLINES = ("judge_top1", "judge_top5", "kid", "coverage", "pairwise_distance")
@@ -55,6 +56,7 @@ def compare(
     flags: OutputFlags,
 ) -> None:
     """Tell how realistic and how varied images are: metrics.json and report.html."""
+    check_count("seed", seed, at_least=0)
     named = name_contestants(contestants)
     if judge == FACES:
         if source.weights is not None:

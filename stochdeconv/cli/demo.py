@@ -29,7 +29,7 @@ def demo(
     terminal.require_writable(output)
     terminal.import_keras()
     try:
-        with ProgressBar("demo", quiet=flags.quiet) as bar:
+        with terminal.stopping_once(), ProgressBar("demo", quiet=flags.quiet) as bar:
             metrics = run_demo(output, quick=quick, seed=seed, overwrite=flags.overwrite, progress=bar.on_progress)
     except KeyboardInterrupt:
         terminal.fail(

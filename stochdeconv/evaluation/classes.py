@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+
+from stochdeconv.networks.classes import comparable
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,3 @@ class ClassKey:
         if self.wnid and other.wnid:
             return self.wnid == other.wnid
         return comparable(self.label or "") == comparable(other.label or "")
-
-
-def comparable(label: str) -> str:
-    """Write a label so that two ways of writing it are the same."""
-    return re.sub(r"[\s_\-]+", " ", label).strip().lower()

@@ -11,6 +11,7 @@ from stochdeconv.errors import ExistingOutputError, InputError
 from stochdeconv.files import write_atomically
 from stochdeconv.images import files as image_files
 from stochdeconv.images.faces import FACES, require_detector
+from stochdeconv.settings import check_count
 
 if TYPE_CHECKING:
     from stochdeconv.evaluation.contestants import ClassEntry, Contestant
@@ -77,6 +78,7 @@ def compare(
 
     output = Path(output)
     check_judge(judge, real=real, train=train)
+    check_count("seed", seed, at_least=0)
     entrants, photographs, entries = read_entries(contestants, real, train, output, overwrite=overwrite)
     warnings = find_warnings(entrants, judge_hash=None if isinstance(judge, str) else judge.weights_hash)
     size = _common_size(entrants, warnings)

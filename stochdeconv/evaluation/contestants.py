@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from stochdeconv.errors import InputError, MissingInputError, closest
 from stochdeconv.evaluation import NOISE_FLOOR, REAL
-from stochdeconv.evaluation.classes import ClassKey, comparable
+from stochdeconv.evaluation.classes import ClassKey
 from stochdeconv.images.folders import find_class_folders, find_images
 from stochdeconv.methods.runs import read_record
+from stochdeconv.networks.classes import comparable
 
 if TYPE_CHECKING:
     from stochdeconv.evaluation.measurements import Measurements

@@ -126,7 +126,8 @@ def measure_photographs(
     photographs = settings.photographs(images)
     asking = Judge(judge)
     size = judge.input_size if settings.size is None else (settings.size, settings.size)
-    names = {word: _find_class(judge, word, is_tree=len(find_class_folders(images)) > 0) for word in photographs}
+    is_tree = len(find_class_folders(images)) > 0
+    names = {word: _find_class(judge, word, is_tree=is_tree) for word in photographs}
     if len(set(names.values())) < len(names):
         raise InputError(f"two folders below '{images}' are of one class, as '{judge.name}' names them; join them")
     n_photographs, n_measured = sum(map(len, photographs.values())), 0

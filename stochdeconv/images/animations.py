@@ -61,7 +61,7 @@ class Film:
         """
         if step == 1:
             self._batches.append([])
-        n_before = sum(len(batch[0]) for batch in self._batches[:-1])
+        n_before = sum(len(batch[0]) for batch in self._batches[:-1] if batch)
         if step in self._due and n_before < _MAX_PICTURES:
             self._batches[-1].append(as_frames(images()[: _MAX_PICTURES - n_before]))
 

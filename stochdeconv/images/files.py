@@ -62,8 +62,9 @@ def load_image(path: str | os.PathLike, size: tuple[int, int] | None = None, *, 
     try:
         with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as picture:
             if size is not None:
-                # A large JPEG is decoded at a fraction of its size; twice the size wanted leaves the filter its work.
-                picture.draft(None, (2 * size[1], 2 * size[0]))
+                # A large JPEG is decoded at a fraction of its size; twice the size wanted leaves the filter its work, and neither side
+                # is too short for it once the picture is turned upright.
+                picture.draft(None, (2 * max(size), 2 * max(size)))
             orientation = _orientation(picture)
             upright = _as_rgb_or_float(picture)
             if orientation in _UPRIGHT:

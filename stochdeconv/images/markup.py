@@ -14,7 +14,7 @@ from stochdeconv.images import files as image_files
 # Longest side of a picture in a notebook, pixels: as wide as a cell is. One that is narrower than half of the other number is enlarged.
 _LONGEST, _SMALLEST = 960, 480
 # Numbers of a history that say where a row belongs; all others are losses.
-_COUNTERS = ("batch", "step", "octave", "frame", "cell")
+_COUNTERS = ("batch", "step", "octave", "frame", "n_steps")
 
 
 def data_uri(image: np.ndarray, *, longest: int | None = None, quality: int = 88) -> str:

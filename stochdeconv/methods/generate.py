@@ -74,6 +74,8 @@ class GenerateSettings(RunSettings):
         Target, start and random views of image i depend on (seed, i) alone.
     """
 
+    counts = (*RunSettings.counts, "walk")
+
     n_images: int | None = None
     component: str | None = None
     walk: int | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,9 +121,12 @@ def read_direction(direction: str | tuple[str, Any]) -> tuple[str, np.ndarray]:
     if not isinstance(direction, str):
         layer, vector = direction
         return layer, np.asarray(vector)
-    layer, colon, file = direction.partition(":")
-    if not (layer and colon and file):
+    parts = [(direction[: colon.start()], direction[colon.end() :]) for colon in re.finditer(":", direction)]
+    parts = [(layer, file) for layer, file in parts if layer and file]
+    if not parts:
         raise InputError(f"direction '{direction}' is not of the form LAYER:FILE.npy")
+    # A layer's name may hold colons, and so may a path.
+    layer, file = next((part for part in parts if Path(part[1]).is_file()), parts[0])
     return layer, _read_vector(file)
 
 

@@ -118,7 +118,7 @@ class Pyramid:
     ) -> OptimizationResult:
         """Dream pictures (image, height, width, 3), each alone; the result is of their size, whatever octave an interruption came in.
 
-        The views of picture i depend on the seed and ``first_index + i`` alone.
+        The views of picture i at octave o, counted from the smallest, depend on the seed and ``first_index + i + o`` alone.
         """
         from stochdeconv.optimization.loop import OptimizationResult, gather
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from stochdeconv.errors import ClassNotFoundError, InputError
+from stochdeconv.errors import AmbiguousClassError, ClassNotFoundError, InputError
 from stochdeconv.images.faces import FACES, find_faces, require_detector
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def gather_witnesses(
     model : ImageModel
     judge : ImageModel, callable, "faces" or None
     class_word : str or None
-        The class they are asked for, if the network knows it.
+        The name of a folder: the class they are asked for, if the network knows one of that name.
 
     Returns
     -------
@@ -140,7 +140,7 @@ def gather_witnesses(
     """
     from stochdeconv.networks.image_model import ImageModel
 
-    expected = _class_of(model, class_word)
+    expected = None if class_word is None else _class_of_folder(model, class_word)
     witnesses: list[Witness] = [_network_namer("network", model, expected)]
     if isinstance(judge, str):
         witnesses.append(FaceFinder())
@@ -163,8 +163,17 @@ def _look(network: ImageModel, picture: np.ndarray) -> Seen:
     return top_classes(network, recognise(network, [picture])[0], k=_N_NAMED)
 
 
-def _class_of(model: ImageModel, word: str | None) -> ClassName | None:
+def _class_of_folder(model: ImageModel, folder: str) -> ClassName | None:
+    from stochdeconv.networks.classes import find_folder_class
+
     try:
-        return None if word is None else model.find_class(word)
+        return find_folder_class(folder, model.class_names)
+    except AmbiguousClassError:
+        return None
+
+
+def _class_of(model: ImageModel, word: str) -> ClassName | None:
+    try:
+        return model.find_class(word)
     except ClassNotFoundError:
         return None

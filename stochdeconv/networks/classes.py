@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stochdeconv.assets import shipped_file
-from stochdeconv.errors import ClassNotFoundError, InputError, MissingInputError, closest
+from stochdeconv.errors import AmbiguousClassError, ClassNotFoundError, InputError, MissingInputError, closest
 
 _N_NAMED_IN_ERRORS = 8
 # So many classes are named one and all.
@@ -126,23 +126,60 @@ def find_class(word: str | int, class_names: Sequence[ClassName]) -> ClassName:
         classes have it (ImageNet has two cranes; all are listed).
     """
     text = str(word).strip()
-    label = _comparable(text)
+    label = comparable(text)
     is_number = re.fullmatch(r"[+-]?\d+", text) is not None
-    is_name = isinstance(word, str) and any(_comparable(name.label) == label for name in class_names)
+    is_name = isinstance(word, str) and any(comparable(name.label) == label for name in class_names)
     if is_number and not is_name:
         if 0 <= int(text) < len(class_names):
             return class_names[int(text)]
         raise ClassNotFoundError(f"there is no class {text}: the indices are 0 to {len(class_names) - 1}")
     for matches in (
         [name for name in class_names if name.wnid is not None and name.wnid.lower() == text.lower()],
-        [name for name in class_names if _comparable(name.label) == label],
+        [name for name in class_names if comparable(name.label) == label],
     ):
         if len(matches) == 1:
             return matches[0]
         if matches:
             candidates = " or ".join(str(name) for name in matches)
-            raise ClassNotFoundError(f"class '{text}' is ambiguous: it may be {candidates}; give the wnid or the index")
+            raise AmbiguousClassError(
+                f"class '{text}' is ambiguous: it may be {candidates}; give the wnid or the index"
+            )
     raise ClassNotFoundError(_unknown(text, class_names))
+
+
+def find_folder_class(folder: str, class_names: Sequence[ClassName]) -> ClassName | None:
+    """Find the class that a folder of photographs is named after; None where it is named otherwise, which is a folder's good right.
+
+    Parameters
+    ----------
+    folder : str
+        A name, without the folders above it. A number is an index only where the classes have no names: 007 is no mouse.
+    class_names : sequence of ClassName
+
+    Returns
+    -------
+    ClassName or None
+
+    Raises
+    ------
+    AmbiguousClassError
+        Several classes have this name.
+    """
+    are_named = any(name.label != default_label(name.index) for name in class_names)
+    is_label = any(comparable(name.label) == comparable(folder) for name in class_names)
+    if folder.strip().isdecimal() and are_named and not is_label:
+        return None
+    try:
+        return find_class(folder, class_names)
+    except AmbiguousClassError:
+        raise
+    except ClassNotFoundError:
+        return None
+
+
+def default_label(index: int) -> str:
+    """Name a class of which only the index is known."""
+    return f"class {index}"
 
 
 def file_stem(class_name: ClassName, class_names: Sequence[ClassName]) -> str:
@@ -158,8 +195,8 @@ def safe_stem(text: str) -> str:
 
 def _unknown(text: str, class_names: Sequence[ClassName]) -> str:
     message = f"there is no class '{text}'"
-    part = _comparable(text)
-    containing = [name.label for name in class_names if part and part in _comparable(name.label)]
+    part = comparable(text)
+    containing = [name.label for name in class_names if part and part in comparable(name.label)]
     near = closest(text, [name.label for name in class_names])
     if near:
         message += f"; closest: {near}"
@@ -172,5 +209,6 @@ def _unknown(text: str, class_names: Sequence[ClassName]) -> str:
     return message + "; a class is a name, a wnid or an index"
 
 
-def _comparable(label: str) -> str:
+def comparable(label: str) -> str:
+    """Write a label so that two ways of writing it are the same: upper and lower case, and blank, ``_`` and ``-``."""
     return re.sub(r"[\s_\-]+", " ", label).strip().lower()

@@ -13,7 +13,7 @@ from keras import ops
 
 from stochdeconv.errors import InputError, ModelError
 from stochdeconv.networks.axes import IMAGE_CHANNELS, has_channels_first, is_image_shape
-from stochdeconv.networks.classes import ClassName, find_class
+from stochdeconv.networks.classes import ClassName, default_label, find_class
 from stochdeconv.networks.conventions import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 from stochdeconv.networks.default_layers import default_layers
 from stochdeconv.networks.heads import Head, find_head
@@ -305,7 +305,7 @@ class ImageModel(Network):
             return ()
         n_classes = self.head.n_classes
         if names is None:
-            return tuple(ClassName(index, None, f"class {index}") for index in range(n_classes))
+            return tuple(ClassName(index, None, default_label(index)) for index in range(n_classes))
         if len(names) != n_classes:
             what = "two classes, the two sides of its one value" if self.head.is_pair else f"{n_classes} class scores"
             outputs = output_names(self.keras_model)

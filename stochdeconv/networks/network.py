@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -122,6 +123,7 @@ class Network:
         self._compiled: dict[tuple, Callable] = {}
         # Kept by `optimize`: they live and die with the network they run.
         self._programs: dict[tuple, Any] = {}
+        self._programs_lock = threading.RLock()
 
     def __repr__(self) -> str:
         return f"Network('{self.name}', {len(self.layer_names)} layers, input {self.input_shape})"
@@ -144,11 +146,12 @@ class Network:
 
         Programs live and die with the network they run.
         """
-        if key not in self._programs and len(self._programs) >= _MAX_PROGRAMS:
-            del self._programs[next(iter(self._programs))]
-        # Put back at the end: the first is then the one not used for the longest time.
-        self._programs[key] = self._programs.pop(key) if key in self._programs else make()
-        return self._programs[key]
+        with self._programs_lock:
+            if key not in self._programs and len(self._programs) >= _MAX_PROGRAMS:
+                del self._programs[next(iter(self._programs))]
+            # Put back at the end: the first is then the one not used for the longest time.
+            self._programs[key] = self._programs.pop(key) if key in self._programs else make()
+            return self._programs[key]
 
     def _misfit(self, shape: tuple[int, ...]) -> str | None:
         """Say how a shape differs from the network's own, if it does."""

@@ -120,7 +120,7 @@ def _refuse_weights(weights: str | Path | None, what: str) -> None:
 
 
 def load_shipped(word: str, *, class_names: Any = None) -> Pretrained:
-    """Load one of `shipped.NETWORKS`; no network access.
+    """Load one of `assets.NETWORKS`; no network access.
 
     Their weights are stored in float16, and their cards are beside them (``NAME.md``).
     """

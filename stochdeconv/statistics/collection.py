@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stochdeconv.errors import ClassNotFoundError, InputError, SettingsError, StochDeconvError
+from stochdeconv.errors import AmbiguousClassError, InputError, SettingsError, StochDeconvError
 from stochdeconv.images.folders import find_images, image_keys
+from stochdeconv.networks.classes import find_folder_class
 from stochdeconv.parsing import read_list
 from stochdeconv.settings import Settings, read_settings, takes
 from stochdeconv.statistics.class_statistics import ClassStatistics
@@ -110,7 +111,7 @@ def collect(
     resume, overwrite : bool
         What to do with measurements already in `spool`: go on with them, or begin anew.
     progress : callable, optional
-        ``progress(done, total, message)`` after every batch and before every layer's components.
+        ``progress(n_images, n_all, message)`` after every batch and before every layer's components.
     **keywords
         Fields of `CollectSettings`, in its place.
 
@@ -211,12 +212,12 @@ def class_of(model: ImageModel, images: object, class_name: str | None) -> dict 
         return None
     elif isinstance(images, str | os.PathLike) and Path(images).is_dir():
         try:
-            entry = model.find_class(Path(os.path.abspath(images)).name)
-        except ClassNotFoundError as error:
-            # An unknown name is a folder's good right; an ambiguous one must be decided by somebody.
-            if "ambiguous" in str(error):
-                raise ClassNotFoundError(f"{error} with class_name=") from None
+            of_folder = find_folder_class(Path(os.path.abspath(images)).name, model.class_names)
+        except AmbiguousClassError as error:
+            raise AmbiguousClassError(f"{error} with class_name=") from None
+        if of_folder is None:
             return None
+        entry = of_folder
     else:
         return None
     return {"index": int(entry.index), "wnid": entry.wnid, "label": entry.label}
@@ -238,7 +239,7 @@ def merge(
         Working folder for all rows together (as large as the shards), begun anew and removed afterwards; by default one in
         the system's folder for temporary files.
     progress : callable, optional
-        ``progress(done, total, message)``.
+        ``progress(n_rows, n_all, message)``.
 
     Returns
     -------

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int, str], None]
 
-# What a killed run loses at most.
+# What a killed run loses at most, beside the two batches that are under way.
 COMMIT_SECONDS = 5.0
 
 
@@ -112,12 +112,24 @@ def measure(
     """Run what is left of the pass over the images, and commit it."""
     n_images = len(paths)
     if spool.n_done < n_images:
-        describe = _network_statistics(model, layers, spool.manifest["class"])
-        batch_size = spool.manifest["settings"]["batch_size"]
-        committed = time.monotonic()
+        _measure_rest(model, paths, spool, layers, progress)
+        spool.commit()
+    if not spool.kept:
+        reason = spool.skipped[0][1]
+        raise InputError(f"none of the {n_images} images can be read; the first: {reason}")
+
+
+def _measure_rest(
+    model: ImageModel, paths: Sequence[Path], spool: Spool, layers: Sequence[MeasuredLayer], progress: Progress | None
+) -> None:
+    """Measure the images not done yet, and commit every few seconds; on Ctrl-C, too."""
+    describe = _network_statistics(model, layers, spool.manifest["class"])
+    batch_size = spool.manifest["settings"]["batch_size"]
+    committed = time.monotonic()
+    pending: Future | None = None
+    try:
         # One worker adds up while the network computes the next batch.
         with ThreadPoolExecutor(1) as adder:
-            pending: Future | None = None
             for numbers, photographs in _batches(paths, spool, batch_size):
                 measured = _through_network(describe, photographs, (batch_size, *layers[0].shape))
                 if pending is not None:
@@ -127,13 +139,14 @@ def measure(
                         committed = time.monotonic()
                 pending = adder.submit(_add, spool, layers, numbers, photographs, measured)
                 if progress is not None:
-                    progress(numbers[-1] + 1, n_images, f"{numbers[-1] + 1 - len(spool.skipped)} images")
+                    progress(numbers[-1] + 1, len(paths), f"{numbers[-1] + 1 - len(spool.skipped)} images")
             if pending is not None:
                 pending.result()
-        spool.commit()
-    if not spool.kept:
-        reason = spool.skipped[0][1]
-        raise InputError(f"none of the {n_images} images can be read; the first: {reason}")
+    except KeyboardInterrupt:
+        # A batch that is added up in part is nothing to go on from.
+        if pending is not None and pending.done() and pending.exception() is None:
+            spool.commit()
+        raise
 
 
 def _batches(

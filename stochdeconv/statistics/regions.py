@@ -256,7 +256,9 @@ def region_means(regions: Regions, keys: MapReader, maps: MapReader, n_channels:
         sums[block] = np.swapaxes(weights, 1, 2) @ values
         means[block] = values.mean(axis=1)
     areas, means = areas[:, :, None], means[:, None]
-    usual = (sums - areas * means).sum(axis=0, dtype=np.float64) / areas.sum(axis=0, dtype=np.float64)
+    # None of these images may have any place of a region that was found in others.
+    area = np.maximum(areas.sum(axis=0, dtype=np.float64), np.finfo(np.float32).tiny)
+    usual = (sums - areas * means).sum(axis=0, dtype=np.float64) / area
     prior = _PRIOR_SHARE * n_places
     return rounded(((sums + prior * (means + usual)) / (areas + prior)).astype(np.float32))
 

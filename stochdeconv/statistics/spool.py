@@ -372,8 +372,11 @@ def remove_spool(folder: str | os.PathLike) -> None:
     if not folder.exists():
         return
     _refuse_strangers(folder)
-    _locked(folder).close()
+    lock = _locked(folder)
+    if os.name == "nt":  # where an open file cannot be removed
+        lock.close()
     shutil.rmtree(folder)
+    lock.close()
 
 
 def _refuse_strangers(folder: Path) -> None:

@@ -255,6 +255,8 @@ def test_bad_input_is_one_clear_line(workplace, monkeypatch, case):
         ["generate", "church.h5", "-o", "out", "--walk", "4", "-n", "4"],
         ["generate", "church.h5", "-o", "out", "--walk", "4", "--gif"],
         ["maximize", "church", "-m", "tiny.keras", "-o", "out", "--seed", "-1"],
+        ["compare", "ours", "--real", "held", "--judge", "tiny.keras", "-o", "out", "--seed", "-1"],
+        ["demo", "-o", "out", "--seed", "-1"],
     ],
 )
 def test_contradictory_or_malformed_flags_are_exit_2(workplace, monkeypatch, words):

@@ -85,7 +85,7 @@ def test_a_film_shows_all_batches_side_by_side():
 
 
 def test_a_film_of_many_images_shows_the_first_16():
-    frames, taken = exposed(2, 10, 10, 10)
+    frames, taken = exposed(2, 10, 10, 10, 10)
     assert len(taken) == 4
     np.testing.assert_array_equal(frames[-1], as_frames(contact_sheet(np.ones((16, 4, 6, 3)))))
 

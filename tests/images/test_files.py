@@ -10,6 +10,7 @@ from stochdeconv.images import files
 from stochdeconv.images.files import (
     load_image,
     open_image,
+    resize,
     save_png,
     stretch,
 )
@@ -144,6 +145,21 @@ def test_resizing_averages_instead_of_picking(tmp_path):
     checks = np.indices((64, 64)).sum(axis=0) % 2 * 255
     pixels = load_image(_save(tmp_path, "a.png", np.repeat(checks[..., None], 3, -1).astype(np.uint8)), (16, 16))
     np.testing.assert_allclose(pixels, 0.5, atol=0.05)
+
+
+def test_a_jpeg_that_lies_on_its_side_is_not_decoded_too_small(tmp_path):
+    rng = np.random.default_rng(0)
+    stripes = np.repeat(
+        rng.integers(0, 2, 550) * 255, 2
+    )  # two pixels wide, along what is the shorter side once it is turned
+    pixels = np.tile(stripes[:, None, None], (1, 2048, 3)).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=95, exif=exif)
+    upright = load_image(tmp_path / "a.jpg")
+    assert upright.shape == (2048, 1100, 3)
+    expected = resize(upright[2048 // 2 - 137 : 2048 // 2 + 138], (64, 256))
+    assert np.abs(load_image(tmp_path / "a.jpg", (64, 256)) - expected).mean() < 0.02
 
 
 def test_large_jpegs_keep_their_look(tmp_path):

@@ -133,8 +133,8 @@ def test_a_network_may_have_a_recipe_of_its_own(model, statistics, tmp_path):
     (tmp_path / "own.json").write_text(json.dumps(sidecar))
     own = load_model(tmp_path / "own.keras", dtype="float32")
 
-    def recipe_of(**how):
-        record = generate(own, statistics, n_images=1, n_steps=1, **how).record
+    def recipe_of(**changes):
+        record = generate(own, statistics, n_images=1, n_steps=1, **changes).record
         return Recipe(**record["settings"]["recipe"])
 
     assert recipe_of() == Recipe(facets=0.5, jitter=1)
@@ -254,8 +254,8 @@ def test_a_walk_of_another_network_leads_elsewhere(model, statistics, photograph
 
 
 def test_a_walk_starts_from_its_middle_half_made(model, statistics):
-    def first_losses(**how):
-        history = generate(model, statistics, **how).history
+    def first_losses(**changes):
+        history = generate(model, statistics, **changes).history
         return [row["layout_scores:input"] for row in history if row["step"] == 1]
 
     (from_noise,) = first_losses(n_images=1, n_steps=1)
@@ -310,7 +310,7 @@ def test_ctrl_c_on_the_way_keeps_the_images_so_far(model, statistics):
 
 
 def test_a_series_that_contradicts_itself_is_refused(model, statistics):
-    for how, message in [
+    for changes, message in [
         ({"component": "deep:0", "walk": 4}, "one of the two"),
         ({"walk": 4, "n_images": 4}, "leave n_images= out"),
         ({"walk": 4, "gif": True}, "leave gif=True out"),
@@ -321,7 +321,7 @@ def test_a_series_that_contradicts_itself_is_refused(model, statistics):
         ({"component": "deep:0", "temperature": float("nan")}, "temperature"),
     ]:
         with pytest.raises(InputError, match=message):
-            generate(model, statistics, **how)
+            generate(model, statistics, **changes)
     with pytest.raises(LayerNotFoundError, match="closest: 'deep'"):
         generate(model, statistics, component="dep:0")
     with pytest.raises(ModelError, match="collected with"):

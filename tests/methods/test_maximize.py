@@ -258,11 +258,11 @@ def test_a_layers_name_may_hold_colons():
 
 
 def test_decay_grows_with_the_scores_that_are_summed(model):
-    one, other, both = (
+    dog, eel, both = (
         maximize(model, words, preset="simonyan", n_images=1, n_steps=1).record["settings"]["l2"]
         for words in ("dog", "eel", "dog,eel")
     )
-    assert both == pytest.approx(np.hypot(one, other))
+    assert both == pytest.approx(np.hypot(dog, eel))
 
 
 def test_a_direction_is_followed(model, tmp_path):
@@ -277,6 +277,9 @@ def test_a_direction_is_followed(model, tmp_path):
     assert projection(result) > projection(start) + 0.05
     of_file = maximize(model, direction=f"deep:{tmp_path / 'v.npy'}", n_images=1, n_steps=40)
     np.testing.assert_array_equal(result.images, of_file.images)
+    (tmp_path / "a:b.npy").write_bytes((tmp_path / "v.npy").read_bytes())
+    with pytest.raises(LayerNotFoundError, match="'block:deep'"):
+        maximize(model, direction=f"block:deep:{tmp_path / 'a:b.npy'}", n_images=1, n_steps=1)
     recorded = result.record["settings"]["direction"]
     assert recorded["layer"] == "deep"
     np.testing.assert_allclose(recorded["vector"], vector / np.linalg.norm(vector), rtol=1e-6)

@@ -41,10 +41,10 @@ def test_a_run_leaves_what_it_should(result, tmp_path):
 
 
 def test_saving_twice_gives_the_same_bytes(result, tmp_path):
-    one, two = result.save(tmp_path / "one"), result.save(tmp_path / "two")
-    for path in one.iterdir():
+    first, second = result.save(tmp_path / "a"), result.save(tmp_path / "b")
+    for path in first.iterdir():
         if path.suffix == ".png":
-            assert path.read_bytes() == (two / path.name).read_bytes()
+            assert path.read_bytes() == (second / path.name).read_bytes()
 
 
 def test_an_empty_text_is_no_folder(result):

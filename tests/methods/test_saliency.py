@@ -97,8 +97,8 @@ def test_progress_counts_passes(model, photo):
 
 
 def test_interrupted_keeps_the_rules_that_were_done(model, photo):
-    def stop(done, total, rule):
-        if (rule, done) == ("smoothgrad", 3):
+    def stop(n_passes, total, rule):
+        if (rule, n_passes) == ("smoothgrad", 3):
             raise KeyboardInterrupt
 
     with pytest.raises(RunInterrupted) as caught:

@@ -6,8 +6,15 @@ import json
 
 import pytest
 
-from stochdeconv.errors import ClassNotFoundError, InputError, MissingInputError
-from stochdeconv.networks.classes import ClassName, find_class, imagenet_class_names, load_class_names
+from stochdeconv.errors import AmbiguousClassError, ClassNotFoundError, InputError, MissingInputError
+from stochdeconv.networks.classes import (
+    ClassName,
+    default_label,
+    find_class,
+    find_folder_class,
+    imagenet_class_names,
+    load_class_names,
+)
 
 CHURCH = ClassName(497, "n03028079", "church")
 
@@ -58,6 +65,18 @@ def test_an_unknown_name_names_the_closest():
 def test_of_few_classes_all_are_named():
     with pytest.raises(ClassNotFoundError, match="there is no class 'fish'; there are 'cat', 'dog'; a class is a name"):
         find_class("fish", load_class_names(["cat", "dog"]))
+
+
+def test_a_folder_is_named_after_a_class_or_not():
+    names = imagenet_class_names()
+    for folder in ("English_springer", "n02102040", "english springer"):
+        assert find_folder_class(folder, names).index == 217
+    assert find_folder_class("holidays", names) is None
+    assert find_folder_class("007", names) is None
+    assert find_folder_class("7", load_class_names(["3", "7"])).index == 1
+    assert find_folder_class("1", [ClassName(index, None, default_label(index)) for index in range(2)]).index == 1
+    with pytest.raises(AmbiguousClassError):
+        find_folder_class("crane", names)
 
 
 @pytest.mark.parametrize("index", [1000, -1, "1000", "-1"])

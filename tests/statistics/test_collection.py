@@ -27,7 +27,7 @@ from stochdeconv.errors import (
 from stochdeconv.images.files import load_image
 from stochdeconv.statistics import finalisation, layout, measurement, spool
 from stochdeconv.statistics.class_statistics import ClassStatistics
-from stochdeconv.statistics.collection import collect, merge
+from stochdeconv.statistics.collection import class_of, collect, merge
 from stochdeconv.statistics.file import load_statistics, save_statistics
 from stochdeconv.statistics.pooling import pooled_map
 from stochdeconv.statistics.spool import remove_spool
@@ -224,6 +224,9 @@ def test_an_ambiguous_folder_name_asks(model, folder, tmp_path):
     (tmp_path / "crane" / "1.png").symlink_to(next(folder.rglob("*.png")))
     with pytest.raises(ClassNotFoundError, match=r"ambiguous.*class_name="):
         collect(model, tmp_path / "crane", **SETTINGS)
+    # What the message says of it is not what the folder is called.
+    (tmp_path / "crane").rename(tmp_path / "ambiguous things")
+    assert class_of(model, tmp_path / "ambiguous things", None) is None
 
 
 # ---- the same bytes ------------------------------------------------------------------------------------------------
@@ -314,6 +317,23 @@ def test_an_interrupted_pass_goes_on_to_the_same_bytes(
     _assert_same(collect(model, folder, spool=tmp_path / "spool", resume=True, **SETTINGS), statistics)
 
 
+def test_ctrl_c_keeps_every_batch_that_was_measured(model, folder, statistics, tmp_path, monkeypatch):
+    batches, real = [], measurement._through_network
+
+    def stopped_in_the_third(describe, photographs, shape):
+        batches.append(len(photographs))
+        if len(batches) == 3:
+            raise KeyboardInterrupt
+        return real(describe, photographs, shape)
+
+    monkeypatch.setattr(measurement, "_through_network", stopped_in_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        collect(model, folder, spool=tmp_path / "spool", **SETTINGS)
+    _assert_same(collect(model, folder, spool=tmp_path / "spool", resume=True, **SETTINGS), statistics)
+    n_images = len(list(folder.rglob("*.png")))
+    assert sum(batches) == n_images + batches[2], "only the batch that was under way is measured again"
+
+
 def test_a_killed_process_goes_on_to_the_same_bytes(model, folder, tmp_path):
     network = _network()
     network.save(tmp_path / "net.keras")
@@ -327,7 +347,7 @@ def test_a_killed_process_goes_on_to_the_same_bytes(model, folder, tmp_path):
         measurement.COMMIT_SECONDS = 0.0
         model = load_model({str(tmp_path / "net.keras")!r})
         collect(model, {str(folder)!r}, spool={str(tmp_path / "spool")!r}, **{SETTINGS!r},
-                progress=lambda done, total, message: print(done, flush=True))
+                progress=lambda n_images, n_all, message: print(n_images, flush=True))
     """
     environment = {**os.environ, "PYTHONPATH": str(Path(spool.__file__).parents[2]), "TF_CPP_MIN_LOG_LEVEL": "2"}
     command = [sys.executable, "-c", textwrap.dedent(script)]

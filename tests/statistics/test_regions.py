@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from keras import ops
@@ -45,6 +47,15 @@ def test_region_means_are_the_textures_of_their_kinds(scene):
         # Fewer than one place in a hundred of prior: means stay near the kind's own texture.
         np.testing.assert_allclose(means[:, region_of[kind]], np.tile(texture, (20, 1)), atol=0.6)
         np.testing.assert_allclose(means[:, region_of[kind]].mean(axis=0), texture, atol=0.2)
+
+
+def test_a_region_that_none_of_the_rows_has_gives_numbers(scene):
+    _, deep, _, low = scene
+    regions = fit_regions("deep", reader(deep), CHANNELS)
+    elsewhere = replace(regions, centroids=regions.centroids + np.eye(N_REGIONS)[0][:, None].astype(np.float32) * 1e6)
+    means = region_means(elsewhere, reader(deep), reader(low), 3, np.arange(5))
+    assert np.isfinite(means).all()
+    np.testing.assert_allclose(means[:, 0], low[:5].mean(axis=(1, 2)), atol=1e-3)
 
 
 def test_the_loss_sees_which_texture_is_where(scene):
