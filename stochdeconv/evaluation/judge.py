@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stochdeconv.networks.heads import Head
     from stochdeconv.networks.image_model import ImageModel
 
-# Naming the class among the first five says something only where there are many (EVALUATION: judges of at least 100 classes).
+# Naming the class among the first five says something only where there are many.
 MIN_CLASSES_FOR_TOP5 = 100
 # Pictures the judge looks at together: small, because one contestant has few.
 BATCH = 16

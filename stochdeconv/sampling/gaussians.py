@@ -9,7 +9,7 @@ import numpy as np
 from stochdeconv.errors import InputError
 
 # Kept components: enough for this part of the variance, never more than one for four rows (a variance needs rows to be
-# estimated from) nor more than the 120 of the prototype (which held 88 % of the variance of 760 rows).
+# estimated from) nor more than 120, which held 88 % of the variance of 760 rows.
 EXPLAINED = 0.95
 ROWS_PER_COMPONENT = 4
 MAX_COMPONENTS = 120

@@ -17,7 +17,7 @@ from stochdeconv.statistics.statistic import Array, Block, LayerStatistic, Numbe
 
 # Components of the image's own layout, where `n_components` is less: it has few dimensions, and smooth grounds show every one left out.
 _IMAGE_COMPONENTS = 192
-# Weight of the scores against the channel means and log deviations: the layout carries where the object is (the prototype's weight).
+# Weight of the scores against the channel means and log deviations: the layout carries where the object is.
 _SCORE_WEIGHT = 3.0
 # Part of the first component's variance that any other counts as at least. Pictures with an empty border (digits) have components that
 # hardly vary at all: whitened as they are, these alone decide, and the image is noise. Of photographs it concerns only the colours.
