@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
-from stochdeconv.errors import SettingsError, closest
+from stochdeconv.errors import InputError, SettingsError, closest
 
 Kind = TypeVar("Kind", bound="Settings")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -113,8 +113,16 @@ def check_number(
         raise SettingsError(f"{name}= is a finite number{f', {text}' if text else ''}; got {value!r}")
 
 
-def read_settings(kind: type[Kind], settings: Kind | None, keywords: Mapping[str, Any]) -> Kind:
-    """Take the settings of a method as they came, as an object or as keywords, and settle them.
+# Operands, and of which class they are: this module lies below both.
+_OPERANDS = {
+    "model": ("ImageModel", "a network, as load_model returns it"),
+    "judge": ("ImageModel", "a network, as load_model returns it"),
+    "statistics": ("ClassStatistics", "statistics, as load_statistics and collect return them"),
+}
+
+
+def read_settings(kind: type[Kind], settings: Kind | None, keywords: Mapping[str, Any], **operands: object) -> Kind:
+    """Take the settings of a method as they came, as an object or as keywords, and settle them; refuse operands of another class.
 
     Parameters
     ----------
@@ -123,6 +131,8 @@ def read_settings(kind: type[Kind], settings: Kind | None, keywords: Mapping[str
     settings : Settings or None
     keywords : mapping of str to object
         Fields of `kind`.
+    **operands : object
+        ``model``, ``judge``, ``statistics``: a name or a path is what the command line takes.
 
     Returns
     -------
@@ -130,11 +140,18 @@ def read_settings(kind: type[Kind], settings: Kind | None, keywords: Mapping[str
 
     Raises
     ------
+    InputError
+        An operand is something else.
     SettingsError
         Both were given.
     TypeError
         There is no such keyword.
     """
+    for name, value in operands.items():
+        class_name, expected = _OPERANDS[name]
+        if class_name not in {base.__name__ for base in type(value).__mro__}:
+            came = f"the text {value!r}" if isinstance(value, str) else type(value).__name__
+            raise InputError(f"{name}= is {expected}; got {came}")
     if settings is not None and not isinstance(settings, kind):
         raise SettingsError(f"settings are a {kind.__name__}, or its fields as keywords; got {type(settings).__name__}")
     names = [field.name for field in fields(kind)]

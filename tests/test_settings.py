@@ -5,8 +5,10 @@ import math
 
 import numpy as np
 import pytest
+import toys
 
-from stochdeconv.errors import SettingsError
+import stochdeconv as sd
+from stochdeconv.errors import InputError, SettingsError
 from stochdeconv.evaluation.measure import MeasureSettings
 from stochdeconv.methods.dream import DreamSettings
 from stochdeconv.methods.generate import GenerateSettings
@@ -129,3 +131,15 @@ def test_limits_are_said_as_they_hold():
 def test_a_misspelt_keyword_is_told_the_nearest():
     with pytest.raises(TypeError, match=r"no keyword 'n_image'; closest: 'n_images'.*; there are size, batch_size"):
         read_settings(GenerateSettings, None, {"n_image": 2})
+
+
+@pytest.mark.parametrize("came", ["mini-vgg16", None, 3])
+def test_what_is_no_network_is_told(came):
+    for method in (sd.maximize, sd.generate, sd.saliency, sd.collect):
+        with pytest.raises(InputError, match="model= is a network, as load_model returns it; got"):
+            method(came, "church")
+
+
+def test_what_are_no_statistics_is_told():
+    with pytest.raises(InputError, match=r"statistics= is statistics, .* got the text 'church\.h5'"):
+        sd.generate(toys.network(1), "church.h5")

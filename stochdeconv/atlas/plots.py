@@ -119,7 +119,7 @@ def edges_plot(statistics: ClassStatistics) -> str:
         figure = Figure(**_PAPER)
         axes = figure.subplots()
         axes.hist(sharpness, bins=min(30, max(len(sharpness) // 4, 5)), color=INK, alpha=0.35, lw=0)
-        axes.set_xlabel("typical difference of neighbouring pixels (smooth → sharp)")
+        axes.set_xlabel("difference of neighbouring pixels (smooth → sharp)")
         axes.set_ylabel("photographs")
         return svg(figure, ident="edges", title="Sharpness of the photographs' edges")
 

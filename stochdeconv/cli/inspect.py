@@ -72,7 +72,10 @@ def inspect(
     statistics = load_statistics(path)
     network = _network_at_hand(statistics, model, source)
     try:
-        with terminal.stopping_once(), ProgressBar(statistics.class_name or path.stem, quiet=flags.quiet) as bar:
+        with (
+            terminal.stopping_once("stopping; the page is being written"),
+            ProgressBar(statistics.class_name or path.stem, quiet=flags.quiet) as bar,
+        ):
             write_atlas(
                 statistics,
                 html,

@@ -158,8 +158,8 @@ def plain_warnings() -> Iterator[None]:
 
 
 @contextmanager
-def stopping_once() -> Iterator[None]:
-    """Let the first Ctrl-C end the work, and those after it wait until what was finished is saved."""
+def stopping_once(message: str = "") -> Iterator[None]:
+    """Let the first Ctrl-C end the work, and those after it wait until what was finished is saved; say so where that takes time."""
     before = signal.getsignal(signal.SIGINT)
     if before is signal.SIG_IGN:  # started where nobody listens
         yield
@@ -167,6 +167,8 @@ def stopping_once() -> Iterator[None]:
 
     def stop(*_: object) -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if message:
+            say(message)
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, stop)

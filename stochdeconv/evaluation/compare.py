@@ -48,7 +48,8 @@ def compare(
     output : path
         Folder for metrics.json and report.html.
     train : path, optional
-        Photographs the statistics come from, in the forms of `real`: was any copied? Each image gets its nearest one; needs a classifier.
+        Photographs the statistics come from, in folders as those of `real`: was any copied? Each image gets its nearest one; needs a
+        classifier.
     seed : int
         Seed of the resampling and of the choice of photographs.
     overwrite : bool

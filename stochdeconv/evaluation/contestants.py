@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stochdeconv.errors import InputError, MissingInputError, closest
 from stochdeconv.evaluation import NOISE_FLOOR, REAL
 from stochdeconv.evaluation.classes import ClassKey
+from stochdeconv.evaluation.photographs import SUFFIX
 from stochdeconv.images.folders import find_class_folders, find_images
 from stochdeconv.methods.runs import read_record
 from stochdeconv.networks.classes import comparable
@@ -193,6 +194,10 @@ def _is_of(run: Run, class_key: ClassKey, class_keys: Sequence[ClassKey]) -> boo
 def _photographs(root: Path, class_key: ClassKey, class_keys: Sequence[ClassKey], *, option: str) -> tuple[Path, ...]:
     if not root.exists():
         raise MissingInputError(f"no such folder of photographs: '{root}' ({option}=)")
+    if root.suffix == SUFFIX:
+        raise InputError(
+            f"{option}= shows the photographs nearest to the images, and '{root}' holds figures alone: give their folder"
+        )
     folders = find_class_folders(root)
     if not folders:
         if len(class_keys) > 1:

@@ -122,7 +122,7 @@ def measure_photographs(
     StochDeconvError
         Nothing is there, a photograph cannot be read, or the judge does not know a class or knows two folders as the same.
     """
-    settings = read_settings(MeasureSettings, settings, keywords)
+    settings = read_settings(MeasureSettings, settings, keywords, judge=judge)
     photographs = settings.photographs(images)
     asking = Judge(judge)
     size = judge.input_size if settings.size is None else (settings.size, settings.size)

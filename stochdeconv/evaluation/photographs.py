@@ -95,7 +95,7 @@ class MeasuredPhotographs:
         if tuple(size) != tuple(self.size):
             raise InputError(
                 f"the photographs were measured at {self.size[0]}×{self.size[1]}, but the images are {size[0]}×{size[1]}: "
-                "make the images at that size, or measure the photographs anew (stochdeconv measure)"
+                f"make the images at that size, or measure the photographs anew (stochdeconv measure --size {min(size)})"
             )
 
     def save(self, path: str | Path) -> None:

@@ -132,7 +132,19 @@ class FunctionTerm(Term):
     def evaluate(self, activations: Mapping[str, Tensor], arrays: Mapping[str, Tensor]) -> Tensor:
         """Return the loss per image, (image,), float32, from activations (image, ...) and the arrays."""
         values = tuple(activations[layer] for layer in self.layers)
-        return self.definition.function(values if self.further_layers else values[0], **dict(self.settings), **arrays)
+        per_image = self.definition.function(
+            values if self.further_layers else values[0], **dict(self.settings), **arrays
+        )
+        if len(getattr(per_image, "shape", ())) != 1:
+            came = (
+                f"a tensor of shape {tuple(per_image.shape)}"
+                if hasattr(per_image, "shape")
+                else type(per_image).__name__
+            )
+            raise InputError(
+                f"the loss '{self.name}' is to return one number for each image, (image,); it returned {came}"
+            )
+        return per_image
 
 
 @overload

@@ -115,7 +115,7 @@ def dream(
     from stochdeconv.methods.runs import hand_over, record_run
     from stochdeconv.optimization.loop import OptimizationResult, gather
 
-    settings = read_settings(DreamSettings, settings, keywords)
+    settings = read_settings(DreamSettings, settings, keywords, model=model)
     started = time.monotonic()
     amplified = parse_layers(model, layer)
     layer = ",".join(map(str, amplified))

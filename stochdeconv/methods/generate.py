@@ -177,7 +177,7 @@ def generate(
     from stochdeconv.images.files import load_image
     from stochdeconv.methods.runs import hand_over, record_run
 
-    settings = read_settings(GenerateSettings, settings, keywords)
+    settings = read_settings(GenerateSettings, settings, keywords, model=model, statistics=statistics)
     started = time.monotonic()
     check_model(model, statistics)
     size = statistics.input_size if settings.size is None else model.image_size(settings.size)

@@ -158,7 +158,7 @@ def invert(
     from stochdeconv.methods.runs import hand_over, record_run
     from stochdeconv.optimization.loop import OptimizationResult, gather
 
-    settings = read_settings(InvertSettings, settings, keywords)
+    settings = read_settings(InvertSettings, settings, keywords, model=model)
     started = time.monotonic()
     layers = read_list(layer, "layer", model.find_layer)
     size = model.image_size(settings.size)

@@ -211,7 +211,7 @@ def maximize(
     from stochdeconv.methods.runs import hand_over, record_run
     from stochdeconv.optimization.loop import OptimizationResult, gather
 
-    settings = read_settings(MaximizeSettings, settings, keywords)
+    settings = read_settings(MaximizeSettings, settings, keywords, model=model)
     settings.check_objective(class_name)
     started = time.monotonic()
     size = model.image_size(settings.size)

@@ -114,7 +114,7 @@ def morph(
     from stochdeconv.methods.runs import hand_over, record_run
     from stochdeconv.optimization.loop import OptimizationResult, gather, in_stage, part_images
 
-    settings = read_settings(MorphSettings, settings, keywords)
+    settings = read_settings(MorphSettings, settings, keywords, model=model)
     started = time.monotonic()
     size = model.image_size(settings.size)
     target = model.find_class(class_name)

@@ -106,7 +106,7 @@ def refine(
     from stochdeconv.methods.runs import hand_over, record_run
     from stochdeconv.optimization.loop import optimize
 
-    settings = read_settings(RefineSettings, settings, keywords)
+    settings = read_settings(RefineSettings, settings, keywords, model=model)
     started = time.monotonic()
     size = model.image_size(settings.size)
     picture, target = open_image(photo, size, channels=model.n_channels), model.find_class(class_name)

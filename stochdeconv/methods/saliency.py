@@ -187,7 +187,7 @@ def saliency(
     from stochdeconv.images.files import open_image
     from stochdeconv.methods.runs import hand_over, record_run
 
-    settings = read_settings(SaliencySettings, settings, keywords)
+    settings = read_settings(SaliencySettings, settings, keywords, model=model)
     settings.check_objective(class_name)
     started = time.monotonic()
     image = open_image(photo, model.image_size(settings.size), channels=model.n_channels)

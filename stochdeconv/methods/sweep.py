@@ -107,7 +107,7 @@ def sweep(
     from stochdeconv.images.files import open_image
     from stochdeconv.methods.runs import hand_over, record_run
 
-    settings = read_settings(SweepSettings, settings, keywords)
+    settings = read_settings(SweepSettings, settings, keywords, model=model)
     check_judge(judge)
     started = time.monotonic()
     # A sequence may hold several that are dreamt together, as a text with commas.

@@ -181,7 +181,7 @@ def optimize(
         _batch_result(
             _Batch(
                 model,
-                Loss.of(loss if isinstance(loss, Loss | Term) else loss(images)),
+                _loss_of(loss, images),
                 parameterization if len(batches) == 1 else parameterization.take(images),
                 n_steps,
                 transforms,
@@ -194,6 +194,21 @@ def optimize(
         for number, images in enumerate(batches)
     )
     return OptimizationResult.joined(gather(runs))
+
+
+def _loss_of(loss: Loss | Term | Callable[[slice], Loss], images: slice) -> Loss:
+    """Return the loss of some of the images."""
+    if isinstance(loss, Loss | Term):
+        return Loss.of(loss)
+    if not callable(loss):
+        raise InputError(f"expected a loss, such as losses.unit(layer, channel); got {loss!r}")
+    part = loss(images)
+    if not isinstance(part, Loss | Term):
+        raise InputError(
+            "a function in place of a loss takes a slice of the images and returns their loss; it returned "
+            f"{type(part).__name__}. A function of activations becomes a loss by the decorator losses.loss"
+        )
+    return Loss.of(part)
 
 
 def _batch_result(batch: _Batch, *, is_numbered: bool) -> OptimizationResult:

@@ -131,7 +131,7 @@ def collect(
     ModelError
         An activation is NaN or infinite.
     """
-    settings = read_settings(CollectSettings, settings, keywords)
+    settings = read_settings(CollectSettings, settings, keywords, model=model)
     layers = None if settings.layers is None else read_list(settings.layers, "layer", model.find_layer)
     # Read once: an iterator of paths would be empty the second time.
     images = images if isinstance(images, str | os.PathLike) else list(images)

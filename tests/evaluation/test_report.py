@@ -174,8 +174,11 @@ def test_verdict_warns_of_overlap_of_sameness_and_of_copies():
     assert any("resemble each other" in sentence for sentence in same.sentences)
     copied = verdict(ours=figures(kid=1.0, nearest_train_distance=0.1), simonyan=figures(kid=9.0))
     assert any("may be copies" in sentence for sentence in copied.sentences)
+    few = figures(kid=1.0)
+    few["kid"] |= {"low": None, "high": None}
+    assert any("no interval of KID" in sentence for sentence in verdict(ours=few, simonyan=figures(kid=9.0)).sentences)
     clear = verdict(ours=figures(kid=1.0), simonyan=figures(kid=9.0))
-    assert not any(word in " ".join(clear.sentences) for word in ("told apart", "resemble", "copies"))
+    assert not any(word in " ".join(clear.sentences) for word in ("told apart", "resemble", "copies", "no interval"))
 
 
 def test_verdict_without_kid_ranks_nobody():

@@ -112,6 +112,23 @@ def test_the_check_of_a_loss_is_made_before_the_first_step():
         sd.optimize(network, picky("conv"), parameterization=start, n_steps=1)
 
 
+def test_a_loss_that_is_not_one_number_an_image_is_told():
+    @loss
+    def everything(values):
+        return ops.mean(values)
+
+    @loss
+    def nothing(values):
+        return None
+
+    for term, came in (
+        (everything("a"), "everything:a'.* a tensor of shape \\(\\)"),
+        (nothing("a"), "nothing:a'.* NoneType"),
+    ):
+        with pytest.raises(InputError, match=came):
+            term({"a": MAPS})
+
+
 def test_another_array_compiles_nothing_and_another_setting_does():
     network = sd.Network(keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(6, 3, name="conv")]))
     start = sd.parameterizations.pixels(np.zeros((8, 8, 3)))

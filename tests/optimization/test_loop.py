@@ -295,6 +295,10 @@ def test_new_targets_do_not_compile_anew(model):
 def test_senseless_calls_are_refused(model):
     with pytest.raises(InputError, match="n_steps"):
         optimize(model, losses.cross_entropy(0), n_steps=0)
+    with pytest.raises(InputError, match=r"expected a loss, such as .* got 'church'"):
+        optimize(model, "church")
+    with pytest.raises(InputError, match="it returned slice"):
+        optimize(model, lambda values: values)
     with pytest.raises(InputError, match="no terms"):
         optimize(model, losses.Loss())
     with pytest.raises(InputError, match="guided, deconvnet"):

@@ -82,12 +82,8 @@ def find_verdict(metrics: Mapping[str, Any], roles: Mapping[str, str]) -> Verdic
             f"{order[0]} has a lower KID ({number(contestants[order[0]]['kid']['value'])}), but its images are nearly alike: variety "
             f"{ratio(_variety_of(metrics, order[0]))} × that of photographs. Blank pictures do that."
         )
-    if len(varied) > 1:
-        second = varied[1]
-        if _overlap(contestants[best]["kid"], contestants[second]["kid"]):
-            sentences.append(
-                f"The intervals of {best} and {second} overlap: at this number of images the two cannot be told apart by KID."
-            )
+    others = [name for name in order if name != best]
+    sentences += _told_apart(metrics, best, others[0]) if others else []
     sentences += _recognised(metrics, best) + _variety(metrics, best) + _copied(metrics, best)
     headline = (
         f"{best} comes nearest to real photographs" if len(order) > 1 else f"How near {best} comes to real photographs"
@@ -135,10 +131,16 @@ def _distance(metrics: Mapping[str, Any], roles: Mapping[str, str], best: str) -
     return f"{text}; real photographs among themselves: {number(metrics['real']['kid']['value'])}."
 
 
-def _overlap(lower: Mapping[str, float | None], upper: Mapping[str, float | None]) -> bool:
-    if lower["high"] is None or upper["low"] is None:
-        return True
-    return lower["high"] >= upper["low"]
+def _told_apart(metrics: Mapping[str, Any], best: str, other: str) -> list[str]:
+    """Doubt that two contestants differ, where their KID does not say so."""
+    own, its = metrics["contestants"][best]["kid"], metrics["contestants"][other]["kid"]
+    if None in (own["low"], own["high"], its["low"], its["high"]):
+        return [f"So few images have no interval of KID: that {best} is nearer than {other} may be chance."]
+    if own["high"] >= its["low"] and its["high"] >= own["low"]:
+        return [
+            f"The intervals of {best} and {other} overlap: at this number of images the two cannot be told apart by KID."
+        ]
+    return []
 
 
 def _recognised(metrics: Mapping[str, Any], best: str) -> list[str]:
