@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from stochdeconv.cli.flags import command
 from stochdeconv.cli.running import MODEL_HELP, NetworkFlags, OutputFlags
 from stochdeconv.cli.terminal import ProgressBar
 from stochdeconv.errors import (
+    AmbiguousClassError,
     ExistingOutputError,
     InputError,
     MissingInputError,
@@ -156,7 +158,8 @@ def _class_stem(network: ImageModel, source: Path, class_name: str | None) -> st
     if class_name is not None:
         named = network.find_class(class_name)
     elif folder.is_dir():
-        named = find_folder_class(folder.name, network.class_names)
+        with suppress(AmbiguousClassError):  # which fails this class alone, when it is collected
+            named = find_folder_class(folder.name, network.class_names)
     if named is not None:
         return file_stem(named, network.class_names)
     return safe_stem(folder.stem if folder.is_file() else folder.name)

@@ -274,6 +274,15 @@ def test_a_bad_class_folder_does_not_cost_the_others(made, here):
     assert "1 of 3 classes failed: aaa" in called.stderr
 
 
+def test_a_class_folder_whose_name_fits_two_classes_does_not_cost_the_others(made, here):
+    shutil.copytree(made / "photos", "photos")
+    shutil.copytree("photos/barn", "photos/crane")
+    called = call("collect", "photos", "-m", made / "tiny.keras", "-o", "out", *SMALL)
+    assert called.exit_code == 1
+    assert sorted(called.stdout.split()) == ["out/barn.h5", "out/church.h5"]
+    assert "error: crane: " in called.stderr and "with --class" in called.stderr
+
+
 def test_a_class_folder_without_images_is_told(made, here):
     shutil.copytree(made / "photos", "photos")
     Path("photos/strainer").mkdir()
