@@ -107,6 +107,16 @@ def _torch_value_and_gradient(function: Function) -> Function:
     return evaluate
 
 
+def inverse_real_fft2(real: Any, imaginary: Any, size: tuple[int, int]) -> Any:
+    """Transform half-plane spectra back: (..., row, column // 2 + 1), real and imaginary, -> (..., row, column), as NumPy's irfft2."""
+    library = _library()
+    if name() == "tensorflow":
+        return library.signal.irfft2d(library.complex(real, imaginary), size)
+    if name() == "jax":
+        return library.numpy.fft.irfft2(library.lax.complex(real, imaginary), s=size)
+    return library.fft.irfft2(library.complex(real, imaginary), s=size)
+
+
 def optimizer_step(
     optimizer: keras.optimizers.Optimizer,
     variables: list[keras.Variable],

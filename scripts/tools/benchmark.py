@@ -1,188 +1,345 @@
-"""How much time the library adds to what the network itself needs: ratios, measured side by side on one machine.
+"""How much time and memory the library adds to what the network itself needs: ratios, measured side by side on one machine.
 
-A bare step is one compiled forward pass and input gradient of the same network, dtype, batch and depth, with nothing around it. Bare and
-ours are timed in turn and compared by their medians, so that other work on the machine hits both alike.
+A bare step is one compiled forward pass and input gradient of the same network, dtype, batch and depth, with nothing around it. What is
+compared takes turns, so that other work on the machine hits all alike; a figure is the quotient of medians, its spread the 10th and 90th
+percentile of the quotients of single turns. Every row is printed as it is measured, and the finished ones are in the output file: with the
+same output, what is there is not measured again.
 
-    python scripts/tools/benchmark.py -m vgg16
-    python scripts/tools/benchmark.py -m squeezenet.keras --images photos/church --batch-size 8
-    python scripts/tools/benchmark.py -m vgg16 --random-weights          # the same arithmetic, without the download
+    python scripts/tools/benchmark.py -o docs/performance/cpu.json -m vgg16:random -m squeezenet.keras --images photos/church
+    python scripts/tools/benchmark.py -o out.json -m squeezenet.keras --images photos/church --rows generate batch
+
+``NAME:random`` builds a keras.applications network without its weights: the same arithmetic, without the download. Without photographs
+statistics are collected from noise. The peers, tf-keras-vis and Xplique, get a virtual environment of their own, made once.
 """
+
+from __future__ import annotations
 
 import argparse
 import json
+import platform
 import subprocess
 import sys
+import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
+from benchmark_peers import PEERS, peer
 from keras import ops
 
 import stochdeconv as sd
 from stochdeconv import backend
+from stochdeconv.files import write_atomically
 from stochdeconv.images.files import load_image, save_png
 from stochdeconv.images.folders import find_images
-from stochdeconv.methods.generate import Recipe, target_loss
-from stochdeconv.methods.maximize import PRESETS
+from stochdeconv.methods.generate import target_loss
+from stochdeconv.methods.recipe import Recipe
 from stochdeconv.sampling.samplers import sample_targets
+
+WORK = Path("stats_cache/benchmark")
+BATCHES = (1, 4, 16)
+MEMORY_IMAGES = (100, 10_000)
+# Steps and turns before the first that counts: programs are traced, memory is found.
+WARM_UP = 2
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network with all that rows need of it."""
+
+    model: sd.ImageModel
+    statistics: sd.ClassStatistics | None
+    paths: list[Path]
+    n_images: int
+    n_turns: int
 
 
 def main() -> None:
-    """Read the arguments and print one JSON object."""
+    """Read the arguments, measure what is missing, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-m", "--model", required=True)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="JSON file of the figures")
     parser.add_argument(
-        "--random-weights", action="store_true", help="build the keras.applications network without its weights"
+        "-m", "--model", action="append", required=True, metavar="NETWORK", help="NAME:random, a word or a file"
     )
-    parser.add_argument("--images", type=Path, help="photographs to collect from; noise images by default")
-    parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--n-steps", type=int, default=10, help="timed steps of each kind")
-    parser.add_argument("--n-images", type=int, default=64, help="images collected; a multiple of 32")
+    parser.add_argument("--images", type=Path, help="photographs to collect from; noise by default")
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
+    parser.add_argument("-n", "--n-images", type=int, default=8, help="images of a step")
+    parser.add_argument("--turns", type=int, default=15, help="turns that count")
+    parser.add_argument("--collected", type=int, default=64, help="images collected for statistics; a multiple of 32")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # few images for many components: not what is measured here
 
-    model = load(arguments)
-    figures = {
-        "model": model.name,
-        "dtype": model.dtype,
-        "batch_size": arguments.batch_size,
-        "help_seconds": help_seconds(),
-    }
-    figures["maximize_over_bare"] = maximize_ratio(model, arguments)
-    folder = Path("stats_cache/benchmark")
-    paths = find_images(arguments.images) if arguments.images else noise_images(folder, model, arguments.n_images)
-    figures["collect_over_bare"], statistics = collect_ratio(model, paths[: arguments.n_images])
-    figures["generate_over_bare"] = generate_ratio(model, statistics, arguments)
-    print(json.dumps(figures, indent=1))
+    figures = json.loads(arguments.output.read_text()) if arguments.output.exists() else machine()
+    for word in arguments.model:
+        case = None
+        for row in arguments.rows:
+            name = f"{row}:{word}"
+            if name not in figures:
+                case = case or case_of(word, arguments)
+                figures[name] = ROWS[row](case)
+                arguments.output.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(arguments.output, (json.dumps(figures, indent=1) + "\n").encode())
+            print(table_row(name, figures[name]), flush=True)
 
 
-def load(arguments: argparse.Namespace):
-    """Load the network, or build it with random weights."""
-    if not arguments.random_weights:
-        return sd.load_model(arguments.model)
-    builder = next(name for name in dir(keras.applications) if name.lower() == arguments.model)
-    return sd.load_model(
-        getattr(keras.applications, builder)(weights=None), preprocessing="caffe", mean=[104, 117, 123]
+def machine() -> dict:
+    """Say what the figures were measured on."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text().splitlines()
+        processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), processor)
+    dtype = backend.preferred_dtype()
+    return {"machine": {"processor": processor, "preferred_dtype": dtype, "versions": backend.versions()}}
+
+
+def case_of(word: str, arguments: argparse.Namespace) -> Case:
+    """Load a network and collect statistics for it."""
+    name, _, how = word.partition(":")
+    if how == "random":
+        builder = next(entry for entry in dir(keras.applications) if entry.lower() == name.lower())
+        model = sd.load_model(
+            getattr(keras.applications, builder)(weights=None), preprocessing="caffe", mean=[104, 117, 123]
+        )
+    else:
+        model = sd.load_model(word)
+    paths = find_images(arguments.images) if arguments.images else noise_images(model, arguments.collected)
+    paths = paths[: arguments.collected]
+    statistics = sd.collect(model, paths, class_name="0" if model.class_names else None)
+    return Case(model, statistics, paths, arguments.n_images, arguments.turns)
+
+
+def noise_images(model: sd.ImageModel, n_images: int) -> list[Path]:
+    """Write images of noise, as large as the network's."""
+    folder = WORK / "x".join(map(str, model.input_size))
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{i:04d}.png" for i in range(n_images)]
+    for i, path in enumerate(paths):
+        if not path.exists():
+            save_png(path, np.random.default_rng(i).uniform(size=(*model.input_size, 3)))
+    return paths
+
+
+# ---- taking turns ----------------------------------------------------------------------------------------------------
+
+
+def seconds_in_turn(runs: dict[str, Callable[[], float | None]], n_turns: int) -> dict[str, np.ndarray]:
+    """Let runs take turns; seconds of each, (turn,). A run that returns a number has timed itself."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(n_turns + WARM_UP):
+        for name, run in runs.items():
+            started = time.perf_counter()
+            own = run()
+            if turn >= WARM_UP:
+                seconds[name].append(time.perf_counter() - started if own is None else own)
+    return {name: np.array(values) for name, values in seconds.items()}
+
+
+def quotient(over: np.ndarray, under: np.ndarray) -> dict[str, float]:
+    """Divide seconds by seconds: of the medians, and the 10th and 90th percentile of single turns."""
+    low, high = np.percentile(over / under, [10, 90])
+    return {"value": round(float(np.median(over) / np.median(under)), 3), "low": round(low, 3), "high": round(high, 3)}
+
+
+def bare_step(model: sd.ImageModel, layer: str, n_images: int) -> Callable[[], None]:
+    """One compiled forward pass to a layer and the gradient of its sum with respect to the input."""
+    forward = model.forward([layer], dtype=model.dtype)
+    compiled = backend.compile(
+        lambda images: backend.value_and_gradient(lambda x: (ops.sum(forward(x)[layer]), ()))(images)[1]
     )
-
-
-def help_seconds() -> float:
-    """Seconds until ``stochdeconv --help`` has printed, the best of three."""
-    command = [sys.executable, "-c", "from stochdeconv.cli import main; main()", "--help"]
-
-    def once() -> float:
-        started = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
-        return time.perf_counter() - started
-
-    return round(min(once() for _ in range(3)), 3)
-
-
-def bare_step(model, layers: list[str], n_images: int) -> Callable[[], None]:
-    """One compiled forward pass to these layers and the gradient of their sum with respect to the input."""
-    forward = model.forward(layers, dtype=model.dtype)
-
-    def total(images):
-        activations = forward(images)
-        return sum(ops.sum(activations[layer]) for layer in layers), ()
-
-    compiled = backend.compile(lambda images: backend.value_and_gradient(total)(images)[1])
     images = ops.convert_to_tensor(
         np.random.default_rng(0).uniform(size=(n_images, *model.input_size, 3)).astype(np.float32)
     )
-    return lambda: ops.convert_to_numpy(compiled(images)) is None
+
+    def step() -> None:
+        ops.convert_to_numpy(compiled(images))
+
+    return step
 
 
-def ratio(ours: Iterator[None], bare: Callable[[], None], n_steps: int) -> float:
-    """Median time of our steps over that of bare ones, timed in turn, after a warm-up of both."""
-    times: dict[str, list[float]] = {"ours": [], "bare": []}
-    for step in range(n_steps + 2):
-        for name, run in (("ours", lambda: next(ours)), ("bare", bare)):
-            started = time.perf_counter()
-            run()
-            if step > 1:
-                times[name].append(time.perf_counter() - started)
-    return round(float(np.median(times["ours"]) / np.median(times["bare"])), 3)
+def stepper(run: Callable[[Callable], None]) -> Callable[[], None]:
+    """Turn a run with a callback into a function that makes the next step of it."""
+    go, made = threading.Semaphore(0), threading.Semaphore(0)
 
-
-def stepwise(run: Callable[[Callable], None], n_steps: int) -> Iterator[None]:
-    """Turn a run with a callback into an iterator that stops after every step."""
-    import threading
-
-    go, waiting = threading.Semaphore(0), threading.Semaphore(0)
-
-    def callback(step):
-        waiting.release()
+    def callback(_step) -> None:
+        made.release()
         go.acquire()
 
-    def start():
+    def start() -> None:
         go.acquire()
         run(callback)
 
     threading.Thread(target=start, daemon=True).start()
-    for _ in range(n_steps):
+
+    def step() -> None:
         go.release()
-        waiting.acquire()
-        yield
+        made.acquire()
+
+    return step
 
 
-def maximize_ratio(model, arguments: argparse.Namespace) -> float:
+def maximize_step(case: Case, n_images: int) -> Callable[[], None]:
+    """Make the next step of ``maximize --preset fourier``."""
+    return stepper(
+        lambda callback: sd.maximize(
+            case.model, 0, n_images=n_images, batch_size=n_images, n_steps=10_000, callback=callback
+        )
+    )
+
+
+def generate_step(case: Case, n_images: int) -> Callable[[], None]:
+    """Make the next step of ``generate`` with its default objective."""
+    return stepper(
+        lambda callback: sd.generate(
+            case.model, case.statistics, n_images=n_images, batch_size=n_images, n_steps=10_000, callback=callback
+        )
+    )
+
+
+# ---- rows ------------------------------------------------------------------------------------------------------------
+
+
+def maximize_row(case: Case) -> dict:
     """One step of ``maximize --preset fourier`` over a bare step to the class scores."""
-    n_steps, n_images = arguments.n_steps + 2, arguments.batch_size
-
-    def run(callback):
-        sd.maximize(model, 0, n_images=n_images, batch_size=n_images, n_steps=n_steps + 1, callback=callback)
-
-    assert PRESETS["fourier"].parameterization == "fourier"
-    return ratio(stepwise(run, n_steps), bare_step(model, ["logits"], n_images), arguments.n_steps)
+    runs = {"ours": maximize_step(case, case.n_images), "bare": bare_step(case.model, "logits", case.n_images)}
+    return measured(case, runs, mark=1.15)
 
 
-def generate_ratio(model, statistics, arguments: argparse.Namespace) -> float:
+def generate_row(case: Case) -> dict:
     """One step of ``generate`` with its default objective over a bare step to the deepest layer it needs."""
-    n_steps, n_images = arguments.n_steps + 2, arguments.batch_size
-
-    def run(callback):
-        sd.generate(model, statistics, n_images=n_images, batch_size=n_images, n_steps=n_steps + 1, callback=callback)
-
-    needed = target_loss(statistics, sample_targets(statistics, n_images=1), Recipe()).layers
-    deepest = "logits" if "logits" in needed else list(statistics)[-1]
-    return ratio(stepwise(run, n_steps), bare_step(model, [deepest], n_images), arguments.n_steps)
+    needed = target_loss(case.statistics, sample_targets(case.statistics, n_images=1), Recipe()).layers
+    deepest = "logits" if any("log" in layer for layer in needed) else list(case.statistics)[-1]
+    runs = {"ours": generate_step(case, case.n_images), "bare": bare_step(case.model, deepest, case.n_images)}
+    return measured(case, runs, mark=1.25)
 
 
-def noise_images(folder: Path, model, n_images: int) -> list[Path]:
-    """Write images of noise, as large as the network's."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{i:04d}.png" for i in range(n_images)]
-    for i, path in enumerate(paths):
-        save_png(path, np.random.default_rng(i).uniform(size=(*model.input_size, 3)))
-    return paths
+def measured(case: Case, runs: dict[str, Callable], *, mark: float) -> dict:
+    """Let ours and the bare step take turns."""
+    seconds = seconds_in_turn(runs, case.n_turns)
+    return {
+        **quotient(seconds["ours"], seconds["bare"]),
+        "mark": f"<= {mark}",
+        "milliseconds_per_image": {
+            name: round(1000 * float(np.median(values)) / case.n_images, 2) for name, values in seconds.items()
+        },
+        "n_images": case.n_images,
+        "dtype": case.model.dtype,
+    }
 
 
-def collect_ratio(model, paths: list[Path]) -> tuple[float, object]:
-    """Images a second of one pass of the collector over those of bare batched forward passes, decoding included; and the statistics."""
-    forward = model.forward(model.default_layers)
+def batch_row(case: Case) -> dict:
+    """Milliseconds an image and step of ``generate`` at several batch sizes; the figure is the largest over the smallest batch."""
+    seconds = seconds_in_turn({str(n): generate_step(case, n) for n in BATCHES}, case.n_turns)
+    per_image = {n: seconds[str(n)] / n for n in BATCHES}
+    return {
+        **quotient(per_image[BATCHES[-1]], per_image[BATCHES[0]]),
+        "mark": "<= 1",
+        "milliseconds_per_image": {str(n): round(1000 * float(np.median(per_image[n])), 2) for n in BATCHES},
+    }
+
+
+def peers_row(case: Case) -> dict:
+    """Time a step of each peer's activation maximization at its defaults over one of ours: the same network, class score and size."""
+    if not case.model.source.startswith("keras") and case.model.keras_model.name.lower() != "vgg16":
+        return {"left out": "peers are measured on VGG16"}
+    steps = {"ours": maximize_step(case, 1)}
+    seconds_of = {name: peer(name, WORK / "peers") for name in PEERS}
+    steps.update(seconds_of)
+    seconds = seconds_in_turn(steps, case.n_turns)
+    marks = {"tf-keras-vis": 2.3, "xplique": 1.4}
+    return {name: {**quotient(seconds[name], seconds["ours"]), "mark": f">= {marks[name]}"} for name in PEERS}
+
+
+def collect_row(case: Case) -> dict:
+    """Images a second of the collector's pass over those of bare batched forward passes, decoding included."""
+    forward = case.model.forward(case.model.default_layers)
     # Sums instead of maps: what is measured is the network, not the copying of its activations.
     compiled = backend.compile(lambda images: [ops.sum(values) for values in forward(images).values()])
-    times: dict[str, list[float]] = {"ours": [], "bare": []}
-    for _repeat in range(3):
-        started = time.perf_counter()
-        for start in range(0, len(paths) - 31, 32):
-            batch = np.stack([load_image(path, model.input_size) for path in paths[start : start + 32]])
-            ops.convert_to_numpy(compiled(ops.convert_to_tensor(batch))[-1])
-        times["bare"].append(time.perf_counter() - started)
-        passed = []
+    paths = case.paths[: len(case.paths) // 32 * 32]
 
-        def progress(n_finished, total, message, passed=passed):
+    def bare() -> None:
+        for start in range(0, len(paths), 32):
+            batch = np.stack([load_image(path, case.model.input_size) for path in paths[start : start + 32]])
+            ops.convert_to_numpy(compiled(ops.convert_to_tensor(batch))[-1])
+
+    def ours() -> float:
+        passed: list[float] = []
+
+        def progress(n_finished, total, message) -> None:
             if message.startswith("components") and not passed:  # the pass is over, with all it had to write
                 passed.append(time.perf_counter())
 
         started = time.perf_counter()
-        statistics = sd.collect(model, paths, class_name="0" if model.class_names else None, progress=progress)
-        times["ours"].append(passed[0] - started)
-    return round(min(times["bare"]) / min(times["ours"]), 3), statistics
+        sd.collect(case.model, paths, progress=progress)
+        return passed[0] - started
+
+    seconds = seconds_in_turn({"bare": bare, "ours": ours}, max(3, case.n_turns // 5))
+    return {**quotient(seconds["bare"], seconds["ours"]), "mark": ">= 0.85", "n_images": len(paths)}
+
+
+def memory_row(case: Case) -> dict:
+    """Peak memory of collecting many images over that of few, each in a process of its own."""
+    peaks = {}
+    for n_images in MEMORY_IMAGES:
+        folder = WORK / f"many_{n_images}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for i in range(n_images):
+            link = folder / f"{i:05d}{case.paths[i % len(case.paths)].suffix}"
+            if not link.exists():
+                link.symlink_to(case.paths[i % len(case.paths)].resolve())
+        code = (
+            "import resource, sys, warnings; warnings.simplefilter('ignore'); import stochdeconv as sd\n"
+            "sd.collect(sd.load_model(sys.argv[1]), sys.argv[2])\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        )
+        command = [sys.executable, "-c", code, case.model.source, str(folder)]
+        peaks[n_images] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+    value = round(peaks[MEMORY_IMAGES[1]] / peaks[MEMORY_IMAGES[0]], 3)
+    return {"value": value, "mark": "<= 1.1", "megabytes": {str(n): round(peak) for n, peak in peaks.items()}}
+
+
+def help_row(_case: Case) -> dict:
+    """Seconds until ``stochdeconv --help`` has printed."""
+    command = [sys.executable, "-c", "from stochdeconv.cli import main; main()", "--help"]
+
+    def ask() -> None:
+        subprocess.run(command, check=True, capture_output=True)
+
+    seconds = seconds_in_turn({"help": ask}, 7)["help"]
+    low, high = np.percentile(seconds, [10, 90])
+    return {
+        "value": round(float(np.median(seconds)), 3),
+        "low": round(low, 3),
+        "high": round(high, 3),
+        "mark": "< 0.5 seconds",
+    }
+
+
+ROWS: dict[str, Callable[[Case], dict]] = {
+    "help": help_row,
+    "maximize": maximize_row,
+    "generate": generate_row,
+    "batch": batch_row,
+    "peers": peers_row,
+    "collect": collect_row,
+    "memory": memory_row,
+}
+
+
+def table_row(name: str, figure: dict) -> str:
+    """Write a figure as a row of a table."""
+    if "value" in figure:
+        spread = f" ({figure['low']} to {figure['high']})" if "low" in figure else ""
+        more = {key: value for key, value in figure.items() if key not in ("value", "low", "high", "mark")}
+        return f"| {name} | {figure['value']}{spread} | {figure['mark']} | {json.dumps(more) if more else ''} |"
+    return "\n".join(
+        table_row(f"{name}:{part}", of_part) if isinstance(of_part, dict) else f"| {name} | {of_part} | | |"
+        for part, of_part in figure.items()
+    )
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from keras import ops
 
 from stochdeconv.errors import InputError
 from stochdeconv.losses.terms import LayerShape, Tensor, Term
+from stochdeconv.statistics.shared_maps import SharedMap
 
 P = ParamSpec("P")
 Layers = str | tuple[str, ...]
@@ -49,6 +50,7 @@ class Definition:
     check: Callable[[FunctionTerm, LayerShape], None] | None = None
     is_tied_to_places: bool | Callable[[FunctionTerm], bool] = False
     reads_network_dtype: bool = False
+    reads_shared_maps: bool = False
 
     @functools.cached_property
     def signature(self) -> inspect.Signature:
@@ -124,6 +126,11 @@ class FunctionTerm(Term):
         """Whether activations come as the network computed them."""
         return self.definition.reads_network_dtype
 
+    @property
+    def reads_shared_maps(self) -> bool:
+        """Whether activations come as maps that are shared."""
+        return self.definition.reads_shared_maps
+
     def check(self, layer_shape: LayerShape) -> None:
         """Raise InputError where a layer has not what the loss asks of it."""
         if self.definition.check is not None:
@@ -132,6 +139,8 @@ class FunctionTerm(Term):
     def evaluate(self, activations: Mapping[str, Tensor], arrays: Mapping[str, Tensor]) -> Tensor:
         """Return the loss per image, (image,), float32, from activations (image, ...) and the arrays."""
         values = tuple(activations[layer] for layer in self.layers)
+        if self.reads_shared_maps:
+            values = tuple(part if isinstance(part, SharedMap) else SharedMap(part) for part in values)
         per_image = self.definition.function(
             values if self.further_layers else values[0], **dict(self.settings), **arrays
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from keras import ops
 
@@ -30,11 +32,21 @@ def total_variation(images: Tensor, beta: float = 2.0) -> Tensor:
     """
     everywhere, within = tuple(range(1, len(images.shape))), range(1, len(images.shape) - 1)
     if beta == 2.0:
-        return sum(ops.mean(ops.diff(images, axis=axis) ** 2, axis=everywhere) for axis in within)
+        return sum(ops.mean(_differences(images, axis) ** 2, axis=everywhere) for axis in within)
     squared = sum((ops.roll(images, -1, axis=axis) - images) ** 2 for axis in within)
     # The last place of an axis has no next one.
     squared = squared[(slice(None), *(slice(-1) for _ in within))] + SQUARE_FLOOR
     return ops.mean(squared ** (beta / 2), axis=everywhere)
+
+
+def _differences(images: Tensor, axis: int) -> Tensor:
+    """Differences to the next place along an axis, the places after it in one row: some times as fast as of small rows."""
+    shape = images.shape
+    rows = ops.reshape(images, (-1, shape[axis] * math.prod(shape[axis + 1 :])))
+    width = math.prod(shape[axis + 1 :])
+    _, after = ops.split(rows, [width], axis=1)
+    before, _ = ops.split(rows, [rows.shape[1] - width], axis=1)
+    return ops.reshape(after - before, (-1, *shape[1:axis], shape[axis] - 1, *shape[axis + 1 :]))
 
 
 @loss(layer="network_input", arrays=("origin",))

@@ -22,17 +22,19 @@ _ENERGY_FLOOR = 1e-8
 
 def term_of(pure: PureLoss) -> Term:
     """Make a term of what a statistic asks of an image."""
-    definition = _definition(pure.function, pure.is_tied_to_places, pure.reads_network_dtype)
+    definition = _definition(pure.function, pure.is_tied_to_places, pure.reads_shared_maps)
     return FunctionTerm(pure.layers[0], pure.layers[1:], definition, tuple(pure.settings.items()), arrays=pure.arrays)
 
 
 # Terms of one function are of one program: definitions are compared by identity.
 @functools.cache
-def _definition(function: Callable[..., Tensor], is_tied_to_places: bool, reads_network_dtype: bool) -> Definition:
-    return Definition(function, is_tied_to_places=is_tied_to_places, reads_network_dtype=reads_network_dtype)
+def _definition(function: Callable[..., Tensor], is_tied_to_places: bool, reads_shared_maps: bool) -> Definition:
+    return Definition(function, is_tied_to_places=is_tied_to_places, reads_shared_maps=reads_shared_maps)
 
 
-def channel_moments(layer: str, *, mean: np.ndarray, std: np.ndarray, covariance: np.ndarray) -> Term:
+def channel_moments(
+    layer: str, *, mean: np.ndarray, std: np.ndarray, covariance: np.ndarray, directions: np.ndarray | None = None
+) -> Term:
     """Ask a layer for the texture of one image: its channels' means, spreads and correlations.
 
     The relative Frobenius form: strong channels decide, silent ones do not.
@@ -44,12 +46,15 @@ def channel_moments(layer: str, *, mean: np.ndarray, std: np.ndarray, covariance
         Sampled spatial mean and standard deviation of each image.
     covariance : ndarray of shape (channel, channel)
         Within-image covariance of the class, W; its correlation is scaled by the sampled `std`.
+    directions : ndarray of shape (channel, direction), optional
+        Orthonormal directions of the channels, to compare along these alone: `directions.leading_directions` cost a tenth. Losses that are
+        handed the same array share the product with it.
 
     Returns
     -------
     Term
     """
-    return term_of(ask_channel_moments(layer, mean=mean, std=std, covariance=covariance))
+    return term_of(ask_channel_moments(layer, mean=mean, std=std, covariance=covariance, directions=directions))
 
 
 def layout_scores(
@@ -59,6 +64,7 @@ def layout_scores(
     components: np.ndarray,
     explained_variance: np.ndarray,
     layout_mean: np.ndarray,
+    directions: np.ndarray | None = None,
 ) -> Term:
     """Ask a layer for an arrangement: where things are, as scores along the class's layout components.
 
@@ -74,6 +80,9 @@ def layout_scores(
     explained_variance : ndarray of shape (component,)
     layout_mean : ndarray of shape (height, width, channel)
         Mean pooled map; its height and width are those the layer is pooled to.
+    directions : ndarray of shape (channel, direction), optional
+        Orthonormal directions of the channels, to compare along these alone: `directions.leading_directions` cost a tenth. Losses that are
+        handed the same array share the product with it.
 
     Returns
     -------
@@ -86,12 +95,19 @@ def layout_scores(
             components=components,
             explained_variance=explained_variance,
             layout_mean=layout_mean,
+            directions=directions,
         )
     )
 
 
 def facet_moments(
-    layer: str, *, facets: Regions, layout_shape: tuple[int, int], means: np.ndarray, variance: float
+    layer: str,
+    *,
+    facets: Regions,
+    layout_shape: tuple[int, int],
+    means: np.ndarray,
+    variance: float,
+    directions: np.ndarray | None = None,
 ) -> Term:
     """Ask a layer for the texture of every kind of place: fur on the dog, blades in the grass.
 
@@ -111,12 +127,24 @@ def facet_moments(
         Sampled means.
     variance : float
         Variance of the means over images and regions, summed over channels.
+    directions : ndarray of shape (channel, direction), optional
+        Orthonormal directions of the channels, to compare along these alone: `directions.leading_directions` cost a tenth. Losses that are
+        handed the same array share the product with it.
 
     Returns
     -------
     Term
     """
-    return term_of(ask_facet_moments(layer, regions=facets, layout_shape=layout_shape, means=means, variance=variance))
+    return term_of(
+        ask_facet_moments(
+            layer,
+            regions=facets,
+            layout_shape=layout_shape,
+            means=means,
+            variance=variance,
+            directions=directions,
+        )
+    )
 
 
 @loss(name="match", is_tied_to_places=True)

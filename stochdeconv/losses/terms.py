@@ -59,6 +59,11 @@ class Term:
         """Whether activations come as the network computed them, in bfloat16 maybe; in float32 otherwise."""
         return False
 
+    @property
+    def reads_shared_maps(self) -> bool:
+        """Whether activations come as `shared_maps.SharedMap`, whose derived values several terms share."""
+        return False
+
     def check(self, layer_shape: LayerShape) -> None:
         """Raise InputError where a layer has not what the term asks of it; by default anything will do.
 
@@ -149,6 +154,17 @@ class Loss:
             seen[name] = seen.get(name, 0) + 1
             names.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
         return tuple(names)
+
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        """The arrays that the terms read, each once: terms that hold the same object read the same one."""
+        return list({id(array): array for w in self.terms for array in w.term.arrays.values()}.values())
+
+    @property
+    def array_places(self) -> tuple[tuple[tuple[str, int], ...], ...]:
+        """For each term, the names of its arrays and where they stand among all of the loss."""
+        place = {id(array): number for number, array in enumerate(self.arrays)}
+        return tuple(tuple((name, place[id(array)]) for name, array in w.term.arrays.items()) for w in self.terms)
 
     def weights(self, n_steps: int) -> np.ndarray:
         """Return the weight of each term at each step, (step, term), float32: zero before the term joins."""

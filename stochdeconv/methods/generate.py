@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stochdeconv.errors import InputError, SettingsError
-from stochdeconv.methods.objective import check_model, target_loss
+from stochdeconv.methods.objective import channel_directions, check_model, target_loss
 from stochdeconv.methods.recipe import Recipe, own_recipe, parse_recipe
 from stochdeconv.methods.settings import RunSettings
 from stochdeconv.optimization.descent import Descent
 from stochdeconv.sampling.samplers import check_sampling, sample_targets
 from stochdeconv.sampling.traversals import component_targets, spaced_deviations, walk_targets
 from stochdeconv.settings import read_settings, takes
+from stochdeconv.statistics.class_statistics import INPUT
+from stochdeconv.statistics.layout import layout_maps
 
 if TYPE_CHECKING:
     from stochdeconv.losses import Loss
@@ -60,7 +62,7 @@ class GenerateSettings(RunSettings):
     gradient_rule : {"true", "guided", "deconvnet", "mix"}
         How gradients pass a ReLU, see `gradient.loss_gradient`.
     init : path, ``noise|IMAGE``
-        Start from noise or from a photograph.
+        Start from noise, about the colours that are sampled (`start` of the recipe), or from a photograph.
     recipe : Recipe or str, ``NAME=VALUE,…``
         The objective: whole, or what changes in the network's own: weights such as facets=0 or class_term=1, order=deepest-first,
         parameterization=pixels. A network's own is the default of `Recipe`, with what its sidecar file says under "recipe".
@@ -220,20 +222,21 @@ class _Maker:
 
     def samples(self, photo: np.ndarray | None) -> OptimizationResult:
         """Make images that have nothing in common but their class."""
-        return self._optimized(self.targets, photo, batch_size=self.settings.batch_size)
+        start = self._start(self.targets) if photo is None else photo
+        return self._optimized(self.targets, start, batch_size=self.settings.batch_size)
 
     def series(self, photo: np.ndarray | None) -> OptimizationResult:
         """Make images that differ by their targets alone, one at a time."""
         from stochdeconv.optimization.loop import OptimizationResult, gather
 
         n_images, n_steps = self.targets.n_images, self.settings.n_steps
-        opening, start = 0, photo
+        middle = self.targets.take(slice(n_images // 2, n_images // 2 + 1))
+        opening, start = 0, self._start(middle) if photo is None else photo
         n_all = n_images * n_steps
         if self.settings.walk is not None:
             opening = math.ceil(_OPENING * n_steps)
             n_all += opening
-            middle = self.targets.take(slice(n_images // 2, n_images // 2 + 1))
-            opened = self._optimized(middle, photo, n_steps=opening, callback=self._counted(0, n_all))
+            opened = self._optimized(middle, start, n_steps=opening, callback=self._counted(0, n_all))
             if not opened.complete:
                 raise KeyboardInterrupt  # what there is belongs to no frame
             start = opened.images[0]
@@ -256,16 +259,37 @@ class _Maker:
             self.model,
             functools.partial(self._loss, targets),
             parameterization=self._variables(start, targets.n_images),
-            transforms=[Transform(recipe.jitter, recipe.scale, recipe.rotate)],
+            transforms=[Transform(recipe.jitter, recipe.scale, recipe.rotate, interpolation="nearest")],
             descent=Descent(gradient_rule=self.settings.gradient_rule, decay=recipe.decay),
             **options,
         )
 
     def _loss(self, targets: Targets, images: slice) -> Loss:
         score_layer = self.model.score_layer if self.recipe.class_score else None
-        return target_loss(self.statistics, targets.take(images), self.recipe, score_layer=score_layer)
+        return target_loss(
+            self.statistics,
+            targets.take(images),
+            self.recipe,
+            directions=self._directions,
+            score_layer=score_layer,
+        )
 
-    def _variables(self, photo: np.ndarray | None, n_images: int) -> Parameterization:
+    @functools.cached_property
+    def _directions(self) -> dict[str, np.ndarray | None]:
+        """The channel directions of all layers, the same for every batch."""
+        return channel_directions(self.statistics, self.recipe)
+
+    def _start(self, targets: Targets) -> np.ndarray | None:
+        """Draw what noise is added to: images of the colours that are sampled; nothing for grey."""
+        from scipy.ndimage import zoom
+
+        if self.recipe.start == "grey":
+            return None
+        colors = layout_maps(self.statistics[INPUT], targets.layers[INPUT].scores)
+        factors = (1, self.size[0] / colors.shape[1], self.size[1] / colors.shape[2], 1)
+        return np.clip(zoom(colors, factors, order=3, mode="nearest", grid_mode=True), 0.0, 1.0)
+
+    def _variables(self, start: np.ndarray | None, n_images: int) -> Parameterization:
         from stochdeconv.optimization.parameterizations import Clip, fourier, pixels
 
         shape = (*self.size, self.model.n_channels)
@@ -274,11 +298,12 @@ class _Maker:
             "seed": self.settings.seed,
             "learning_rate": self.recipe.learning_rate,
         }
+        if start is not None and start.ndim == 3:
+            start = start[None]
         if self.recipe.parameterization == "fourier":
-            start = None if photo is None else photo[None]
             return fourier(shape[:2], n_channels=shape[2], initial_images=start, **numbers)
-        start = np.full(shape, 0.5, np.float32) if photo is None else photo
-        return pixels(start, constraints=[Clip(0.0, 1.0)], **numbers)
+        start = np.full(shape, 0.5, np.float32) if start is None else start
+        return pixels(start, input_shape=shape, constraints=[Clip(0.0, 1.0)], **numbers)
 
     def _counted(self, n_before: int, n_all: int) -> Callable[[Step], None] | None:
         """Count the steps of one image through the series."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from stochdeconv.errors import InputError, ModelError
 from stochdeconv.statistics.class_statistics import INPUT
+from stochdeconv.statistics.directions import leading_directions
 from stochdeconv.statistics.registry import LAYER_STATISTICS, PHOTOGRAPH_STATISTICS
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from stochdeconv.losses import Loss
     from stochdeconv.methods.recipe import Recipe
     from stochdeconv.networks.image_model import ImageModel
@@ -34,7 +38,12 @@ def check_model(model: ImageModel, statistics: ClassStatistics) -> None:
 
 
 def target_loss(
-    statistics: ClassStatistics, targets: Targets, recipe: Recipe, *, score_layer: str | None = None
+    statistics: ClassStatistics,
+    targets: Targets,
+    recipe: Recipe,
+    *,
+    directions: Mapping[str, np.ndarray | None] | None = None,
+    score_layer: str | None = None,
 ) -> Loss:
     """Put the objective together: what every statistic asks for, from the deepest layer to the image, then the class and realism.
 
@@ -44,6 +53,8 @@ def target_loss(
     targets : Targets
         What the images of one batch should activate.
     recipe : Recipe
+    directions : mapping, optional
+        The `channel_directions`, where they are at hand.
     score_layer : str, optional
         Where class scores are before any ReLU (`ImageModel.score_layer`), for `class_score`.
 
@@ -66,13 +77,14 @@ def target_loss(
             f"the statistics hold no layer with positions, a convolution's ({', '.join(statistics)}), and images are made of those: "
             "collect with layers= naming some, or without it; a network of dense layers alone has none"
         )
+    directions = channel_directions(statistics, recipe) if directions is None else directions
     loss = losses.Loss()
     from_the_deepest = [*reversed(maps), INPUT]
     for i, name in enumerate(from_the_deepest):
         terms = losses.Loss()
         for statistic in sorted(LAYER_STATISTICS, key=lambda statistic: statistic.rank):
             weight = statistic.weight(recipe, name, maps)
-            pure = statistic.loss(statistics, name, targets.layers[name]) if weight else None
+            pure = statistic.loss(statistics, name, targets.layers[name], directions[name]) if weight else None
             if pure is not None:
                 terms = terms + weight * term_of(pure)
         if recipe.order == "deepest-first" and i:
@@ -90,3 +102,31 @@ def target_loss(
         if pure is not None:
             loss = loss + weight * term_of(pure)
     return loss
+
+
+def channel_directions(statistics: ClassStatistics, recipe: Recipe) -> dict[str, np.ndarray | None]:
+    """Find the channel directions in which each layer is looked at.
+
+    Parameters
+    ----------
+    statistics : ClassStatistics
+    recipe : Recipe
+        What is asked of a layer decides along what it is looked at.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (channel, direction), or None
+        See `directions.leading_directions`; None for all channels.
+    """
+    maps = statistics.map_layers
+    return {
+        name: leading_directions(
+            [
+                covariance
+                for statistic in LAYER_STATISTICS
+                if statistic.weight(recipe, name, maps)
+                for covariance in statistic.channel_covariances(statistics[name])
+            ]
+        )
+        for name in (INPUT, *maps)
+    }

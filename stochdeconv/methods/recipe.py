@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from stochdeconv.networks.image_model import ImageModel
 
 
+_CHOICES = {
+    "order": ("together", "deepest-first"),
+    "start": ("colors", "grey"),
+    "parameterization": ("fourier", "pixels"),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe(*WEIGHTS):  # type: ignore[misc]  # bases that are read off the registry, which no checker follows
     """What is asked of a generated image, and how strongly; a weight of 0 leaves a term out.
@@ -33,6 +40,8 @@ class Recipe(*WEIGHTS):  # type: ignore[misc]  # bases that are read off the reg
         Smoothness.
     order : {"together", "deepest-first"}
         All layers from the first step on, or the deepest first and the shallower ones joining one by one over the first half.
+    start : {"colors", "grey"}
+        What the noise that images start from is added to: the sampled layout of colours, so that no steps are spent on it, or grey.
     parameterization : {"fourier", "pixels"}
     learning_rate : float
         In units of the parameterization's variables.
@@ -48,6 +57,7 @@ class Recipe(*WEIGHTS):  # type: ignore[misc]  # bases that are read off the reg
     class_score: float = 0.0
     total_variation: float = 100.0
     order: str = "together"
+    start: str = "colors"
     parameterization: str = "fourier"
     learning_rate: float = 0.05
     decay: bool = False
@@ -56,7 +66,7 @@ class Recipe(*WEIGHTS):  # type: ignore[misc]  # bases that are read off the reg
     rotate: float = 3.0
 
     def __post_init__(self):
-        for name, values in (("order", ("together", "deepest-first")), ("parameterization", ("fourier", "pixels"))):
+        for name, values in _CHOICES.items():
             if getattr(self, name) not in values:
                 raise InputError(f"recipe: {name} must be one of {', '.join(values)}; got '{getattr(self, name)}'")
         for name, value in asdict(self).items():

@@ -82,4 +82,6 @@ def moved(picture: np.ndarray, *, zoom: float, rotate: float) -> np.ndarray:
     angle, factor = -np.deg2rad(rotate), 1.0 - zoom
     cosine, sine = factor * np.cos(angle), factor * np.sin(angle)
     matrix = np.array([[[cosine, -sine, 0], [sine, cosine, 0]]], np.float32)
-    return np.asarray(ops.convert_to_numpy(view(ops.convert_to_tensor(picture[None]), matrix, shifts_only=False)))[0]
+    return np.asarray(
+        ops.convert_to_numpy(view(ops.convert_to_tensor(picture[None]), matrix, interpolation="bilinear"))
+    )[0]

@@ -15,6 +15,7 @@ from stochdeconv import backend
 from stochdeconv.errors import ModelError, StochDeconvError, first_reason
 from stochdeconv.networks.activations import LAYERS_WITH_FUSED_ACTIVATION
 from stochdeconv.networks.backward_rules import rectify
+from stochdeconv.networks.blockwise import BlockwiseConvolution, gains_from_blocks
 from stochdeconv.networks.graph import Step
 from stochdeconv.networks.operations import is_keras_own, type_name
 
@@ -36,14 +37,19 @@ class LayerCopies:
     def __init__(self, dtype: str):
         self.dtype = dtype
         self._copies: dict[tuple[int, str], Any] = {}
+        self._blockwise: dict[tuple[int, str], BlockwiseConvolution] = {}
 
-    def prepare(self, steps: Iterable[Step]) -> None:
+    def prepare(self, steps: Iterable[Step], *, blockwise: bool) -> None:
         """Copy what these steps need. Variables are made here, so call it outside a compiled function."""
         for step in steps:
             if step.kind != "relu" and isinstance(step.operation, keras.layers.Layer):
-                self._of(step)
+                layer, _ = self._of(step)
+                if blockwise and gains_from_blocks(layer):
+                    self._blockwise.setdefault((id(step.operation), step.kind), BlockwiseConvolution(layer))
 
-    def run(self, steps: Iterable[Step], values: dict[int, Tensor], *, gradient_rule: str) -> None:
+    def run(
+        self, steps: Iterable[Step], values: dict[int, Tensor], *, gradient_rule: str, blockwise: bool = False
+    ) -> None:
         """Compute the steps, in inference mode.
 
         Parameters
@@ -54,6 +60,8 @@ class LayerCopies:
             By ``id`` of the symbol: the network's input, and what is not to be computed but taken as given; receives all values computed.
         gradient_rule : str
             Backward rule of the ReLUs, see `backward_rules.rectify`.
+        blockwise : bool
+            Compute convolutions over blocks where that is faster to differentiate, see `blockwise`; the last bit may differ.
 
         Raises
         ------
@@ -66,7 +74,7 @@ class LayerCopies:
                 continue
             args, kwargs = step.arguments(lambda symbol: values[id(symbol)])
             try:
-                result = self._result_of(step, args, kwargs, n_inputs, gradient_rule)
+                result = self._result_of(step, args, kwargs, n_inputs, gradient_rule, blockwise)
             except StochDeconvError:
                 raise
             except Exception as error:
@@ -80,7 +88,9 @@ class LayerCopies:
             for symbol, value in zip(step.outputs, keras.tree.flatten(result), strict=True):
                 values[id(symbol)] = value
 
-    def _result_of(self, step: Step, args: tuple, kwargs: dict[str, Any], n_inputs: int, gradient_rule: str) -> Any:
+    def _result_of(
+        self, step: Step, args: tuple, kwargs: dict[str, Any], n_inputs: int, gradient_rule: str, blockwise: bool
+    ) -> Any:
         if step.kind == "held":
             (symbol,) = step.outputs
             value = ops.convert_to_tensor(step.operation, dtype=self._dtype_of(symbol))
@@ -89,6 +99,8 @@ class LayerCopies:
             return rectify(args[0] if args else next(iter(kwargs.values())), gradient_rule, step.max_value)
         if not isinstance(step.operation, keras.layers.Layer):
             return step.operation(*args, **kwargs)
+        if blockwise and (over_blocks := self._blockwise.get((id(step.operation), step.kind))) is not None:
+            return over_blocks(*args, **kwargs)
         layer, takes_training = self._of(step)
         return layer(*args, **(kwargs | {"training": False} if takes_training else kwargs))
 

@@ -271,7 +271,8 @@ class Network:
         dtype : {"float32", "bfloat16", "auto"}
             Of the network; ``"auto"`` is this model's `dtype`.
         as_computed : bool
-            Leave the layers' activations in that dtype.
+            For the image loop: leave the layers' activations in that dtype, and compute what is faster to differentiate that way, see
+            `blockwise`.
 
         Returns
         -------
@@ -290,12 +291,12 @@ class Network:
         """
         layers = tuple(dict.fromkeys(layers))
         dtype = self._checked_dtype(self.dtype if dtype == "auto" else dtype)
-        key = (layers, gradient_rule, dtype, dtype if as_computed else "float32")
+        key = (layers, gradient_rule, dtype, as_computed)
         if key not in self._forwards:
             self._forwards[key] = self._make_forward(*key)
         return self._forwards[key]
 
-    def _make_forward(self, layers: tuple[str, ...], gradient_rule: str, dtype: str, output_dtype: str) -> Callable:
+    def _make_forward(self, layers: tuple[str, ...], gradient_rule: str, dtype: str, as_computed: bool) -> Callable:
         rules = [rule for rule in GRADIENT_RULES if rule != "mix"]
         if gradient_rule not in rules:
             raise InputError(
@@ -309,7 +310,7 @@ class Network:
         symbols = {layer: self._symbol(layer) for layer in layers if layer not in {"input", "network_input"}}
         steps = graph.needed_steps(symbols.values())
         copies = self._copies.setdefault(dtype, LayerCopies(dtype))
-        copies.prepare(steps)
+        copies.prepare(steps, blockwise=as_computed)
 
         def forward(inputs: Tensor, replaced: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
             inputs = ops.convert_to_tensor(inputs, dtype="float32")
@@ -320,12 +321,13 @@ class Network:
                 values[id(own)] = value if own is view else ops.moveaxis(value, -1, 1)
                 values[id(view)] = value
             try:
-                copies.run(steps, values, gradient_rule=gradient_rule)
+                copies.run(steps, values, gradient_rule=gradient_rule, blockwise=as_computed)
             except Exception as error:
                 misfit = self._misfit(tuple(inputs.shape[1:]))
                 if misfit is None:
                     raise
                 raise ModelError(f"model '{self.name}' cannot compute {', '.join(layers)} for {misfit}") from error
+            output_dtype = dtype if as_computed else "float32"
             activations = {layer: ops.cast(values[id(symbol)], output_dtype) for layer, symbol in symbols.items()}
             n_inputs = inputs.shape[0]
             for layer, activation in activations.items():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,23 +26,58 @@ _MAX_EVALUATIONS = 20
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """A loss and its gradient at some variables.
+    """A loss and its gradient at some variables, on the device still: whoever reads a number waits for it.
 
     Attributes
     ----------
-    value : float
-        The weighted sum, over terms and images.
-    losses : mapping of str to float
-        Unweighted loss of each term, averaged over the images; ``"cosine"`` is that of the gradient rule with the true gradient.
     gradient : tensor of the variables' shape
-    is_finite : bool
-        Whether all of it is.
+    names : tuple of str
+        Of the terms.
+    weights : tensor of shape (term,)
+    per_term : sequence of tensors of shape (term, image)
+        Unweighted losses, of the whole image or of each tile.
+    finite : sequence of bool tensors
+        Whether the gradient is, of each of these.
+    cosines : sequence of tensors of shape (image,), or None
+        Of the gradient rule's gradient with the true one; None where that is no other.
     """
 
-    value: float
-    losses: dict[str, float]
     gradient: Tensor
-    is_finite: bool
+    names: tuple[str, ...]
+    weights: Tensor
+    per_term: Sequence[Tensor]
+    finite: Sequence[Tensor]
+    cosines: Sequence[Tensor] | None
+
+    @functools.cached_property
+    def _mean(self) -> np.ndarray:
+        """Losses of each term and image, the mean over tiles, float64."""
+        return np.stack([_numbers(part) for part in self.per_term]).mean(axis=0, dtype=np.float64)
+
+    @property
+    def value(self) -> float:
+        """The weighted sum, over terms and images."""
+        return float(self._mean.sum(axis=1) @ _numbers(self.weights))
+
+    @functools.cached_property
+    def losses(self) -> dict[str, float]:
+        """Unweighted loss of each term, averaged over the images; ``"cosine"`` is that of the gradient rule with the true gradient."""
+        losses = dict(zip(self.names, self._mean.mean(axis=1).tolist(), strict=True))
+        if self.cosines is not None:
+            losses["cosine"] = float(np.mean([_numbers(part) for part in self.cosines]))
+        return losses
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether losses and gradient are."""
+        return bool(np.isfinite(self._mean.mean(axis=1)).all()) and all(bool(_numbers(part)) for part in self.finite)
+
+
+def _numbers(tensor: Tensor) -> np.ndarray:
+    """Return a tensor as NumPy."""
+    from keras import ops
+
+    return ops.convert_to_numpy(tensor)
 
 
 @dataclass(frozen=True)

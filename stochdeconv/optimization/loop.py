@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -143,7 +144,8 @@ def optimize(
     descent : Descent, optional
         Adam on the true gradient by default.
     batch_size : int, optional
-        Images at a time, in batches of nearly equal size; all of them by default.
+        Images at a time, in batches of nearly equal size; all of them by default. Where the device has not enough memory for so many,
+        there are half as many, and a warning.
     callback : callable, optional
         Called with a `Step` after each step.
 
@@ -177,23 +179,54 @@ def optimize(
             f"'{type(parameterization).__name__}' has no method take(images), which gives the variables of some of the images: "
             f"write one, or make all {parameterization.n_images} at a time"
         )
-    runs = (
-        _batch_result(
-            _Batch(
-                model,
-                _loss_of(loss, images),
-                parameterization if len(batches) == 1 else parameterization.take(images),
-                n_steps,
-                transforms,
-                descent,
-                number,
-                in_stage(callback, number, len(batches)),
-            ),
-            is_numbered=batch_size is not None,
-        )
-        for number, images in enumerate(batches)
-    )
-    return OptimizationResult.joined(gather(runs))
+
+    def make(images: slice, number: int, n_batches: int) -> OptimizationResult:
+        result = _Batch(
+            model,
+            _loss_of(loss, images),
+            parameterization if n_batches == 1 else parameterization.take(images),
+            n_steps,
+            transforms,
+            descent,
+            number,
+            in_stage(callback, number, n_batches),
+        ).run()
+        if number and not result.complete and not result.history:
+            raise KeyboardInterrupt  # nothing came of this batch
+        return _numbered(result, number) if batch_size is not None or n_batches > 1 else result
+
+    # A loss that came whole, for one batch, may hold targets of every image.
+    can_part = hasattr(parameterization, "take") and (batch_size is not None or not isinstance(loss, Loss | Term))
+    return OptimizationResult.joined(gather(_in_fitting_batches(make, batches, can_part=can_part)))
+
+
+def _in_fitting_batches(
+    make: Callable[[slice, int, int], OptimizationResult], batches: list[slice], *, can_part: bool
+) -> Iterator[OptimizationResult]:
+    """Make batch after batch; one that the device has no memory for is made in halves, and those that follow are as small."""
+    n_made = 0
+    while batches:
+        images, *others = batches
+        n_images = images.stop - images.start
+        try:
+            result = make(images, n_made, n_made + len(batches))
+        except Exception as error:
+            if not backend.is_out_of_memory(error):
+                raise
+            if n_images == 1 or not can_part:
+                raise InputError(
+                    f"the device has not enough memory for {n_images} image{'s' * (n_images > 1)} at a time; make smaller "
+                    "ones (size=), or, in a dream, smaller tiles (tile_size=)"
+                ) from error
+            at_most = math.ceil(n_images / 2)
+            warnings.warn(
+                f"the device has not enough memory for {n_images} images at a time: going on with {at_most} (batch_size={at_most})",
+                stacklevel=4,
+            )
+            batches = [part for whole in batches for part in _parts(whole, at_most)]
+        else:
+            yield result
+            n_made, batches = n_made + 1, others
 
 
 def _loss_of(loss: Loss | Term | Callable[[slice], Loss], images: slice) -> Loss:
@@ -209,13 +242,6 @@ def _loss_of(loss: Loss | Term | Callable[[slice], Loss], images: slice) -> Loss
             f"{type(part).__name__}. A function of activations becomes a loss by the decorator losses.loss"
         )
     return Loss.of(part)
-
-
-def _batch_result(batch: _Batch, *, is_numbered: bool) -> OptimizationResult:
-    result = batch.run()
-    if batch.number and not result.complete and not result.history:
-        raise KeyboardInterrupt  # nothing came of this batch
-    return _numbered(result, batch.number) if is_numbered else result
 
 
 def gather(results: Iterable[OptimizationResult]) -> list[OptimizationResult]:
@@ -264,8 +290,13 @@ def part_images(n_images: int, batch_size: int | None) -> list[slice]:
         return [slice(0, n_images)]
     if n_images < 1 or batch_size < 1:
         raise InputError(f"n_images and batch_size must be at least 1; got {n_images} and {batch_size}")
-    size = math.ceil(n_images / math.ceil(n_images / batch_size))
-    return [slice(first, min(first + size, n_images)) for first in range(0, n_images, size)]
+    return _parts(slice(0, n_images), batch_size)
+
+
+def _parts(images: slice, at_most: int) -> list[slice]:
+    n_images = images.stop - images.start
+    size = math.ceil(n_images / math.ceil(n_images / at_most))
+    return [slice(first, min(first + size, images.stop)) for first in range(images.start, images.stop, size)]
 
 
 def _numbered(result: OptimizationResult, batch: int) -> OptimizationResult:
@@ -320,12 +351,12 @@ class _Batch:
         }
         seeds = {"seed": parameterization.seed, "first_index": parameterization.first_index}
         self._views = draw_views(transforms, n_steps, parameterization.n_images, **seeds)
-        shifts_only = all(transform.shifts_only for transform in transforms)
-        views_kind = "none" if not transforms else "shift" if shifts_only else "affine"
-        self._arrays = [_as_tensors(weighted.term.arrays) for weighted in loss.terms]
+        self._arrays = [ops.convert_to_tensor(array) for array in loss.arrays]
         self._weights = loss.weights(n_steps)
         self._shares = np.clip(1 - np.arange(n_steps) / max(_MIX_ENDS_AT * n_steps, 1), 0, 1).astype(np.float32)
-        self._program = program_of(model, loss, parameterization, views=views_kind, descent=descent, dtype=dtype)
+        self._program = program_of(
+            model, loss, parameterization, views=_views_kind(transforms), descent=descent, dtype=dtype
+        )
         self.history: list[dict[str, float]] = []
 
     def run(self) -> OptimizationResult:
@@ -338,32 +369,38 @@ class _Batch:
                 self._descend(self._program.steps)
         except KeyboardInterrupt:
             complete = False
-        except Exception as error:
-            if backend.is_out_of_memory(error):
-                raise InputError(
-                    f"the device has not enough memory for {self.parameterization.n_images} images at a time; make fewer at a time "
-                    "(batch_size=), smaller ones (size=), or, in a dream, smaller tiles (tile_size=)"
-                ) from error
-            raise
         return OptimizationResult(self._program.images(self.variable), self.history, self.settings, complete)
 
     def _descend(self, steps: CompiledSteps) -> None:
+        """Make all steps; the numbers of one are read while the device computes the next."""
         rates = self.descent.learning_rates(self.parameterization.learning_rate, self.n_steps)
         state = steps.initial_state(tuple(self.variable.shape))
+        variable = self.variable
+        made: tuple[int, Any, Evaluation, Any] | None = None
         for step in range(self.n_steps):
-            evaluation = self._evaluate(self.variable, step)
-            moved, state = steps.moved(self.variable, state, evaluation.gradient, ops.convert_to_tensor(rates[step]))
-            self._advance(evaluation, self.parameterization.constrained(moved, step + 1, evaluation.gradient))
+            evaluation = self._weighted(variable, step, self._weights[step])
+            moved, state = steps.moved(variable, state, evaluation.gradient, ops.convert_to_tensor(rates[step]))
+            after = self.parameterization.constrained(moved, step + 1, evaluation.gradient)
+            if made is not None:
+                self._finish(*made)
+            variable, made = after, (step, variable, evaluation, after)
+        if made is not None:
+            self._finish(*made)
+
+    def _finish(self, step: int, before: Any, evaluation: Evaluation, after: Any) -> None:
+        """Count a step that was made, if it went well."""
+        self._check_finite(before, step, evaluation)
+        self._advance(evaluation, after)
 
     def _evaluate_still(self, variable: np.ndarray) -> Evaluation:
         """Evaluate the one function that is searched along lines."""
-        return self._evaluate(ops.convert_to_tensor(variable), 0)
+        evaluation = self._weighted(ops.convert_to_tensor(variable), 0, self._weights[0])
+        self._check_finite(variable, 0, evaluation)
+        return evaluation
 
-    def _evaluate(self, variable: Any, step: int) -> Evaluation:
-        evaluation = self._weighted(variable, step, self._weights[step])
+    def _check_finite(self, variable: Any, step: int, evaluation: Evaluation) -> None:
         if not evaluation.is_finite:
             raise self._divergence(variable, step, evaluation)
-        return evaluation
 
     def _weighted(self, variable: Any, step: int, weights: np.ndarray) -> Evaluation:
         numbers = [ops.convert_to_tensor(part) for part in (self._views[step], weights, self._shares[step])]
@@ -392,6 +429,12 @@ class _Batch:
         return DivergenceError(
             f"{what} at step {len(self.history) + 1} of {self.n_steps}; a smaller learning rate or weight, or dtype=float32, may help"
         )
+
+
+def _views_kind(transforms: Sequence[Transform]) -> str:
+    if not transforms:
+        return "none"
+    return "bilinear" if any(transform.interpolates for transform in transforms) else "nearest"
 
 
 def _check_tiles(descent: Descent, loss: Loss, shape: Sequence[int]) -> None:
@@ -433,7 +476,3 @@ def _check_line_search(loss: Loss, parameterization: Parameterization, transform
         raise InputError(
             f"L-BFGS chooses the length of its steps for one image; got {parameterization.n_images}: use a batch size of 1"
         )
-
-
-def _as_tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    return {name: ops.convert_to_tensor(array) for name, array in arrays.items()}

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 from scipy.ndimage import gaussian_filter1d
 
+from stochdeconv import backend
 from stochdeconv.errors import InputError
 from stochdeconv.images.colors import COLOR_ROOT, color_root
 
@@ -282,13 +283,11 @@ class Fourier:
         (height, width), scale, colors = self.size, self._scale, _decorrelated(self.n_channels)
 
         def decoded(variable: Tensor) -> Tensor:
-            spectrum = ops.multiply(variable, scale)
-            # Inverse transform over rows, by the conjugate of the forward one, then the real one over columns.
-            real, imaginary = ops.swapaxes(spectrum[:, 0], -1, -2), ops.swapaxes(spectrum[:, 1], -1, -2)
-            real, imaginary = ops.fft((real, -imaginary))
-            rows = (ops.swapaxes(real, -1, -2) / height, ops.swapaxes(-imaginary, -1, -2) / height)
-            values = ops.irfft(rows, fft_length=width)
-            return ops.sigmoid(ops.matmul(ops.transpose(values, (0, 2, 3, 1)), colors))
+            real, imaginary = ops.unstack(ops.multiply(variable, scale), 2, axis=1)
+            values = backend.inverse_real_fft2(real, imaginary, (height, width))
+            # The product with the colours before the transpose, in long rows: a product of three columns is slow.
+            values = ops.matmul(colors.T, ops.reshape(values, (-1, len(colors), height * width)))
+            return ops.reshape(ops.transpose(ops.sigmoid(values), (0, 2, 1)), (-1, height, width, len(colors)))
 
         return decoded
 

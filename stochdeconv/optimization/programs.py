@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from stochdeconv.optimization.gradient import loss_gradient
 from stochdeconv.optimization.parameterizations import Parameterization, Pixels
 from stochdeconv.optimization.steps import steps_of
 from stochdeconv.optimization.transforms import view
+from stochdeconv.statistics.shared_maps import SharedMap
 
 Tensor = Any
 
@@ -57,7 +57,7 @@ class Program:
     Attributes
     ----------
     gradient : callable
-        variables, arrays of each term, (views, weights, guided share) -> loss of each term and image, gradient, cosine, whether finite.
+        variables, arrays of all terms, (views, weights, guided share) -> loss of each term and image, gradient, cosine, whether finite.
     steps : CompiledSteps or None
         None for L-BFGS, which has none.
     decode : callable
@@ -84,7 +84,7 @@ class Program:
     def evaluate(
         self,
         variable: Tensor,
-        arrays: Sequence[dict[str, Tensor]],
+        arrays: Sequence[Tensor],
         numbers: Sequence[Tensor],
         *,
         grid: tuple[int, int, int],
@@ -94,8 +94,8 @@ class Program:
         Parameters
         ----------
         variable : tensor of shape (image, ...)
-        arrays : sequence of dict of tensors
-            What each term reads.
+        arrays : sequence of tensor
+            What the terms read, see `Loss.arrays`.
         numbers : (views, weights, guided share)
             Of this step.
         grid : (seed, first index, step)
@@ -134,16 +134,10 @@ class Program:
         yield from (places[first : first + size] for first in range(0, n_full, size))
         yield from ([place] for place in places[n_full:])
 
-    def _evaluation(self, per_terms: Sequence, gradient: Tensor, cosines: Sequence, finites: Sequence, weights: Tensor):
-        per_term = np.mean([ops.convert_to_numpy(part) for part in per_terms], axis=0, dtype=np.float64)
-        losses = dict(zip(self.names, per_term.mean(axis=1).tolist(), strict=True))
-        is_finite = all(map(math.isfinite, losses.values())) and all(
-            bool(ops.convert_to_numpy(part)) for part in finites
-        )
-        if self.logs_cosine:
-            losses["cosine"] = float(np.mean([ops.convert_to_numpy(part) for part in cosines]))
-        value = float(per_term.sum(axis=1) @ ops.convert_to_numpy(weights))
-        return Evaluation(value, losses, gradient, is_finite)
+    def _evaluation(
+        self, per_term: Sequence, gradient: Tensor, cosines: Sequence, finite: Sequence, weights: Tensor
+    ) -> Evaluation:
+        return Evaluation(gradient, self.names, weights, per_term, finite, cosines if self.logs_cosine else None)
 
 
 def program_of(
@@ -156,8 +150,8 @@ def program_of(
     model : Network
     loss : Loss
     parameterization : Parameterization
-    views : {"none", "shift", "affine"}
-        How far the views differ from the image.
+    views : {"none", "nearest", "bilinear"}
+        Whether the network sees random views of the images, and what it sees between pixels, see `transforms.view`.
     descent : Descent
     dtype : {"float32", "bfloat16"}
         Of the network.
@@ -177,14 +171,23 @@ def program_of(
     # Arrays are handed in at every step: a program that kept those it was compiled with would keep whole statistics alive.
     terms = [replace(term, arrays={}) if term.is_described_by_fields else term for term in terms]
     identities = tuple(term if term.is_described_by_fields else id(term) for term in terms)
-    key = (identities, parameterization.key(), parameterization.n_images, views, descent.key, dtype)
-    program = model.program(key, lambda: _compiled(model, terms, parameterization.images, views, descent, dtype))
+    places = loss.array_places
+    key = (identities, places, parameterization.key(), parameterization.n_images, views, descent.key, dtype)
+    program = model.program(
+        key, lambda: _compiled(model, terms, places, parameterization.images, views, descent, dtype)
+    )
     # The same program may have served terms of other names: units of a layer differ in what is handed in.
     return replace(program, names=loss.names)
 
 
 def _compiled(
-    model: Network, terms: Sequence[Term], decode: Callable, views: str, descent: Descent, dtype: str
+    model: Network,
+    terms: Sequence[Term],
+    places: tuple,
+    decode: Callable,
+    views: str,
+    descent: Descent,
+    dtype: str,
 ) -> Program:
     rule = descent.gradient_rule
     rules = ("true",) if rule == "true" else ("true", "guided" if rule == "mix" else rule)
@@ -192,7 +195,7 @@ def _compiled(
     steps = None if descent.searches_lines else steps_of(descent.optimizer)
     forwards = {name: model.forward(layers, gradient_rule=name, dtype=dtype, as_computed=True) for name in rules}
     return Program(
-        backend.compile(_Pull(tuple(terms), forwards, decode, views, rule).gradient),
+        backend.compile(_Pull(tuple(terms), places, forwards, decode, views, rule).gradient),
         None if steps is None else CompiledSteps(steps.initial_state, backend.compile(steps.moved)),
         decode,
         (),
@@ -210,6 +213,8 @@ class _Pull:
     ----------
     terms : tuple of Term
         Without arrays.
+    places : tuple
+        Where each term's arrays stand among all, see `Loss.array_places`.
     forwards : mapping of str to callable
         Backward rule -> (inputs -> activations).
     decode : callable
@@ -219,6 +224,7 @@ class _Pull:
     """
 
     terms: tuple[Term, ...]
+    places: tuple[tuple[tuple[str, int], ...], ...]
     forwards: Mapping[str, Callable[[Tensor], Activations]]
     decode: Callable[[Tensor], Tensor]
     views: str
@@ -236,16 +242,16 @@ class _Pull:
     def activations(self, forward: Callable, matrices: Tensor, variable: Tensor) -> dict[str, Tensor]:
         """Return what the network computes from a view of the images, and the images themselves."""
         images = self.decode(variable)
-        viewed = images if self.views == "none" else view(images, matrices, shifts_only=self.views == "shift")
+        viewed = images if self.views == "none" else view(images, matrices, interpolation=self.views)
         return {**forward(viewed), "input": images}
 
     def weighted_sum(self, arrays: Sequence, weights: Tensor, activations: Activations) -> tuple[Tensor, Tensor]:
         """Return the loss, and its terms, (term, image)."""
         exact = {layer: ops.cast(values, "float32") for layer, values in activations.items()}
-        per_term = ops.stack(
-            [
-                term.evaluate(activations if term.reads_network_dtype else exact, array)
-                for term, array in zip(self.terms, arrays, strict=True)
-            ]
-        )
+        shared = {layer: SharedMap(values) for layer, values in activations.items()}
+        per_term = []
+        for term, places in zip(self.terms, self.places, strict=True):
+            read = shared if term.reads_shared_maps else activations if term.reads_network_dtype else exact
+            per_term.append(term.evaluate(read, {name: arrays[place] for name, place in places}))
+        per_term = ops.stack(per_term)
         return ops.sum(per_term * weights[:, None]), per_term

@@ -7,12 +7,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from stochdeconv.statistics.class_statistics import INPUT
+from stochdeconv.statistics.class_statistics import INPUT, LayerStatistics
 from stochdeconv.statistics.components import principal_components
 from stochdeconv.statistics.maps import MapReader
 from stochdeconv.statistics.measured import LayerMeasurements
 from stochdeconv.statistics.pooling import pooled_map
 from stochdeconv.statistics.rounding import float16_with_exponent
+from stochdeconv.statistics.shared_maps import SharedMap
 from stochdeconv.statistics.statistic import Array, Block, LayerStatistic, Number, PureLoss, Storage, Tensor, Weights
 
 # Components of the image's own layout, where `n_components` is less: it has few dimensions, and smooth grounds show every one left out.
@@ -129,7 +130,12 @@ class Layout(LayerStatistic):
         deepest = maps[max(len(maps) - recipe.n_layout_layers, 0) :]
         return recipe.layout if layer in deepest else recipe.shallow_layout
 
-    def loss(self, statistics, layer, target):
+    def channel_covariances(self, layer):
+        """Look where the components lie, whatever they explain: scores are compared in units of their deviations."""
+        weights = layer.components.reshape(-1, layer.shape[-1])
+        return [weights.T @ weights]
+
+    def loss(self, statistics, layer, target, directions):
         """Ask for the sampled scores."""
         held = statistics[layer]
         # A layer that is the same in every image has no components.
@@ -141,12 +147,30 @@ class Layout(LayerStatistic):
             components=held.components,
             explained_variance=held.explained_variance,
             layout_mean=held.layout_mean,
+            directions=directions,
         )
 
 
 def pooled_maps(measured: LayerMeasurements) -> MapReader:
     """Read a layer's pooled maps of all images back."""
     return measured.maps("layout", "exponent")
+
+
+def layout_maps(layer: LayerStatistics, scores: np.ndarray) -> np.ndarray:
+    """Draw the pooled maps that scores stand for.
+
+    Parameters
+    ----------
+    layer : LayerStatistics
+    scores : ndarray of shape (image, component)
+
+    Returns
+    -------
+    ndarray of shape (image, height, width, channel), float32
+        The mean map and the components, by their scores: what these leave out is missing.
+    """
+    drawn = layer.layout_mean.ravel() + scores @ layer.components
+    return drawn.reshape(-1, *layer.layout_shape).astype(np.float32)
 
 
 def ask_layout_scores(
@@ -156,31 +180,44 @@ def ask_layout_scores(
     components: np.ndarray,
     explained_variance: np.ndarray,
     layout_mean: np.ndarray,
+    directions: np.ndarray | None = None,
 ) -> PureLoss:
     """Ask a layer for an arrangement, see `losses.layout_scores`."""
     variance = np.asarray(explained_variance, np.float32)
-    arrays = {
-        "scores": np.asarray(scores, np.float32),
-        "components": np.ascontiguousarray(np.asarray(components, np.float32).T),
+    components, layout_mean = np.asarray(components, np.float32), np.asarray(layout_mean, np.float32)
+    scores = np.asarray(scores, np.float32)
+    arrays = {}
+    layout_shape = layout_mean.shape[:2]
+    if directions is not None:
+        whole = components.reshape(-1, *layout_mean.shape)
+        seen = whole @ directions
+        # Of a map made of the components, these are the scores that can be seen along the directions.
+        scores = scores @ (seen.reshape(len(seen), -1) @ seen.reshape(len(seen), -1).T)
+        components, layout_mean = seen.reshape(len(seen), -1), layout_mean @ directions
+        arrays["directions"] = directions
+    arrays |= {
+        "scores": scores,
+        "components": np.ascontiguousarray(components.T),
         "explained_variance": np.maximum(variance, max(_LEAST_VARIANCE * float(variance.max()), 1e-12)),
-        "layout_mean": np.asarray(layout_mean, np.float32).ravel(),
+        "layout_mean": layout_mean.ravel(),
     }
-    settings = {"layout_shape": tuple(layout_mean.shape[:2])}
-    return PureLoss(layout_scores, (layer,), arrays, settings, is_tied_to_places=True, reads_network_dtype=True)
+    settings = {"layout_shape": tuple(layout_shape)}
+    return PureLoss(layout_scores, (layer,), arrays, settings, is_tied_to_places=True, reads_shared_maps=True)
 
 
 def layout_scores(
-    values: Tensor,
+    values: SharedMap,
     layout_shape: tuple[int, int],
     scores: Tensor,
     components: Tensor,
     explained_variance: Tensor,
     layout_mean: Tensor,
+    directions: Tensor | None = None,
 ) -> Tensor:
     """Compare arrangements: ``mean_j (s_j - z_j)^2 / lambda_j``."""
     from keras import ops
 
-    pooled = pooled_map(values, layout_shape)
+    pooled = values.pooled(layout_shape, directions)
     flat = ops.reshape(pooled, (ops.shape(pooled)[0], -1)) - layout_mean
     return ops.mean((ops.matmul(flat, components) - scores) ** 2 / explained_variance, axis=-1)
 

@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from stochdeconv.statistics.directions import covariance
 from stochdeconv.statistics.layout import pooled_maps
 from stochdeconv.statistics.maps import BLOCK_IMAGES, MapReader
 from stochdeconv.statistics.measured import LayerMeasurements
-from stochdeconv.statistics.pooling import pooled_map
 from stochdeconv.statistics.rounding import rounded
+from stochdeconv.statistics.shared_maps import SharedMap
 from stochdeconv.statistics.statistic import (
     Array,
     Block,
@@ -139,7 +140,12 @@ class RegionMeans(LayerStatistic):
         """Ask every layer that has them."""
         return recipe.facets
 
-    def loss(self, statistics, layer, target):
+    def channel_covariances(self, layer):
+        """Look where the regions' means vary, from one to another and between images."""
+        means = layer.facet_means
+        return [] if means is None else [covariance(means.reshape(-1, means.shape[-1]))]
+
+    def loss(self, statistics, layer, target, directions):
         """Ask for the sampled means."""
         means = statistics[layer].facet_means
         if means is None:
@@ -150,6 +156,7 @@ class RegionMeans(LayerStatistic):
             layout_shape=statistics[layer].layout_shape[:2],
             means=target.facet_means,
             variance=float(means.reshape(-1, means.shape[-1]).var(axis=0).sum()),
+            directions=directions,
         )
 
 
@@ -264,24 +271,33 @@ def region_means(regions: Regions, keys: MapReader, maps: MapReader, n_channels:
 
 
 def ask_facet_moments(
-    layer: str, *, regions: Regions, layout_shape: tuple[int, int], means: np.ndarray, variance: float
+    layer: str,
+    *,
+    regions: Regions,
+    layout_shape: tuple[int, int],
+    means: np.ndarray,
+    variance: float,
+    directions: np.ndarray | None = None,
 ) -> PureLoss:
     """Ask a layer for the texture of every kind of place, see `losses.facet_moments`."""
+    means = np.asarray(means, np.float32)
     arrays: dict[str, Any] = {
         "offset": np.asarray(regions.offset, np.float32),
         "projection": np.asarray(regions.projection, np.float32),
         "centroids": np.asarray(regions.centroids, np.float32),
         "temperature": np.float32(regions.temperature),
-        "means": np.asarray(means, np.float32),
+        "means": means if directions is None else means @ directions,
         "variance": np.float32(max(variance, _VARIANCE_FLOOR)),
     }
+    if directions is not None:
+        arrays["directions"] = directions
     settings = {"layout_shape": tuple(layout_shape)}
     layers = (layer, regions.layer)
-    return PureLoss(facet_moments, layers, arrays, settings, is_tied_to_places=True, reads_network_dtype=True)
+    return PureLoss(facet_moments, layers, arrays, settings, is_tied_to_places=True, reads_shared_maps=True)
 
 
 def facet_moments(
-    values: tuple[Tensor, Tensor],
+    values: tuple[SharedMap, SharedMap],
     layout_shape: tuple[int, int],
     offset: Tensor,
     projection: Tensor,
@@ -289,12 +305,14 @@ def facet_moments(
     temperature: Tensor,
     means: Tensor,
     variance: Tensor,
+    directions: Tensor | None = None,
 ) -> Tensor:
     """Compare textures place by place, ``sum_j area_j |m_j - m*_j|² / variance``, in a layer and the one that tells places apart."""
     from keras import ops
 
-    own, key = (_cells(part, layout_shape) for part in values)
-    points = ops.matmul(key - offset, projection)
+    own, key = values
+    own = _places(own.pooled(layout_shape, directions))
+    points = _places(key.pooled(layout_shape, projection)) - ops.matmul(offset, projection)
     crossed = ops.matmul(points, ops.transpose(centroids))
     # |point|² is common to all regions and falls out of the softmax.
     distance = ops.sum(centroids**2, axis=-1) - 2.0 * crossed
@@ -303,15 +321,14 @@ def facet_moments(
     area = ops.sum(membership, axis=1)
     mean = ops.matmul(ops.swapaxes(membership, 1, 2), own) / (area[:, :, None] + 1e-3)
     squared = ops.sum((mean - means) ** 2, axis=-1)
-    return ops.sum(squared * area / key.shape[1], axis=-1) / variance
+    return ops.sum(squared * area / points.shape[1], axis=-1) / variance
 
 
-def _cells(values: Tensor, layout_shape: tuple[int, int]) -> Tensor:
-    """Pool a map into places: (image, ..., channel) -> (image, place, channel)."""
+def _places(cells: Tensor) -> Tensor:
+    """Put cells in a row: (image, height, width, channel) -> (image, place, channel)."""
     from keras import ops
 
-    pooled = pooled_map(values, layout_shape)
-    return ops.reshape(pooled, (ops.shape(pooled)[0], -1, pooled.shape[-1]))
+    return ops.reshape(cells, (ops.shape(cells)[0], -1, cells.shape[-1]))
 
 
 REGIONS = RegionMeans()

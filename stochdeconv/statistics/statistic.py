@@ -129,8 +129,8 @@ class PureLoss:
         What is part of the compiled program.
     is_tied_to_places : bool
         Its targets lie at places of the whole image, so that it cannot be asked of one tile at a time.
-    reads_network_dtype : bool
-        Values come as the network computed them, in bfloat16 maybe.
+    reads_shared_maps : bool
+        Values come as `shared_maps.SharedMap`, from which several losses derive what they need once; as float32 tensors otherwise.
     """
 
     function: Callable[..., Tensor]
@@ -138,7 +138,7 @@ class PureLoss:
     arrays: Mapping[str, np.ndarray]
     settings: Mapping[str, Hashable] = field(default_factory=dict)
     is_tied_to_places: bool = False
-    reads_network_dtype: bool = False
+    reads_shared_maps: bool = False
 
 
 # ---- the statistic ---------------------------------------------------------------------------------------------------
@@ -211,12 +211,22 @@ class LayerStatistic(Statistic):
         """Turn sampled columns, float32 (image, column), into targets, by name."""
         return {}
 
+    def channel_covariances(self, layer: LayerStatistics) -> list[np.ndarray]:
+        """Say in which channel directions lies what it knows: covariances (channel, channel), see `directions.leading_directions`."""
+        return []
+
     def weight(self, recipe: Any, layer: str, maps: Sequence[str]) -> float:
         """Tell how much a recipe asks for it in one of the layers, the image or one of those with positions, shallowest first."""
         return 0.0
 
-    def loss(self, statistics: ClassStatistics, layer: str, target: Any) -> PureLoss | None:
-        """Say what images are asked to come to their targets; None where there is nothing to ask."""
+    def loss(
+        self, statistics: ClassStatistics, layer: str, target: Any, directions: np.ndarray | None
+    ) -> PureLoss | None:
+        """Say what images are asked to come to their targets; None where there is nothing to ask.
+
+        The layer's `directions`, (channel, direction), hold nearly all that its statistics know: a loss may look along these alone, see
+        `shared_maps.SharedMap`. None for all channels.
+        """
         return None
 
 

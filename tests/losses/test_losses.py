@@ -7,6 +7,7 @@ from scipy.special import log_softmax
 from stochdeconv import backend, losses, regularizers
 from stochdeconv.errors import InputError
 from stochdeconv.networks.network import LOG_PROBABILITIES
+from stochdeconv.statistics.regions import Regions
 
 
 @pytest.fixture
@@ -30,6 +31,22 @@ def test_a_sum_equals_its_parts_and_leaves_them_as_they_were(maps):
     assert [weighted.weight for weighted in second.terms] == [2.0, 0.2, 1.0]
     assert second.names == ("unit:x:1", "unit:x:2:0:3", "unit:x:1#2")
     assert second.layers == ("x",)
+
+
+def test_arrays_that_terms_share_are_handed_in_once(maps):
+    shared, own = np.ones(3, np.float32), np.ones(3, np.float32)
+
+    @losses.loss
+    def compared(values, target, other):
+        return ops.mean((values - ops.mean(target) * ops.mean(other)) ** 2, axis=(1, 2, 3))
+
+    loss = compared("x", shared, own) + compared("y", own, shared) + compared("x", shared, shared)
+    assert [id(array) for array in loss.arrays] == [id(shared), id(own)]
+    assert loss.array_places == (
+        (("target", 0), ("other", 1)),
+        (("target", 1), ("other", 0)),
+        (("target", 0), ("other", 0)),
+    )
 
 
 def test_weights_follow_the_steps_at_which_terms_join():
@@ -110,20 +127,74 @@ def test_targets_are_pursued_in_bfloat16_nearly_as_in_float32(maps, far):
     maps = np.maximum(maps, 0) + far * (np.arange(6) == 2)
     rng = np.random.default_rng(4)
     moments = {**random_moments(), "mean": maps.mean(axis=(1, 2)) * rng.uniform(0.9, 1.1, size=(3, 6))}
-    layout = {
-        "scores": rng.normal(size=(3, 3)),
-        "components": np.linalg.qr(rng.normal(size=(24, 3)))[0].T,
-        "explained_variance": np.array([3.0, 2.0, 0.5]),
-        "layout_mean": maps.mean(axis=(0, 1, 2)) * np.ones((2, 2, 1)),
-    }
-    for term in (losses.channel_moments("x", **moments), losses.layout_scores("x", **layout)):
-        assert term.reads_network_dtype
+    directions = np.linalg.qr(rng.normal(size=(6, 4)))[0].astype(np.float32)
+    terms = [
+        loss("x", directions=basis, **arguments)
+        for basis in (None, directions)
+        for loss, arguments in ((losses.channel_moments, moments), (losses.layout_scores, layout_of(maps)))
+    ]
+    for term in terms:
+        assert term.reads_shared_maps
         rough = ops.cast(ops.convert_to_tensor(maps), "bfloat16")
         loss = term({"x": rough})
         assert keras.backend.standardize_dtype(loss.dtype) == "float32"
         np.testing.assert_allclose(ops.convert_to_numpy(loss), value(term, x=maps), rtol=0.05)
         exact, coarse = gradient(term, maps).ravel(), gradient(term, rough).astype(np.float32).ravel()
         assert exact @ coarse / np.linalg.norm(exact) / np.linalg.norm(coarse) > 0.995
+
+
+def layout_of(maps):
+    rng = np.random.default_rng(5)
+    return {
+        "scores": rng.normal(size=(3, 3)),
+        "components": np.linalg.qr(rng.normal(size=(24, 3)))[0].T,
+        "explained_variance": np.array([3.0, 2.0, 0.5]),
+        "layout_mean": maps.mean(axis=(0, 1, 2)) * np.ones((2, 2, 1)),
+    }
+
+
+def facets_of(layer):
+    rng = np.random.default_rng(6)
+    kinds = Regions(layer, rng.normal(size=6), rng.normal(size=(6, 2)), rng.normal(size=(4, 2)), 0.7)
+    return {"facets": kinds, "layout_shape": (2, 5), "means": rng.normal(size=(3, 4, 6)), "variance": 2.0}
+
+
+def test_along_all_directions_targets_are_what_they_are_without(maps):
+    directions = np.linalg.qr(np.random.default_rng(7).normal(size=(6, 6)))[0].astype(np.float32)
+    pairs = [
+        (losses.channel_moments, random_moments()),
+        (losses.layout_scores, layout_of(maps)),
+        (losses.facet_moments, facets_of("x")),
+    ]
+    for loss, arguments in pairs:
+        whole, along = (value(loss("x", directions=basis, **arguments), x=maps) for basis in (None, directions))
+        np.testing.assert_allclose(along, whole, rtol=1e-3)
+        assert (whole > 0.01).all()
+
+
+def test_along_directions_moments_are_those_of_the_projected_map(maps):
+    directions = np.linalg.qr(np.random.default_rng(7).normal(size=(6, 2)))[0].astype(np.float32)
+    moments = random_moments()
+    scale = np.sqrt(np.diag(moments["covariance"]))
+    expected = []
+    for i in range(3):
+        flat = maps[i].reshape(-1, 6) @ directions
+        target = moments["covariance"] * np.outer(moments["std"][i] / scale, moments["std"][i] / scale)
+        target = directions.T @ target @ directions
+        of_mean = np.sum((flat.mean(0) - moments["mean"][i] @ directions) ** 2) / np.trace(moments["covariance"])
+        own = np.cov(flat, rowvar=False, ddof=0)
+        expected.append(of_mean + np.sum((own - target) ** 2) / np.sum(target**2))
+    term = losses.channel_moments("x", directions=directions, **moments)
+    np.testing.assert_allclose(value(term, x=maps), expected, rtol=1e-4)
+
+
+def test_along_directions_a_map_of_the_sampled_components_is_met(maps):
+    directions = np.linalg.qr(np.random.default_rng(7).normal(size=(6, 2)))[0].astype(np.float32)
+    layout = layout_of(maps)
+    made = layout["layout_mean"] + (layout["scores"] @ layout["components"]).reshape(3, 2, 2, 6)
+    term = losses.layout_scores("x", directions=directions, **layout)
+    assert value(term, x=made.astype(np.float32)).max() < 1e-9
+    assert value(term, x=maps[:, :2, :2]).min() > 0.01
 
 
 def test_layout_scores_against_numpy(maps):

@@ -17,6 +17,7 @@ from stochdeconv.networks.image_model import load_model
 from stochdeconv.sampling.samplers import sample_targets
 from stochdeconv.sampling.traversals import component_deviations
 from stochdeconv.statistics.collection import collect
+from stochdeconv.statistics.layout import layout_maps
 from stochdeconv.statistics.pooling import pooled_map
 
 SIZE = 48
@@ -66,7 +67,7 @@ def statistics(model, photographs):
 
 
 def test_generated_images_have_what_was_sampled(model, statistics):
-    run = {"n_steps": 120, "sampler": "bootstrap", "recipe": Recipe(jitter=1)}
+    run = {"n_steps": 120, "sampler": "bootstrap", "recipe": Recipe(jitter=1, start="grey")}
     result = generate(model, statistics, n_images=3, seed=1, **run)
     layer = statistics["input"]
     pooled = np.asarray(pooled_map(result.images, layer.layout_shape[:2])).reshape(3, -1)
@@ -95,7 +96,9 @@ def test_a_new_sample_is_a_new_image_and_the_same_seed_the_same(model, statistic
 @pytest.mark.parametrize("sampler", ["chain", "joint", "bootstrap", "independent"])
 @pytest.mark.parametrize("rule", ["true", "mix"])
 def test_every_sampler_and_rule_lowers_the_loss(model, statistics, sampler, rule):
-    result = generate(model, statistics, n_images=2, n_steps=30, sampler=sampler, gradient_rule=rule)
+    result = generate(
+        model, statistics, n_images=2, n_steps=30, sampler=sampler, gradient_rule=rule, recipe="start=grey"
+    )
     assert result.history[-1]["layout_scores:input"] < result.history[0]["layout_scores:input"]
     assert ("cosine" in result.history[0]) == (rule != "true")
 
@@ -158,6 +161,35 @@ def test_deepest_first_lets_the_shallower_layers_join_one_by_one(statistics):
     assert joins["facet_moments:input"] == joins["layout_scores:input"]
 
 
+@pytest.mark.parametrize("parameterization", ["fourier", "pixels"])
+def test_images_start_from_the_colours_that_are_sampled(model, statistics, parameterization):
+    def first(**changes):
+        recipe = Recipe(parameterization=parameterization, learning_rate=1e-5, jitter=0, scale=0, rotate=0, **changes)
+        return generate(model, statistics, n_images=3, n_steps=1, recipe=recipe)
+
+    sampled, grey = first(), first(start="grey")
+    losses = [result.history[0]["layout_scores:input"] for result in (sampled, grey)]
+    assert losses[0] < 0.1 * losses[1]
+    layer = statistics["input"]
+    drawn = layout_maps(layer, sampled.arrays["input/scores"])
+    pooled = np.asarray(pooled_map(sampled.images, layer.layout_shape[:2]))
+    np.testing.assert_allclose(pooled, np.clip(drawn, 0.02, 0.98), atol=0.1)
+    assert np.abs(pooled - drawn).mean() < 0.02 < np.abs(sampled.images[0] - sampled.images[1]).mean()
+
+
+def test_images_of_any_shape_start_from_the_whole_layout(tmp_path, photographs):
+    inputs = keras.Input((24, 40, 3))
+    wide = load_model(
+        keras.Model(inputs, keras.layers.Conv2D(8, 3, activation="relu", name="conv")(inputs)), preprocessing="tf"
+    )
+    statistics = collect(wide, photographs, n_components=8)
+    recipe = Recipe(learning_rate=1e-5, jitter=0, scale=0, rotate=0)
+    result = generate(wide, statistics, n_images=2, n_steps=1, recipe=recipe)
+    drawn = layout_maps(statistics["input"], result.arrays["input/scores"])
+    pooled = np.asarray(pooled_map(result.images, drawn.shape[1:3]))
+    assert result.images.shape == (2, 24, 40, 3) and np.abs(pooled - np.clip(drawn, 0.02, 0.98)).mean() < 0.02
+
+
 def test_pixels_and_photographs_to_start_from(model, statistics, tmp_path):
     photo = tmp_path / "photo.png"
     save_png(photo, np.random.default_rng(3).uniform(0.2, 0.8, size=(SIZE, SIZE, 3)))
@@ -165,7 +197,7 @@ def test_pixels_and_photographs_to_start_from(model, statistics, tmp_path):
         recipe = Recipe(parameterization=parameterization, learning_rate=1e-4, jitter=0)
         result = generate(model, statistics, n_images=1, n_steps=2, init=photo, recipe=recipe)
         assert np.abs(result.images[0] - load_image(photo, None)).mean() < 0.02
-    recipe = Recipe(parameterization="pixels", learning_rate=0.02)
+    recipe = Recipe(parameterization="pixels", learning_rate=0.02, start="grey")
     result = generate(model, statistics, n_images=1, n_steps=40, recipe=recipe)
     assert result.history[-1]["layout_scores:input"] < 0.5 * result.history[0]["layout_scores:input"]
 
@@ -245,8 +277,9 @@ def test_a_walk_leads_from_one_sample_to_another(model, statistics, tmp_path):
 
 def test_a_walk_of_another_network_leads_elsewhere(model, statistics, photographs):
     other = network(7)
-    theirs = generate(other, collect(other, photographs, n_components=16), walk=3, n_steps=60)
-    ours = generate(model, statistics, walk=3, n_steps=60)
+    run = {"walk": 3, "n_steps": 60, "recipe": "start=grey"}
+    theirs = generate(other, collect(other, photographs, n_components=16), **run)
+    ours = generate(model, statistics, **run)
     ends = sample_targets(statistics, n_images=2).layers["deep"].mean
     seen = [model.activations(walk.images[[0, -1]], ["deep"])["deep"].mean(axis=(1, 2)) for walk in (ours, theirs)]
     away = [np.linalg.norm(means - ends, axis=1) for means in seen]
@@ -255,7 +288,7 @@ def test_a_walk_of_another_network_leads_elsewhere(model, statistics, photograph
 
 def test_a_walk_starts_from_its_middle_half_made(model, statistics):
     def first_losses(**changes):
-        history = generate(model, statistics, **changes).history
+        history = generate(model, statistics, recipe="start=grey", **changes).history
         return [row["layout_scores:input"] for row in history if row["step"] == 1]
 
     (from_noise,) = first_losses(n_images=1, n_steps=1)
@@ -264,7 +297,7 @@ def test_a_walk_starts_from_its_middle_half_made(model, statistics):
 
 
 def test_an_animation_shows_the_images_coming_about(model, statistics):
-    result = generate(model, statistics, n_images=3, batch_size=2, n_steps=20, gif=True)
+    result = generate(model, statistics, n_images=3, batch_size=2, n_steps=20, gif=True, recipe="start=grey")
     first, last = result.frames[0], result.frames[-1]
     np.testing.assert_allclose(last / 255.0, contact_sheet(result.images), atol=0.003)
     inner = (slice(8, 48), slice(8, 48))  # of the first picture

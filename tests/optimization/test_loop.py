@@ -200,15 +200,73 @@ def test_programs_die_with_their_network_and_hold_no_targets():
     assert watched() is None
 
 
-def test_out_of_memory_says_what_to_do(model, monkeypatch):
+class SmallDevice:
+    """A device with memory for so many images, as backends tell of it; what it was asked for."""
+
     class ResourceExhaustedError(Exception):
         pass
 
-    def callback(step):
-        raise ResourceExhaustedError
+    def __init__(self, n_images):
+        self.n_images, self.asked = n_images, []
 
-    with pytest.raises(InputError, match=r"fewer at a time \(batch_size=\)"):
-        optimize(model, losses.cross_entropy(0), parameterization=fourier(), n_steps=2, callback=callback)
+    def __call__(self, step):
+        images = step.images()
+        self.asked.append(len(images))
+        if len(images) > self.n_images:
+            raise self.ResourceExhaustedError
+
+
+def test_out_of_memory_makes_fewer_at_a_time_and_the_same_images(model):
+    targets = np.random.default_rng(0).uniform(size=(5, *SIZE, 3)).astype(np.float32)
+
+    def loss(images):
+        return losses.match({"input": targets[images]})
+
+    run = {"parameterization": fourier(n_images=5), "n_steps": 3}
+    device = SmallDevice(2)
+    with pytest.warns(UserWarning, match="not enough memory") as warned:
+        result = optimize(model, loss, batch_size=5, callback=device, **run)
+    told = [str(warning.message) for warning in warned if "memory" in str(warning.message)]
+    assert [text.split("going on with ")[1] for text in told] == ["3 (batch_size=3)", "2 (batch_size=2)"]
+    assert device.asked == [5, 3, 2, 2, 2, 1, 1, 1, 2, 2, 2] and result.complete
+    np.testing.assert_allclose(result.images, optimize(model, loss, **run).images, atol=1e-4)
+    assert [(row["batch"], row["step"]) for row in result.history] == [(b, s) for b in range(3) for s in (1, 2, 3)]
+
+
+def test_out_of_memory_for_what_cannot_be_parted_says_what_to_do(model):
+    for run in ({"parameterization": fourier(n_images=1)}, {"parameterization": fourier(n_images=3)}):
+        with pytest.raises(InputError, match=r"not enough memory for [13] images? .* smaller ones \(size=\)"):
+            optimize(model, losses.cross_entropy(0), n_steps=2, callback=SmallDevice(0), **run)
+
+
+def test_a_step_is_traced_once_whatever_its_numbers(model):
+    """However many steps, batches, targets, seeds, rates and weights: Python runs through the loss only to compile it."""
+    traces = []
+
+    @losses.loss
+    def counted(values, target):
+        traces.append(values.shape)
+        return ops.mean((values - target) ** 2, axis=(1, 2, 3))
+
+    def run(level, *, n_steps=4, seed=0, rate=0.05, weight=1.0):
+        target = np.full((2, 1, 1, 1), level, np.float32)
+        variables = parameterizations.fourier(SIZE, n_images=4, seed=seed, learning_rate=rate)
+        views = [transforms.Transform(jitter=2, scale=0.1, rotate=5)]
+        optimize(
+            model,
+            lambda images: weight * counted("deep", target) + regularizers.total_variation(),
+            parameterization=variables,
+            transforms=views,
+            n_steps=n_steps,
+            batch_size=2,
+            descent=Descent(decay=True),
+        )
+
+    run(0.5)
+    n_traces = len(traces)
+    run(0.1, n_steps=9, seed=3, rate=0.01, weight=0.3)
+    compiles = backend.name() != "torch"
+    assert (len(traces) == n_traces <= 2) if compiles else (len(traces) == 2 * (4 + 9))
 
 
 def test_ctrl_c_between_batches_keeps_the_finished_ones(model):

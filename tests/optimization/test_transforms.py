@@ -11,16 +11,16 @@ def images():
     return np.random.default_rng(0).uniform(size=(2, 9, 12, 3)).astype(np.float32)
 
 
-def look(images, matrices, *, shifts_only=False):
-    seen = transforms.view(ops.convert_to_tensor(images), ops.convert_to_tensor(matrices), shifts_only=shifts_only)
+def look(images, matrices, *, interpolation="bilinear"):
+    seen = transforms.view(ops.convert_to_tensor(images), ops.convert_to_tensor(matrices), interpolation=interpolation)
     return ops.convert_to_numpy(seen)
 
 
 def test_jitter_is_a_crop_of_the_reflected_image(images):
     matrices = transforms.draw_views([transforms.jitter(4)], 3, 2, seed=0)[2]
     padded = np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="reflect")
-    for shifts_only in (True, False):
-        seen = look(images, matrices, shifts_only=shifts_only)
+    for interpolation in ("nearest", "bilinear"):
+        seen = look(images, matrices, interpolation=interpolation)
         for i, (dy, dx) in enumerate(matrices[:, :, 2].astype(int)):
             np.testing.assert_allclose(seen[i], padded[i, 4 + dy : 13 + dy, 4 + dx : 16 + dx], atol=1e-6)
     assert np.any(matrices[:, :, 2] != 0)
@@ -59,18 +59,31 @@ def test_composition_applies_transforms_in_order():
     assert np.abs(seen - look(look(smooth, outer), inner)[inside]).max() > 0.2
 
 
-def test_the_gradient_of_a_shift_is_its_adjoint(images):
-    matrices = transforms.draw_views([transforms.jitter(4)], 1, 2, seed=1)[0]
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+def test_the_gradient_of_a_view_is_its_adjoint(images, interpolation):
+    views = [transforms.Transform(jitter=4, scale=0.2, rotate=20)]
+    matrices = transforms.draw_views(views, 1, 2, seed=1)[0]
     weights = np.random.default_rng(2).normal(size=images.shape).astype(np.float32)
 
     def score(x):
-        return ops.sum(ops.multiply(transforms.view(x, ops.convert_to_tensor(matrices), shifts_only=True), weights)), ()
+        seen = transforms.view(x, ops.convert_to_tensor(matrices), interpolation=interpolation)
+        return ops.sum(ops.multiply(seen, weights)), ()
 
     gradient = ops.convert_to_numpy(backend.value_and_gradient(score)(ops.convert_to_tensor(images))[1])
     # <A x, w> = <x, A' w> for the linear map A of the view.
     np.testing.assert_allclose(
-        np.sum(look(images, matrices, shifts_only=True) * weights), np.sum(images * gradient), rtol=1e-3
+        np.sum(look(images, matrices, interpolation=interpolation) * weights), np.sum(images * gradient), rtol=1e-3
     )
+
+
+def test_the_nearest_pixel_is_looked_up_so_that_nothing_is_smoothed(images):
+    matrices = transforms.draw_views([transforms.Transform(scale=0.2, rotate=20)], 1, 2, seed=1)[0]
+    seen = look(images, matrices, interpolation="nearest")
+    for of_view, of_image in zip(seen, images, strict=True):
+        pixels = {tuple(pixel) for pixel in of_image.reshape(-1, 3)}
+        assert {tuple(pixel) for pixel in of_view.reshape(-1, 3)} <= pixels
+    smoothed = look(images, matrices, interpolation="bilinear")
+    assert np.diff(smoothed, axis=2).std() < 0.9 * np.diff(seen, axis=2).std()
 
 
 @pytest.mark.parametrize("bad", [{"jitter": -1}, {"scale": 1.0}, {"rotate": -3}])
@@ -84,5 +97,5 @@ def test_pictures_of_more_pixels_than_float32_can_count():
     image = np.zeros((1, 4100, 4100, 1), np.float32)
     image[0, -1, -2] = 1.0
     identity = np.array([[[1, 0, 0], [0, 1, 0]]], np.float32)
-    seen = ops.convert_to_numpy(transforms.view(ops.convert_to_tensor(image), identity, shifts_only=True))
+    seen = ops.convert_to_numpy(transforms.view(ops.convert_to_tensor(image), identity, interpolation="nearest"))
     assert seen[0, -1, -2] == 1 and seen.sum() == 1
