@@ -122,7 +122,8 @@ def test_nothing_draws_from_a_global_random_state(name):
 def test_every_library_that_is_imported_is_declared():
     """A library that comes along with another one may stop to come."""
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
-    requirements = [*project["dependencies"], *project["optional-dependencies"]["faces"]]
+    extras = project["optional-dependencies"]
+    requirements = [*project["dependencies"], *extras["faces"], *extras["ray"]]
     declared = {re.match(r"[\w-]+", requirement)[0] for requirement in requirements}
     named_otherwise = {"PIL": "pillow", "cv2": "opencv-python-headless", "sklearn": "scikit-learn"}
     imported = {module.split(".")[0] for tree in MODULES.values() for module in imported_modules(ast.walk(tree))}

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from stochdeconv.cli import terminal
 from stochdeconv.cli.flags import command
-from stochdeconv.cli.running import MODEL_HELP, NetworkFlags, OutputFlags
+from stochdeconv.cli.running import MODEL_HELP, ClusterFlags, NetworkFlags, OutputFlags
 from stochdeconv.cli.terminal import ProgressBar
 from stochdeconv.errors import (
     AmbiguousClassError,
@@ -27,6 +27,7 @@ from stochdeconv.statistics.collection import CollectSettings, class_of
 from stochdeconv.statistics.collection import collect as collect_statistics
 
 if TYPE_CHECKING:
+    from stochdeconv.cluster import Cluster
     from stochdeconv.networks.image_model import ImageModel
 
 # Where statistics land in a checkout, and what a working folder is called beside its file.
@@ -50,6 +51,7 @@ def collect(
     settings: CollectSettings,
     resume: Annotated[bool, Parameter(help="Go on with what was interrupted; nothing to do is fine.")] = False,
     source: NetworkFlags,
+    sharing: ClusterFlags,
     flags: OutputFlags,
 ) -> None:
     """Measure the joint statistics of a class's activations."""
@@ -70,15 +72,16 @@ def collect(
         for path in jobs:
             refuse_existing(path)
     failed = []
-    for path, folder in jobs.items():
-        try:
-            _collect_class(network, folder, path, settings, flags, resume=resume)
-        except StochDeconvError as error:
-            if folder == images:
-                raise
-            # One bad folder must not cost the others; the exit code tells.
-            terminal.say(f"error: {folder.name}: {terminal.in_flags(str(error))}")
-            failed.append(folder.name)
+    with sharing.started(network, source) as cluster:
+        for path, folder in jobs.items():
+            try:
+                _collect_class(network, folder, path, settings, flags, resume=resume, cluster=cluster)
+            except StochDeconvError as error:
+                if folder == images:
+                    raise
+                # One bad folder must not cost the others; the exit code tells.
+                terminal.say(f"error: {folder.name}: {terminal.in_flags(str(error))}")
+                failed.append(folder.name)
     if failed:
         terminal.fail(f"{len(failed)} of {len(jobs)} classes failed: {', '.join(failed)}")
 
@@ -105,7 +108,14 @@ def _folders(images: Path, settings: CollectSettings, output: Path | None) -> li
 
 
 def _collect_class(
-    network: ImageModel, source: Path, path: Path, settings: CollectSettings, flags: OutputFlags, *, resume: bool
+    network: ImageModel,
+    source: Path,
+    path: Path,
+    settings: CollectSettings,
+    flags: OutputFlags,
+    *,
+    resume: bool,
+    cluster: Cluster | None,
 ) -> None:
     from stochdeconv.statistics.file import save_statistics
     from stochdeconv.statistics.finished import check_finished
@@ -121,7 +131,10 @@ def _collect_class(
     places: dict[str, Any] = {"spool": partial, "resume": resume, "overwrite": flags.overwrite}
     try:
         with ProgressBar(source.name, quiet=flags.quiet) as bar:
-            statistics = collect_statistics(network, source, settings, progress=bar.on_progress, **places)
+            if cluster is None:
+                statistics = collect_statistics(network, source, settings, progress=bar.on_progress, **places)
+            else:
+                statistics = cluster.collect(source, settings, progress=bar.on_progress, **places)
             save_statistics(statistics, path, overwrite=flags.overwrite)
     except KeyboardInterrupt:
         terminal.fail(

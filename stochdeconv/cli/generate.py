@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from stochdeconv.cli.flags import command
-from stochdeconv.cli.running import LoopFlags, check_pictures
+from stochdeconv.cli.running import ClusterFlags, LoopFlags, check_pictures
 from stochdeconv.errors import MissingInputError
 from stochdeconv.methods import generate as method
 from stochdeconv.methods.generate import GenerateSettings
@@ -50,6 +50,7 @@ def generate(
     *,
     run: GenerateFlags,
     settings: GenerateSettings,
+    sharing: ClusterFlags,
 ) -> None:
     """Make varied images of a class from its statistics."""
     from stochdeconv.sampling.traversals import find_component
@@ -61,4 +62,7 @@ def generate(
     if settings.component is not None:
         find_component(loaded, settings.component)
     network = run.load_network_of(loaded)
-    run.make(method.generate, network, loaded, settings, title=loaded.class_name or statistics.stem)
+    title = loaded.class_name or statistics.stem
+    with sharing.started(network, run) as cluster:
+        make_batches = None if cluster is None else cluster.batches
+        run.make(method.generate, network, loaded, settings, title=title, make_batches=make_batches)

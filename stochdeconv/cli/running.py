@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,10 +14,13 @@ from stochdeconv.cli import terminal
 from stochdeconv.cli.flags import read_fields
 from stochdeconv.cli.imports import import_code
 from stochdeconv.cli.terminal import ProgressBar
+from stochdeconv.errors import SettingsError
+from stochdeconv.settings import check_count
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from stochdeconv.cluster import Cluster
     from stochdeconv.methods.runs import RunResult
     from stochdeconv.networks.image_model import ImageModel
     from stochdeconv.statistics.class_statistics import ClassStatistics
@@ -72,6 +76,37 @@ class NetworkFlags:
         """Run the code that networks need."""
         for module in self.imports:
             import_code(module)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterFlags:
+    """Who does the work.
+
+    Attributes
+    ----------
+    ray : str, ``local|ADDRESS``, optional
+        Share the work among processes by Ray (the extra "ray"): on this machine, or on a cluster by its address, such as auto or HOST:PORT,
+        whose machines see the files under the same paths. The result is the same.
+    workers : int, optional
+        How many share it; by default one for each GPU, or for each machine without one.
+    """
+
+    ray: str | None = None
+    workers: int | None = None
+
+    def __post_init__(self):
+        check_count("workers", self.workers)
+        if self.workers is not None and self.ray is None:
+            raise SettingsError("workers= share the work by Ray: say where with ray=local, or the address of a cluster")
+
+    def started(self, network: ImageModel, source: NetworkFlags) -> AbstractContextManager[Cluster | None]:
+        """Start the workers, where there are to be any."""
+        if self.ray is None:
+            return nullcontext()
+        from stochdeconv.cluster import Cluster
+
+        prepare = source.run_imports if source.imports else None
+        return Cluster(self.ray, network, n_workers=self.workers, weights=source.weights, prepare=prepare)
 
 
 @dataclass(frozen=True, kw_only=True)

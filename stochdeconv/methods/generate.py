@@ -6,10 +6,10 @@ import functools
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from stochdeconv.sampling.targets import Targets
     from stochdeconv.statistics.class_statistics import ClassStatistics
 
+
+#: Who makes the batches of a run: (statistics, settings, numbers) -> results, in order.
+MakeBatches: TypeAlias = "Callable[[ClassStatistics, GenerateSettings, Sequence[int]], Iterable[OptimizationResult]]"
 
 # A walk starts from its middle frame after this part of the steps.
 _OPENING = 0.5
@@ -141,6 +144,7 @@ def generate(
     settings: GenerateSettings | None = None,
     *,
     callback: Callable[[Step], None] | None = None,
+    make_batches: MakeBatches | None = None,
     **keywords: Any,
 ) -> RunResult:
     """Make varied images of a class from the statistics of its activations: a new sample, a new image.
@@ -159,6 +163,9 @@ def generate(
     settings : GenerateSettings, optional
     callback : callable, optional
         Called with a `Step` after each step.
+    make_batches : callable, optional
+        Who makes the batches, if not this process: (statistics, settings, numbers of the batches) -> their results, in this order, each
+        as `generate_batch` makes it; such as `cluster.Cluster.batches`. It is not for a series, nor for an animation of the steps.
     **keywords
         Fields of `GenerateSettings`, in its place.
 
@@ -176,26 +183,29 @@ def generate(
         On Ctrl-C, with the images as far as they came.
     """
     from stochdeconv.images.animations import Film, as_frames
-    from stochdeconv.images.files import load_image
     from stochdeconv.methods.runs import hand_over, record_run
+    from stochdeconv.optimization.loop import OptimizationResult, gather
 
     settings = read_settings(GenerateSettings, settings, keywords, model=model, statistics=statistics)
     started = time.monotonic()
-    check_model(model, statistics)
-    size = statistics.input_size if settings.size is None else model.image_size(settings.size)
-    recipe = _recipe_at(size, settings.recipe, model, statistics)
-    is_noise = str(settings.init) == "noise"
-    photo = None if is_noise else load_image(settings.init, size, channels=model.n_channels)
+    if make_batches is not None and (settings.is_series or settings.gif):
+        what = "an animation of the steps" if settings.gif else "a series"
+        raise SettingsError(f"{what} is made in one process; leave gif=, component= and walk= out, or the workers")
     film = Film(settings.n_steps, callback) if settings.gif else None
-    maker = _Maker(
-        model, statistics, settings, settings.targets(statistics), recipe, size, callback if film is None else film
-    )
-    result = maker.series(photo) if settings.is_series else maker.samples(photo)
+    maker = _Maker.of(model, statistics, settings, callback if film is None else film)
+    if make_batches is not None:
+        numbers = range(len(maker.parts))
+        made = make_batches(statistics, settings, numbers)
+        result = OptimizationResult.joined(gather(_told(made, len(numbers), settings.n_steps, callback)))
+    else:
+        result = maker.series() if settings.is_series else maker.samples()
     run = record_run(
         "generate",
         result,
         model=model,
-        settings=settings.record("n_images", size=list(size), init=str(settings.init), recipe=asdict(recipe)),
+        settings=settings.record(
+            "n_images", size=list(maker.size), init=str(settings.init), recipe=asdict(maker.recipe)
+        ),
         seed=settings.seed,
         seconds=time.monotonic() - started,
         shown_class=None if statistics.class_index is None else model.find_class(statistics.class_index),
@@ -208,6 +218,41 @@ def generate(
     return hand_over(replace(run, frames=frames))
 
 
+def generate_batch(
+    model: ImageModel, statistics: ClassStatistics, settings: GenerateSettings, number: int
+) -> OptimizationResult:
+    """Make one batch of the images of a run, as `generate` makes it with the others.
+
+    Parameters
+    ----------
+    model : ImageModel
+    statistics : ClassStatistics
+    settings : GenerateSettings
+        Of the whole run.
+    number : int
+        Of the batch, from 0.
+
+    Returns
+    -------
+    OptimizationResult
+    """
+    return _Maker.of(model, statistics, settings.settled(), None).batch(number)
+
+
+def _told(
+    results: Iterable[OptimizationResult], n_batches: int, n_steps: int, callback: Callable[[Step], None] | None
+) -> Iterator[OptimizationResult]:
+    """Tell of batches as they come, as of their last steps."""
+    from stochdeconv.optimization.loop import Step
+
+    for number, result in enumerate(results):
+        if callback is not None:
+            losses = {name: value for name, value in result.history[-1].items() if name not in ("batch", "step")}
+            images = functools.partial(np.copy, result.images)
+            callback(Step((number + 1) * n_steps, n_batches * n_steps, losses, images, number, n_steps))
+        yield result
+
+
 @dataclass(frozen=True, eq=False)
 class _Maker:
     """All that images of one run have in common."""
@@ -218,20 +263,54 @@ class _Maker:
     targets: Targets
     recipe: Recipe
     size: tuple[int, int]
+    photo: np.ndarray | None
     callback: Callable[[Step], None] | None
 
-    def samples(self, photo: np.ndarray | None) -> OptimizationResult:
-        """Make images that have nothing in common but their class."""
-        start = self._start(self.targets) if photo is None else photo
-        return self._optimized(self.targets, start, batch_size=self.settings.batch_size)
+    @classmethod
+    def of(
+        cls,
+        model: ImageModel,
+        statistics: ClassStatistics,
+        settings: GenerateSettings,
+        callback: Callable[[Step], None] | None,
+    ) -> _Maker:
+        """Work out what the settings leave to the network and the statistics."""
+        from stochdeconv.images.files import load_image
 
-    def series(self, photo: np.ndarray | None) -> OptimizationResult:
+        check_model(model, statistics)
+        size = statistics.input_size if settings.size is None else model.image_size(settings.size)
+        recipe = _recipe_at(size, settings.recipe, model, statistics)
+        is_noise = str(settings.init) == "noise"
+        photo = None if is_noise else load_image(settings.init, size, channels=model.n_channels)
+        return cls(model, statistics, settings, settings.targets(statistics), recipe, size, photo, callback)
+
+    @property
+    def parts(self) -> list[slice]:
+        """The images of each batch."""
+        from stochdeconv.optimization.loop import part_images
+
+        return part_images(self.targets.n_images, self.settings.batch_size)
+
+    def samples(self) -> OptimizationResult:
+        """Make images that have nothing in common but their class."""
+        return self._optimized(self.targets, self._start(self.targets), batch_size=self.settings.batch_size)
+
+    def batch(self, number: int) -> OptimizationResult:
+        """Make those of one batch."""
+        own = self.parts[number]
+        targets = self.targets.take(own)
+        result = self._optimized(
+            targets, self._start(targets), batch_size=targets.n_images, first_index=own.start, callback=None
+        )
+        return result.labelled(batch=number)
+
+    def series(self) -> OptimizationResult:
         """Make images that differ by their targets alone, one at a time."""
         from stochdeconv.optimization.loop import OptimizationResult, gather
 
         n_images, n_steps = self.targets.n_images, self.settings.n_steps
         middle = self.targets.take(slice(n_images // 2, n_images // 2 + 1))
-        opening, start = 0, self._start(middle) if photo is None else photo
+        opening, start = 0, self._start(middle)
         n_all = n_images * n_steps
         if self.settings.walk is not None:
             opening = math.ceil(_OPENING * n_steps)
@@ -249,7 +328,9 @@ class _Maker:
         result = self._optimized(own, start, batch_size=1, callback=self._counted(n_before, n_all))
         return result.labelled(batch=number)
 
-    def _optimized(self, targets: Targets, start: np.ndarray | None, **changes: Any) -> OptimizationResult:
+    def _optimized(
+        self, targets: Targets, start: np.ndarray | None, *, first_index: int = 0, **changes: Any
+    ) -> OptimizationResult:
         from stochdeconv.optimization.loop import optimize
         from stochdeconv.optimization.transforms import Transform
 
@@ -258,7 +339,7 @@ class _Maker:
         return optimize(
             self.model,
             functools.partial(self._loss, targets),
-            parameterization=self._variables(start, targets.n_images),
+            parameterization=self._variables(start, targets.n_images, first_index),
             transforms=[Transform(recipe.jitter, recipe.scale, recipe.rotate, interpolation="nearest")],
             descent=Descent(gradient_rule=self.settings.gradient_rule, decay=recipe.decay),
             **options,
@@ -280,22 +361,23 @@ class _Maker:
         return channel_directions(self.statistics, self.recipe)
 
     def _start(self, targets: Targets) -> np.ndarray | None:
-        """Draw what noise is added to: images of the colours that are sampled; nothing for grey."""
+        """Draw what noise is added to: the photograph, or images of the colours that are sampled; nothing for grey."""
         from scipy.ndimage import zoom
 
-        if self.recipe.start == "grey":
-            return None
+        if self.photo is not None or self.recipe.start == "grey":
+            return self.photo
         colors = layout_maps(self.statistics[INPUT], targets.layers[INPUT].scores)
         factors = (1, self.size[0] / colors.shape[1], self.size[1] / colors.shape[2], 1)
         return np.clip(zoom(colors, factors, order=3, mode="nearest", grid_mode=True), 0.0, 1.0)
 
-    def _variables(self, start: np.ndarray | None, n_images: int) -> Parameterization:
+    def _variables(self, start: np.ndarray | None, n_images: int, first_index: int) -> Parameterization:
         from stochdeconv.optimization.parameterizations import Clip, fourier, pixels
 
         shape = (*self.size, self.model.n_channels)
         numbers: dict[str, Any] = {
             "n_images": n_images,
             "seed": self.settings.seed,
+            "first_index": first_index,
             "learning_rate": self.recipe.learning_rate,
         }
         if start is not None and start.ndim == 3:

@@ -1,0 +1,320 @@
+"""Many processes, GPUs or machines, by Ray: photographs are measured in shards and images made in batches, wherever there is a worker.
+
+What comes out does not depend on who did it, nor on how many did: shards are put together by `collection.merge`, which gives the bytes
+of one pass, and image i depends on (seed, i) and the batch it is in alone. A worker that dies is started again, and does its part again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from stochdeconv.assets import NETWORKS
+from stochdeconv.errors import ExistingOutputError, InputError, ModelError, SettingsError
+from stochdeconv.files import write_atomically
+from stochdeconv.settings import check_count
+from stochdeconv.statistics.collection import CollectSettings, list_images, merge
+from stochdeconv.statistics.finished import check_finished
+
+if TYPE_CHECKING:
+    from stochdeconv.methods.generate import GenerateSettings
+    from stochdeconv.networks.image_model import ImageModel
+    from stochdeconv.optimization.loop import OptimizationResult
+    from stochdeconv.statistics.class_statistics import ClassStatistics
+
+Progress = Callable[[int, int, str], None]
+
+#: The address of a cluster that is begun on this machine, and ends with the program.
+LOCAL = "local"
+# Images of a shard at most: what a worker that dies has done in vain, and a few hundred megabytes (VGG16) on their way to the driver.
+_SHARD_IMAGES = 128
+# How long a machine of the cluster may take to answer.
+_KNOCK_SECONDS = 10
+# What libraries that compute read at import.
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+
+
+@dataclass(frozen=True)
+class NetworkSource:
+    """How a worker loads the network.
+
+    Attributes
+    ----------
+    word : str
+        As `load_model` takes it; a file has to lie at the same place on every machine.
+    weights : str or None
+    dtype : str
+    prepare : callable or None
+        Run first: what registers the code that the network's own layers need.
+    """
+
+    word: str
+    weights: str | None = None
+    dtype: str = "auto"
+    prepare: Callable[[], None] | None = None
+
+
+class _Worker:
+    """A process with the network loaded; Ray starts it, and starts it again if it dies."""
+
+    def __init__(self, source: NetworkSource):
+        from stochdeconv.networks.image_model import load_model
+
+        if source.prepare is not None:
+            source.prepare()
+        self._model = load_model(source.word, weights=source.weights, dtype=source.dtype)
+
+    def identity(self) -> tuple[str, str]:
+        """Tell which network it is, and what input it wants."""
+        return _identity(self._model)
+
+    def shard(self, images: str, settings: CollectSettings) -> np.ndarray:
+        """Measure a shard of the images; the bytes of its file."""
+        from stochdeconv.statistics.collection import collect
+        from stochdeconv.statistics.file import save_statistics
+
+        with tempfile.TemporaryDirectory() as folder:
+            spool: Any = collect(self._model, images, settings, spool=Path(folder) / "spool")
+            save_statistics(spool, Path(folder) / "shard.h5")
+            spool.close()
+            return np.fromfile(Path(folder) / "shard.h5", np.uint8)
+
+    def batch(self, statistics: ClassStatistics, settings: GenerateSettings, number: int) -> OptimizationResult:
+        """Make a batch of the images of a run."""
+        from stochdeconv.methods.generate import generate_batch
+
+        return generate_batch(self._model, statistics, settings, number)
+
+
+class Cluster:
+    """Workers that share the work; ``with Cluster(...) as cluster`` starts them and ends them.
+
+    Parameters
+    ----------
+    address : str
+        ``"local"`` for this machine, or that of a Ray cluster: ``"auto"``, ``HOST:PORT`` or ``ray://HOST:PORT``. Its machines have the
+        package, and see the photographs and network files under the same paths.
+    model : ImageModel
+        The network. Workers load it anew, and have to find the same weights.
+    n_workers : int, optional
+        By default one for each GPU, or for each machine without one.
+    weights, prepare
+        See `NetworkSource`.
+
+    Raises
+    ------
+    SettingsError
+        Fewer than one worker.
+    InputError
+        Ray is not installed, or there is no cluster at the address.
+    ModelError
+        The network has no source that workers could load it from, or what they find is another one.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        model: ImageModel,
+        *,
+        n_workers: int | None = None,
+        weights: str | os.PathLike | None = None,
+        prepare: Callable[[], None] | None = None,
+    ):
+        from stochdeconv.networks.pretrained import application_names
+
+        check_count("n_workers", n_workers)
+        is_file = Path(model.source).is_file()
+        if not is_file and model.source not in {*NETWORKS, *application_names()}:
+            raise ModelError(
+                f"model '{model.name}' was made in memory, and workers load their own: save it as a .keras file and load that"
+            )
+        word = str(Path(model.source).resolve()) if is_file else model.source
+        own_weights = None if weights is None else str(Path(weights).resolve())
+        self._address, self._n_workers, self._model = address, n_workers, model
+        self._source = NetworkSource(word, own_weights, model.dtype, prepare)
+        self._pool: Any = None
+
+    def __enter__(self) -> Self:
+        ray = _ray()
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+        n_cores = os.cpu_count() or 1
+        is_local = self._address == LOCAL
+        try:
+            _knock(self._address)
+            ray.init(
+                **({"num_cpus": max(n_cores, self._n_workers or 1), "include_dashboard": False} if is_local else {}),
+                address=self._address,
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise InputError(f"no Ray cluster answers at '{self._address}': {error}") from error
+        try:
+            self._start_workers(ray)
+        except BaseException:
+            ray.shutdown()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._pool = None
+        _ray().shutdown()
+
+    def _start_workers(self, ray: Any) -> None:
+        from ray.util import ActorPool
+
+        resources = ray.cluster_resources()
+        n_gpus, n_cores = int(resources.get("GPU", 0)), int(resources["CPU"])
+        self.n_workers = self._n_workers or n_gpus or len(ray.nodes())
+        cores = max(1, n_cores // self.n_workers)
+        if n_gpus:
+            options: dict[str, Any] = {"num_gpus": 1, "num_cpus": 1}
+        else:
+            options = {"num_cpus": cores, "runtime_env": {"env_vars": dict.fromkeys(_THREADS, str(cores))}}
+        actor = ray.remote(max_restarts=-1, max_task_retries=-1)(_Worker)
+        workers = [actor.options(**options).remote(self._source) for _ in range(self.n_workers)]
+        found = set(_results(ray, [worker.identity.remote() for worker in workers]))
+        if found != {_identity(self._model)}:
+            raise ModelError(
+                f"workers find another network at '{self._source.word}' than '{self._model.name}' here, with other weights or another "
+                "input convention: what is said of it has to stand in its sidecar file"
+            )
+        self._pool = ActorPool(workers)
+
+    def _each(self, task: Callable[[Any, Any], Any], operands: Sequence[Any]) -> Iterator[Any]:
+        """Let workers do a task for each of some operands; the results in their order."""
+        ray = _ray()
+        try:
+            yield from self._pool.map(task, list(operands))
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+
+    def collect(
+        self,
+        images: str | os.PathLike,
+        settings: CollectSettings,
+        *,
+        spool: str | os.PathLike,
+        resume: bool = False,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> ClassStatistics:
+        """Measure what the images of a class have in common, in shards, see `collection.collect`.
+
+        Parameters
+        ----------
+        images : path-like
+            A folder or a text file of paths.
+        settings : CollectSettings
+            Without a shard of its own.
+        spool : path-like
+            Working folder, where finished shards lie until all are; it stays, for ``spool.remove_spool`` to remove.
+        resume, overwrite : bool
+            What to do with shards already in `spool`: measure the others, or begin anew.
+        progress : callable, optional
+            ``progress(n_images, n_all, message)``.
+
+        Returns
+        -------
+        ClassStatistics
+            To the byte those of one process.
+
+        Raises
+        ------
+        ExistingOutputError
+            The spool holds shards, and neither `resume` nor `overwrite` is given.
+        InputError
+            They are of something else; or what `collection.collect` raises.
+        """
+        if settings.shard is not None:
+            raise SettingsError("workers measure shards of their own; leave shard= out")
+        images, folder = Path(images).resolve(), Path(spool)
+        folder.mkdir(parents=True, exist_ok=True)
+        paths, _ = list_images(images)
+        n_shards = self._shards_in(folder, len(paths), resume=resume, overwrite=overwrite)
+        files = [folder / f"shard_{number}-of-{n_shards}.bin" for number in range(1, n_shards + 1)]
+        parts = [replace(settings, shard=(number, n_shards)) for number in range(1, n_shards + 1)]
+        missing = []
+        for file, part in zip(files, parts, strict=True):
+            if file.exists():
+                check_finished(file, self._model, images, part)
+            else:
+                missing.append((file, part))
+
+        def task(worker: Any, of: tuple[Path, CollectSettings]) -> Any:
+            return worker.shard.remote(str(images), of[1])
+
+        n_done = n_shards - len(missing)
+        for (file, _), content in zip(missing, self._each(task, missing), strict=True):
+            write_atomically(file, content.tobytes())
+            n_done += 1
+            if progress is not None:
+                progress(round(n_done / n_shards * len(paths)), len(paths), f"{n_done} of {n_shards} shards")
+        return merge(files, progress=progress)
+
+    def _shards_in(self, folder: Path, n_images: int, *, resume: bool, overwrite: bool) -> int:
+        """Tell into how many shards the images are parted: as many as those that are to be gone on with."""
+        there = sorted(folder.glob("shard_*-of-*.bin"))
+        if there and not (resume or overwrite):
+            raise ExistingOutputError(
+                f"'{folder}' holds an unfinished collection; resume=True continues it, overwrite=True starts anew"
+            )
+        if there and not overwrite:
+            return int(there[0].stem.rpartition("-")[2])
+        for old in there:
+            old.unlink()
+        return _n_shards(n_images, self.n_workers)
+
+    def batches(
+        self, statistics: ClassStatistics, settings: GenerateSettings, numbers: Sequence[int]
+    ) -> Iterator[OptimizationResult]:
+        """Make the batches of a run of `generate`, in their order; what its `make_batches` takes."""
+        ray = _ray()
+        held = ray.put(statistics)
+        yield from self._each(lambda worker, number: worker.batch.remote(held, settings, number), numbers)
+
+
+def _identity(model: ImageModel) -> tuple[str, str]:
+    return model.weights_hash, json.dumps(dict(model.preprocessing), sort_keys=True, default=str)
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens at ``HOST:PORT``; Ray itself would wait for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
+
+
+def _n_shards(n_images: int, n_workers: int) -> int:
+    """Part images into shards that are not too large, and as many for each worker where there are enough."""
+    wanted = math.ceil(math.ceil(n_images / _SHARD_IMAGES) / n_workers) * n_workers
+    return max(1, min(wanted, n_images))
+
+
+def _results(ray: Any, references: Sequence[Any]) -> list[Any]:
+    try:
+        return ray.get(list(references))
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise InputError(
+            "work is shared by Ray, which is not installed: pip install 'stochdeconv[ray]', on every machine"
+        ) from None
+    return ray
