@@ -38,10 +38,9 @@ Progress = Callable[[int, int, str], None]
 LOCAL = "local"
 # Images of a shard at most: what a worker that dies has done in vain, and a few hundred megabytes (VGG16) on their way to the driver.
 _SHARD_IMAGES = 128
+_THREADS = "OMP_NUM_THREADS"
 # How long a machine of the cluster may take to answer.
 _KNOCK_SECONDS = 10
-# What libraries that compute read at import.
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,10 @@ class NetworkSource:
 class _Worker:
     """A process with the network loaded; Ray starts it, and starts it again if it dies."""
 
-    def __init__(self, source: NetworkSource):
+    def __init__(self, source: NetworkSource, threads: str | None):
+        if threads is None:
+            # NumPy has read it; TensorFlow would compute in another order for it, even where it is what it would take.
+            os.environ.pop(_THREADS, None)
         from stochdeconv.networks.image_model import load_model
 
         if source.prepare is not None:
@@ -177,14 +179,14 @@ class Cluster:
 
         resources = ray.cluster_resources()
         n_gpus, n_cores = int(resources.get("GPU", 0)), int(resources["CPU"])
-        self.n_workers = self._n_workers or n_gpus or len(ray.nodes())
-        cores = max(1, n_cores // self.n_workers)
-        if n_gpus:
-            options: dict[str, Any] = {"num_gpus": 1, "num_cpus": 1}
-        else:
-            options = {"num_cpus": cores, "runtime_env": {"env_vars": dict.fromkeys(_THREADS, str(cores))}}
+        n_machines = len(ray.nodes())
+        self.n_workers = self._n_workers or n_gpus or n_machines
+        options: dict[str, Any] = {"num_gpus": 1} if n_gpus else {"num_cpus": max(1, n_cores // self.n_workers)}
+        # Ray would set another number of threads than this process has, and sums of parts depend on how many parts there are.
+        own = os.environ.get(_THREADS)
+        options["runtime_env"] = {"env_vars": {_THREADS: own or str(max(1, n_cores // n_machines))}}
         actor = ray.remote(max_restarts=-1, max_task_retries=-1)(_Worker)
-        workers = [actor.options(**options).remote(self._source) for _ in range(self.n_workers)]
+        workers = [actor.options(**options).remote(self._source, own) for _ in range(self.n_workers)]
         found = set(_results(ray, [worker.identity.remote() for worker in workers]))
         if found != {_identity(self._model)}:
             raise ModelError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from threadpoolctl import threadpool_limits
+
 from stochdeconv.errors import InputError, ModelError
 from stochdeconv.statistics.class_statistics import INPUT
 from stochdeconv.statistics.directions import leading_directions
@@ -119,14 +121,15 @@ def channel_directions(statistics: ClassStatistics, recipe: Recipe) -> dict[str,
         See `directions.leading_directions`; None for all channels.
     """
     maps = statistics.map_layers
-    return {
-        name: leading_directions(
-            [
-                covariance
-                for statistic in LAYER_STATISTICS
-                if statistic.weight(recipe, name, maps)
-                for covariance in statistic.channel_covariances(statistics[name])
-            ]
-        )
-        for name in (INPUT, *maps)
-    }
+    with threadpool_limits(1):  # the bytes do not depend on the number of processors
+        return {
+            name: leading_directions(
+                [
+                    covariance
+                    for statistic in LAYER_STATISTICS
+                    if statistic.weight(recipe, name, maps)
+                    for covariance in statistic.channel_covariances(statistics[name])
+                ]
+            )
+            for name in (INPUT, *maps)
+        }

@@ -169,7 +169,8 @@ def layout_maps(layer: LayerStatistics, scores: np.ndarray) -> np.ndarray:
     ndarray of shape (image, height, width, channel), float32
         The mean map and the components, by their scores: what these leave out is missing.
     """
-    drawn = layer.layout_mean.ravel() + scores @ layer.components
+    # One by one: how the sums of a product are rounded depends on how many rows it has.
+    drawn = np.stack([layer.layout_mean.ravel() + row @ layer.components for row in scores])
     return drawn.reshape(-1, *layer.layout_shape).astype(np.float32)
 
 

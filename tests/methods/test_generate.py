@@ -10,7 +10,7 @@ from PIL import Image
 from stochdeconv.errors import InputError, LayerNotFoundError, MissingInputError, ModelError
 from stochdeconv.images.files import load_image, save_png
 from stochdeconv.images.sheets import contact_sheet
-from stochdeconv.methods.generate import GenerateSettings, generate, target_loss
+from stochdeconv.methods.generate import GenerateSettings, generate, generate_batch, target_loss
 from stochdeconv.methods.recipe import Recipe, parse_recipe
 from stochdeconv.methods.runs import RunInterrupted
 from stochdeconv.networks.image_model import load_model
@@ -91,6 +91,14 @@ def test_a_new_sample_is_a_new_image_and_the_same_seed_the_same(model, statistic
     assert np.abs(four[0] - four[1]).mean() > 0.02
     np.testing.assert_allclose(generate(model, statistics, n_images=4, batch_size=2, **run).images, four, atol=0.02)
     assert np.abs(generate(model, statistics, n_images=1, seed=5, **run).images - four[:1]).mean() > 0.02
+
+
+def test_a_batch_alone_is_what_it_is_among_others(model, statistics):
+    settings = GenerateSettings(n_images=5, batch_size=2, n_steps=3, seed=2)
+    whole = generate(model, statistics, settings)
+    parts = [generate_batch(model, statistics, settings, number) for number in range(3)]
+    np.testing.assert_array_equal(np.concatenate([part.images for part in parts]), whole.images)
+    assert [row for part in parts for row in part.history] == whole.history
 
 
 @pytest.mark.parametrize("sampler", ["chain", "joint", "bootstrap", "independent"])
