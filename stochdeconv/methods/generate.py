@@ -91,7 +91,7 @@ class GenerateSettings(RunSettings):
     gradient_rule: str = "true"
     init: str | Path = "noise"
     recipe: str | Recipe | None = ""
-    n_steps: int = 256
+    n_steps: int = 128
 
     def _settle(self) -> None:
         super()._settle()
