@@ -118,7 +118,7 @@ class Cluster:
     SettingsError
         Fewer than one worker.
     InputError
-        Ray is not installed, or there is no cluster at the address.
+        Ray is not installed, there is no cluster at the address, or it has fewer GPUs or processors than workers are to be.
     ModelError
         The network has no source that workers could load it from, or what they find is another one.
     """
@@ -179,12 +179,19 @@ class Cluster:
 
         resources = ray.cluster_resources()
         n_gpus, n_cores = int(resources.get("GPU", 0)), int(resources["CPU"])
-        n_machines = len(ray.nodes())
-        self.n_workers = self._n_workers or n_gpus or n_machines
-        options: dict[str, Any] = {"num_gpus": 1} if n_gpus else {"num_cpus": max(1, n_cores // self.n_workers)}
+        machines = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+        self.n_workers = self._n_workers or n_gpus or len(machines)
+        if self.n_workers > (n_gpus or n_cores):
+            # Ray would wait for more to come.
+            there = f"{n_gpus} GPUs" if n_gpus else f"{n_cores} processors"
+            raise InputError(
+                f"{self.n_workers} workers, but the cluster at '{self._address}' has {there}: as many at most"
+            )
+        share = min(n_cores // self.n_workers, min(cores for cores in machines if cores))
+        options: dict[str, Any] = {"num_gpus": 1} if n_gpus else {"num_cpus": max(1, share)}
         # Ray would set another number of threads than this process has, and sums of parts depend on how many parts there are.
         own = os.environ.get(_THREADS)
-        options["runtime_env"] = {"env_vars": {_THREADS: own or str(max(1, n_cores // n_machines))}}
+        options["runtime_env"] = {"env_vars": {_THREADS: own or str(max(1, n_cores // len(machines)))}}
         actor = ray.remote(max_restarts=-1, max_task_retries=-1)(_Worker)
         workers = [actor.options(**options).remote(self._source, own) for _ in range(self.n_workers)]
         found = set(_results(ray, [worker.identity.remote() for worker in workers]))
