@@ -161,8 +161,8 @@ class Cluster:
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(
-                f"no Ray cluster answers at '{self._address}': {error}. One that wants a token, as Ray's do by default, is joined at HOST:PORT "
-                "with RAY_AUTH_MODE=token in the environment"
+                f"no Ray cluster answers at '{self._address}': {error}. One that wants a token, as Ray's do by default, is joined at "
+                "HOST:PORT with RAY_AUTH_MODE=token in the environment"
             ) from error
         try:
             self._start_workers(ray)
