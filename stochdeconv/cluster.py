@@ -253,8 +253,8 @@ class Cluster:
         if settings.shard is not None:
             raise SettingsError("workers measure shards of their own; leave shard= out")
         images, folder = Path(images).resolve(), Path(spool)
-        folder.mkdir(parents=True, exist_ok=True)
         paths, _ = list_images(images)
+        folder.mkdir(parents=True, exist_ok=True)
         n_shards = self._shards_in(folder, len(paths), resume=resume, overwrite=overwrite)
         files = [folder / f"shard_{number}-of-{n_shards}.bin" for number in range(1, n_shards + 1)]
         parts = [replace(settings, shard=(number, n_shards)) for number in range(1, n_shards + 1)]

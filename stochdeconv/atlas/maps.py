@@ -10,7 +10,6 @@ from scipy.ndimage import label
 from stochdeconv.images.colormaps import heat, signed_heat
 from stochdeconv.images.colors import luminance
 from stochdeconv.images.files import stretch
-from stochdeconv.statistics.class_statistics import LayerStatistics
 from stochdeconv.statistics.regions import Regions, memberships
 
 #: One colour a region, told apart side by side; beyond twelve they repeat (ColorBrewer's "Paired", Brewer 2003, yellow darkened).
@@ -86,23 +85,6 @@ def draw_strength(layout: np.ndarray) -> np.ndarray:
 def draw_colors(layouts: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Draw colour layouts, (image, height, width, 3), as blurred pictures of a size, (image, *size, 3) in [0, 1]."""
     return np.stack([np.clip(stretch(layout, size), 0.0, 1.0) for layout in np.asarray(layouts, np.float32)])
-
-
-def layouts_of(layer: LayerStatistics, scores: np.ndarray) -> np.ndarray:
-    """Put layouts together from their scores.
-
-    Parameters
-    ----------
-    layer : LayerStatistics
-    scores : ndarray of shape (image, component)
-
-    Returns
-    -------
-    ndarray of shape (image, height, width, channel)
-        Without what the components leave out.
-    """
-    flat = np.asarray(scores, np.float32) @ layer.components.astype(np.float32)
-    return layer.layout_mean + flat.reshape(-1, *layer.layout_shape)
 
 
 def regions_of(regions: Regions, layouts: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -17,6 +17,7 @@ from stochdeconv.images.markup import data_uri
 from stochdeconv.sampling.samplers import SAMPLERS, sample_targets
 from stochdeconv.sampling.targets import Targets
 from stochdeconv.statistics.class_statistics import INPUT, ClassStatistics, LayerStatistics
+from stochdeconv.statistics.layout import layout_maps
 
 # Components of a layer that the page draws, beside the mean; a row of the page has eight places.
 _N_COMPONENTS = 7
@@ -187,7 +188,7 @@ def _color_components(statistics: ClassStatistics) -> list[dict[str, Any]]:
         reach = _REACH * np.sqrt(layer.explained_variance[index])
         scores = np.zeros((2, layer.n_components), np.float32)
         scores[:, index] = -reach, reach
-        ends = _colors(statistics, maps.layouts_of(layer, scores))
+        ends = _colors(statistics, layout_maps(layer, scores))
         low, high = _ends(statistics, layer, index)
         components.append(
             {
@@ -239,7 +240,7 @@ def _regions(
         if images is None or layouts is None:
             few = targets[sampler].take(slice(_N_LAYOUTS))
             images = _color_layouts(statistics, few)
-            layouts = maps.layouts_of(statistics[kinds.layer], few.layers[kinds.layer].scores)
+            layouts = layout_maps(statistics[kinds.layer], few.layers[kinds.layer].scores)
         for number, (image, region_map) in enumerate(
             zip(images, maps.regions_of(kinds, layouts, images.shape[1:3]), strict=True)
         ):
@@ -270,7 +271,7 @@ def _regions(
 
 
 def _color_layouts(statistics: ClassStatistics, targets: Targets) -> np.ndarray:
-    layouts = maps.layouts_of(statistics[INPUT], targets.layers[INPUT].scores)
+    layouts = layout_maps(statistics[INPUT], targets.layers[INPUT].scores)
     return _colors(statistics, layouts)
 
 

@@ -362,15 +362,12 @@ class _Maker:
 
     def _start(self, targets: Targets) -> np.ndarray | None:
         """Draw what noise is added to: the photograph, or images of the colours that are sampled; nothing for grey."""
-        from scipy.ndimage import zoom
+        from stochdeconv.images.files import stretch
 
         if self.photo is not None or self.recipe.start == "grey":
             return self.photo
         colors = layout_maps(self.statistics[INPUT], targets.layers[INPUT].scores)
-        factors = (self.size[0] / colors.shape[1], self.size[1] / colors.shape[2], 1)
-        # One by one: a spline goes along every axis, and no image is to depend on those beside it.
-        images = [zoom(layout, factors, order=3, mode="nearest", grid_mode=True) for layout in colors]
-        return np.clip(np.stack(images), 0.0, 1.0)
+        return np.clip(np.stack([stretch(layout, self.size) for layout in colors]), 0.0, 1.0)
 
     def _variables(self, start: np.ndarray | None, n_images: int, first_index: int) -> Parameterization:
         from stochdeconv.optimization.parameterizations import Clip, fourier, pixels

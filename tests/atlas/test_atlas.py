@@ -15,6 +15,7 @@ from stochdeconv.methods.generate import generate
 from stochdeconv.networks.image_model import load_model
 from stochdeconv.sampling.samplers import SAMPLERS
 from stochdeconv.statistics.file import load_statistics
+from stochdeconv.statistics.layout import layout_maps
 from stochdeconv.statistics.pooling import pooled_map
 from stochdeconv.statistics.regions import Regions
 
@@ -103,10 +104,10 @@ def test_red_is_more_and_blue_is_less():
 def test_layouts_are_the_mean_plus_their_components(statistics):
     layer = statistics["conv2"]
     scores = layer.scores[:3]
-    layouts = maps.layouts_of(layer, scores)
+    layouts = layout_maps(layer, scores)
     again = (layouts - layer.layout_mean).reshape(3, -1) @ layer.components.T
     np.testing.assert_allclose(again, scores, atol=2e-2 * np.abs(scores).max())
-    np.testing.assert_allclose(maps.layouts_of(layer, np.zeros((1, layer.n_components)))[0], layer.layout_mean)
+    np.testing.assert_allclose(layout_maps(layer, np.zeros((1, layer.n_components)))[0], layer.layout_mean)
 
 
 def test_regions_lie_where_their_layer_shows_them():
