@@ -153,13 +153,13 @@ def optimizer_step(
 
 
 def preferred_dtype() -> str:
-    """Choose the dtype of the image loop's network: bfloat16 where the hardware multiplies in it, else float32."""
+    """Choose the dtype of the image loop's network: bfloat16 where the hardware multiplies faster in it, else float32."""
     if name() == "tensorflow":
         gpus = _library().config.list_physical_devices("GPU")
         if gpus:
             capability = _library().config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
             return "bfloat16" if capability >= (8, 0) else "float32"
-        return "bfloat16" if _cpu_flags() & {"avx512_bf16", "amx_bf16"} else "float32"
+        return "bfloat16" if _cpu_is_faster_in_bfloat16() else "float32"
     if name() == "jax":
         return "bfloat16" if _library().default_backend() in {"gpu", "tpu"} else "float32"
     torch = _library()
@@ -171,12 +171,13 @@ def is_out_of_memory(error: Exception) -> bool:
     return type(error).__name__ in {"ResourceExhaustedError", "OutOfMemoryError"} or "RESOURCE_EXHAUSTED" in str(error)
 
 
-def _cpu_flags() -> set[str]:
+def _cpu_is_faster_in_bfloat16() -> bool:
+    # To have the instructions is not enough: Intel's avx512_bf16 takes VGG16 1.4 times as long as float32, AMD's less.
     cpuinfo = Path("/proc/cpuinfo")
     if not cpuinfo.exists():
-        return set()
-    flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "")
-    return set(flags.split())
+        return False
+    words = set(cpuinfo.read_text().split())
+    return "amx_bf16" in words or {"avx512_bf16", "AuthenticAMD"} <= words
 
 
 def versions() -> dict[str, str]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from stochdeconv.assets import HELD_OUT, JUDGE, NETWORK, shipped_file
 from stochdeconv.errors import ExistingOutputError
@@ -43,8 +47,9 @@ class Effort:
     n_crops: int
 
 
-FULL, QUICK = Effort(n_images=4, n_steps=128, n_crops=32), Effort(n_images=2, n_steps=40, n_crops=8)
+FULL, QUICK = Effort(n_images=4, n_steps=36, n_crops=32), Effort(n_images=2, n_steps=8, n_crops=8)
 
+_RUNS_AT_ONCE = 2
 _CROPS = "crops"
 Progress = Callable[[int, int, str], None]
 
@@ -99,16 +104,15 @@ def demo(
     # What comes before the runs, and what comes after them, takes about as long as one.
     n_parts = len(CLASSES) * (len(SAMPLERS) + len(PRESETS)) + 2
     counter = _Counter(progress, n_parts=n_parts, n_steps=effort.n_steps)
-    counter.say(f"loading {NETWORK}")
+    collecting = f"collecting statistics on crops of {' and '.join(PHOTOGRAPHS)}, of scikit-learn"
+    counter.say(collecting, 0.0, f": loading {NETWORK}")
     model = load_model(NETWORK)
-    on_crop = counter.on_count(f"collecting statistics on crops of {' and '.join(PHOTOGRAPHS)}, of scikit-learn")
-    _collect_crops(model, output, effort.n_crops, seed=seed, progress=on_crop)
-    counter.begin_next()
-    folders = _make_runs(model, output, effort, seed=seed, overwrite=overwrite, counter=counter)
+    _collect_crops(model, output, effort.n_crops, seed=seed, progress=counter.on_count(collecting))
+    folders, judge = _make_runs(model, output, effort, seed=seed, overwrite=overwrite, counter=counter)
     return compare(
         folders,
         real=shipped_file(HELD_OUT),
-        judge=load_model(JUDGE),
+        judge=judge,
         output=output,
         seed=seed,
         progress=counter.on_count("comparing"),
@@ -116,61 +120,109 @@ def demo(
 
 
 class _Counter:
-    """How far the demo is: parts of equal length, one after another."""
+    """How far the demo is: parts of equal length, some of them at the same time."""
 
     def __init__(self, report: Progress | None, *, n_parts: int, n_steps: int):
         self._report = report
         self._n_steps = n_steps
         self._n_all = n_parts * n_steps
-        self._n_before = 0
+        self._shares: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._is_stopped = False
 
-    def begin_next(self) -> None:
-        """Count a part as finished."""
-        self._n_before += self._n_steps
+    def stop(self) -> None:
+        """End the optimisations that are followed, each as Ctrl-C would, at its next step."""
+        self._is_stopped = True
 
-    def say(self, message: str, share: float = 0.0) -> None:
-        """Report how far the part is."""
-        if self._report is not None:
-            self._report(self._n_before + round(share * self._n_steps), self._n_all, message)
+    def go_on(self) -> None:
+        """Raise KeyboardInterrupt where all are to end."""
+        if self._is_stopped:
+            raise KeyboardInterrupt
 
-    def on_count(self, what: str) -> Progress:
+    def say(self, part: str, share: float, message: str) -> None:
+        """Report how much of a part is done."""
+        with self._lock:
+            self._shares[part] = max(share, self._shares.get(part, 0.0))
+            if self._report is not None:
+                self._report(round(sum(self._shares.values()) * self._n_steps), self._n_all, f"{part}{message}")
+
+    def on_count(self, part: str) -> Progress:
         """Make what counts through a part."""
-        return lambda n, n_all, message: self.say(f"{what}: {message}", n / n_all)
+        return lambda n, n_all, message: self.say(part, n / n_all, f": {message}")
 
-    def on_step(self, what: str) -> Callable[[Step], None]:
+    def on_step(self, part: str) -> Callable[[Step], None]:
         """Make what follows an optimisation."""
-        return lambda step: self.say(f"{what}, step {step.step} of {step.n_steps}\n{step}", step.step / step.n_steps)
+
+        def follow(step: Step) -> None:
+            self.go_on()
+            self.say(part, step.step / step.n_steps, f", step {step.step} of {step.n_steps}\n{step}")
+
+        return follow
 
 
 def _make_runs(
     model: ImageModel, output: Path, effort: Effort, *, seed: int, overwrite: bool, counter: _Counter
-) -> dict[str, list[Path]]:
-    """Make images of every class by every sampler and preset; the folders by method."""
+) -> tuple[dict[str, list[Path]], ImageModel]:
+    """Make images of every class by every sampler and preset; the folders by method, and who judges."""
+    # A class's samplers share a program: the second comes when the first has traced it.
+    runs = [(class_name, method) for class_name in CLASSES for method in (SAMPLERS[0], *PRESETS, *SAMPLERS[1:])]
+    options = {"n_images": effort.n_images, "n_steps": effort.n_steps, "seed": seed}
+    # Two at a time: small batches leave a processor idle, and tracing one program leaves the others. BLAS on one thread each: how its
+    # threads part a sum must not depend on what else runs.
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(_RUNS_AT_ONCE) as pool:
+        made = {run: pool.submit(_make_run, model, *run, output, options, overwrite, counter) for run in runs}
+        judge = pool.submit(_ready_judge)
+        all_work: list[Future] = [*made.values(), judge]
+        try:
+            for work in as_completed(all_work):
+                work.result()
+        except BaseException:
+            counter.stop()
+            pool.shutdown(cancel_futures=True)
+            raise
+    folders = {
+        method: [made[class_name, method].result() for class_name in CLASSES] for method in (*SAMPLERS, *PRESETS)
+    }
+    return folders, judge.result()
+
+
+def _make_run(
+    model: ImageModel, class_name: str, method: str, output: Path, options: dict, overwrite: bool, counter: _Counter
+) -> Path:
+    """Make images of a class by one sampler or preset; the folder."""
     from stochdeconv.methods.generate import generate
     from stochdeconv.methods.maximize import maximize
     from stochdeconv.methods.runs import RunInterrupted
     from stochdeconv.networks.classes import file_stem
     from stochdeconv.statistics.file import load_statistics
 
-    folders: dict[str, list[Path]] = {name: [] for name in (*SAMPLERS, *PRESETS)}
-    options: dict[str, Any] = {"n_images": effort.n_images, "n_steps": effort.n_steps, "seed": seed}
-    for class_name in CLASSES:
-        stem = file_stem(model.find_class(class_name), model.class_names)
-        statistics = load_statistics(shipped_file(NETWORK, f"{stem}.h5"))
-        for name, finished in folders.items():
-            manner = f"sampled by {name}" if name in SAMPLERS else f"class neuron maximised, {name}"
-            options["callback"] = counter.on_step(f"{class_name}: {manner}")
-            try:
-                if name in SAMPLERS:
-                    result = generate(model, statistics, sampler=name, **options)
-                else:
-                    result = maximize(model, class_name, preset=name, **options)
-            except RunInterrupted as interrupt:
-                interrupt.result.save(output / name / stem, overwrite=overwrite)
-                raise
-            finished.append(result.save(output / name / stem, overwrite=overwrite))
-            counter.begin_next()
-    return folders
+    stem = file_stem(model.find_class(class_name), model.class_names)
+    manner = f"sampled by {method}" if method in SAMPLERS else f"class neuron maximised, {method}"
+    options = {**options, "callback": counter.on_step(f"{class_name}: {manner}")}
+    counter.go_on()
+    try:
+        if method in SAMPLERS:
+            statistics = load_statistics(shipped_file(NETWORK, f"{stem}.h5"))
+            result = generate(model, statistics, sampler=method, **options)
+        else:
+            result = maximize(model, class_name, preset=method, **options)
+    except BaseException as error:
+        counter.stop()  # at once: this thread would begin another
+        if isinstance(error, RunInterrupted):
+            error.result.save(output / method / stem, overwrite=overwrite)
+        raise
+    return result.save(output / method / stem, overwrite=overwrite)
+
+
+def _ready_judge() -> ImageModel:
+    """Load the judge, with what it looks by and the report is drawn by, while images are made."""
+    from stochdeconv.evaluation.judge import Judge
+    from stochdeconv.networks.image_model import load_model
+
+    importlib.import_module("stochdeconv.evaluation.report.page")
+    model = load_model(JUDGE)
+    Judge(model).look(np.zeros((1, *model.input_shape), np.float32))
+    return model
 
 
 def refuse_existing(output: Path, *, overwrite: bool) -> None:

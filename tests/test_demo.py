@@ -2,7 +2,10 @@
 
 import json
 import socket
+import threading
+import time
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,7 +124,9 @@ def test_progress_rises_to_its_total(quick_stand_ins, tmp_path):
     assert any("scikit-learn" in message for message in messages)
     assert any("some_term 0.25" in message for message in messages)
     assert any("components of" in message for message in messages)
-    assert [command for command, _ in quick_stand_ins] == (["generate"] * 2 + ["maximize"] * 3) * 3 + ["compare"]
+    commands = [command for command, _ in quick_stand_ins]
+    assert sorted(commands[:-1]) == ["generate"] * 6 + ["maximize"] * 9
+    assert quick_stand_ins[-1] == ("compare", [*demo_module.SAMPLERS, *demo_module.PRESETS])
 
 
 def test_a_part_of_a_demo_is_refused_at_once_and_replaced_when_told(quick_stand_ins, tmp_path):
@@ -137,19 +142,38 @@ def test_a_part_of_a_demo_is_refused_at_once_and_replaced_when_told(quick_stand_
     (output / "crops" / "mine.png").write_bytes(b"not the demo's")
     (output / "report.html").write_text("old")
 
+    at_work = threading.Event()
+
+    def part_of(command):
+        record = {"command": command, "complete": False}
+        return RunInterrupted(RunResult(np.ones((1, 4, 4, 3), np.float32), [], record))
+
     def interrupted(*_, **__):
         assert not (output / "report.html").exists()
-        record = {"command": "generate", "complete": False}
-        raise RunInterrupted(RunResult(np.ones((1, 4, 4, 3), np.float32), [], record))
+        assert at_work.wait(60)
+        raise part_of("generate")
+
+    def long(*_, callback, **__):
+        at_work.set()
+        try:
+            for _ in range(6000):
+                callback(Step(1, 6000, {}, None))
+                time.sleep(0.01)
+        except KeyboardInterrupt:
+            raise part_of("maximize") from None
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(import_module("stochdeconv.methods.generate"), "generate", interrupted)
+        patch.setattr(import_module("stochdeconv.methods.maximize"), "maximize", long)
         with pytest.raises(KeyboardInterrupt):
             demo_module.demo(output, quick=True, overwrite=True)
     assert not (output / "crops" / "china_99.png").exists()
     assert (output / "crops" / "mine.png").exists()
-    # What had been made of the run is kept.
-    assert json.loads((output / "bootstrap" / "church" / "run.json").read_text())["complete"] is False
+    # What had been made of the run is kept, and of the one beside it, which was told to stop; no other was begun.
+    kept = sorted(path.parent.relative_to(output) for path in output.glob("*/*/run.json"))
+    begun = [Path("bootstrap/church"), Path("simonyan/church")]
+    assert [json.loads((output / run / "run.json").read_text())["complete"] for run in begun] == [False, False]
+    assert [run for run in kept if not json.loads((output / run / "run.json").read_text())["complete"]] == begun
 
 
 def test_an_earlier_demo_is_kept_unless_told_otherwise(finished, monkeypatch):

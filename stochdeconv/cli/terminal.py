@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import importlib
 import logging
 import os
@@ -30,15 +31,27 @@ EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 def import_keras() -> None:
     """Import Keras and its backend without the pages that TensorFlow writes meanwhile."""
+    if "stochdeconv.backend" in sys.modules:
+        return
+    # Their million objects stay until the end: to look for garbage among them takes a second now, and another at exit.
+    gc.disable()
+    try:
+        _import_quietly("stochdeconv.backend")
+        gc.freeze()
+    finally:
+        gc.enable()
+
+
+def _import_quietly(module: str) -> None:
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3":  # somebody wants to see them
-        importlib.import_module("stochdeconv.backend")
+        importlib.import_module(module)
         return
     # What is logged before TensorFlow has read the level goes to file descriptor 2 whatever the level says.
     with tempfile.TemporaryFile() as sink:
         kept = os.dup(2)
         os.dup2(sink.fileno(), 2)
         try:
-            importlib.import_module("stochdeconv.backend")
+            importlib.import_module(module)
         except Exception:
             sink.seek(0)
             os.write(kept, sink.read())

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Naming the class among the first five says something only where there are many.
 MIN_CLASSES_FOR_TOP5 = 100
 # Pictures the judge looks at together: small, because one contestant has few.
-BATCH = 16
+BATCH = 8
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -82,17 +83,19 @@ class KerasSteps:
         self._class, self._config = type(optimizer), optimizer.get_config()
         self._built: dict[tuple[int, ...], tuple[keras.optimizers.Optimizer, list[keras.Variable]]] = {}
         self._initial: dict[tuple[int, ...], list[np.ndarray]] = {}
+        self._building = threading.Lock()
 
     def initial_state(self, shape: tuple[int, ...]) -> list[Tensor]:
         """Return what the optimizer remembers before the first step; its number of steps and learning rate are among that."""
-        # Here, since variables cannot be made in what is compiled.
-        if shape not in self._built:
-            optimizer = self._class.from_config(self._config)
-            shapes = [shape] if self._is_elementwise else shape[0] * [shape[1:]]
-            variables = [keras.Variable(np.zeros(own, np.float32)) for own in shapes]
-            optimizer.build(variables)
-            self._built[shape] = optimizer, variables
-            self._initial[shape] = [np.array(ops.convert_to_numpy(part)) for part in optimizer.variables]
+        # Here, since variables cannot be made in what is compiled; once, for all threads that share this.
+        with self._building:
+            if shape not in self._built:
+                optimizer = self._class.from_config(self._config)
+                shapes = [shape] if self._is_elementwise else shape[0] * [shape[1:]]
+                variables = [keras.Variable(np.zeros(own, np.float32)) for own in shapes]
+                optimizer.build(variables)
+                self._initial[shape] = [np.array(ops.convert_to_numpy(part)) for part in optimizer.variables]
+                self._built[shape] = optimizer, variables
         return [ops.convert_to_tensor(part) for part in self._initial[shape]]
 
     def moved(
