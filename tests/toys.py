@@ -40,6 +40,21 @@ def fresh_network(seed):
     return load_model(model, preprocessing="tf", class_names=["cat", "dog", "eel"], dtype="float32")
 
 
+def draw_weights(model, seed):
+    """Give a Keras model Glorot's uniform weights that are the same on every backend: Keras's own draws are not."""
+    rng = np.random.default_rng(seed)
+
+    def drawn(shape):
+        if len(shape) == 1:
+            return np.zeros(shape)
+        field = np.prod(shape[:-2])
+        limit = np.sqrt(6 / (field * (shape[-2] + shape[-1])))
+        return rng.uniform(-limit, limit, shape)
+
+    model.set_weights([drawn(weight.shape) for weight in model.weights])
+    return model
+
+
 @functools.cache
 def network(seed):
     """The same, shared."""

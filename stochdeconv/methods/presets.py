@@ -215,7 +215,7 @@ def balanced_decay(
         if position is not None:
             values = values[:, position[0], position[1]]
         scores = ops.mean(ops.reshape(values, (len(signs), -1, n_channels)), axis=1)
-        return ops.sum(scores * signs), ()
+        return ops.sum(scores * ops.convert_to_tensor(signs)), ()
 
     squares, n_moving = 0.0, 0
     for part in part_images(_N_PROBES, max(1, _PROBED_PIXELS // math.prod(size))):
