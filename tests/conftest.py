@@ -59,10 +59,39 @@ def pytest_runtest_call():
     random.seed(0)
 
 
+# What touches a backend: how images are collected, seen by the network, and optimised. ``-m core`` runs these alone.
+_CORE = (
+    "test_backend.py",
+    "losses/test_losses.py",
+    "networks/test_blockwise.py",
+    "networks/test_network.py",
+    "optimization/test_descent.py",
+    "optimization/test_gradient.py",
+    "optimization/test_loop.py",
+    "optimization/test_parameterizations.py",
+    "optimization/test_steps.py",
+    "optimization/test_transforms.py",
+    "methods/test_generate.py",
+    "methods/test_maximize.py",
+)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Do not even import the other tests, and what they need, where the core alone is asked for."""
+    if config.option.markexpr == "core" and collection_path.match("test_*.py"):
+        return collection_path.relative_to(ROOT / "tests").as_posix() not in _CORE or None
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest looks for marks
 def pytest_collection_modifyitems(items):
-    """Bring the longest files to the front."""
+    """Bring the longest files to the front, and mark the core."""
     place = {name: number for number, name in enumerate(_LONGEST)}
-    items.sort(key=lambda item: place.get(item.path.relative_to(ROOT / "tests").as_posix(), len(place)))
+    files = {id(item): item.path.relative_to(ROOT / "tests").as_posix() for item in items}
+    for item in items:
+        if files[id(item)] in _CORE:
+            item.add_marker("core")
+    items.sort(key=lambda item: place.get(files[id(item)], len(place)))
 
 
 @pytest.fixture(scope="session")

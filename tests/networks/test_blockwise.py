@@ -1,5 +1,3 @@
-import itertools
-
 import keras
 import numpy as np
 import pytest
@@ -32,7 +30,7 @@ def value_and_gradient(function, values):
 def test_blocks_give_what_the_convolution_gives(padding, kernel, stride):
     layer = built(kernel_size=kernel, strides=stride, padding=padding, activation="relu")
     over_blocks = BlockwiseConvolution(layer)
-    for height, width in itertools.product((12, 13, 19), (16, 17)):
+    for height, width in ((12, 16), (13, 17), (19, 16)):
         values = np.random.default_rng(3).normal(size=(2, height, width, 3)).astype(np.float32)
         (own, own_gradient), (ours, gradient) = (value_and_gradient(f, values) for f in (layer, over_blocks))
         np.testing.assert_allclose(ours, own, rtol=1e-4, atol=1e-4)
