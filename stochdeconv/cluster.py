@@ -27,9 +27,9 @@ from stochdeconv.statistics.collection import CollectSettings, list_images, merg
 from stochdeconv.statistics.finished import check_finished
 
 if TYPE_CHECKING:
-    from stochdeconv.methods.generate import GenerateSettings
+    from stochdeconv.methods.class_images import GenerateSettings
     from stochdeconv.networks.image_model import ImageModel
-    from stochdeconv.optimization.loop import OptimizationResult
+    from stochdeconv.optimization.results import OptimizationResult
     from stochdeconv.statistics.class_statistics import ClassStatistics
 
 Progress = Callable[[int, int, str], None]

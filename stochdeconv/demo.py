@@ -20,7 +20,7 @@ from stochdeconv.settings import check_count
 
 if TYPE_CHECKING:
     from stochdeconv.networks.image_model import ImageModel
-    from stochdeconv.optimization.loop import Step
+    from stochdeconv.optimization.results import Step
 
 CLASSES = ("church", "English springer", "golf ball")
 SAMPLERS = ("bootstrap", "chain")

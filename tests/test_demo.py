@@ -15,7 +15,7 @@ from stochdeconv import demo as demo_module
 from stochdeconv.errors import ExistingOutputError
 from stochdeconv.images.files import load_image
 from stochdeconv.methods.runs import RunInterrupted, RunResult
-from stochdeconv.optimization.loop import Step
+from stochdeconv.optimization.results import Step
 from stochdeconv.statistics.file import load_statistics
 
 

@@ -10,8 +10,8 @@ import toys
 import stochdeconv as sd
 from stochdeconv.errors import InputError, SettingsError
 from stochdeconv.evaluation.measure import MeasureSettings
+from stochdeconv.methods.class_images import GenerateSettings
 from stochdeconv.methods.dream import DreamSettings
-from stochdeconv.methods.generate import GenerateSettings
 from stochdeconv.methods.invert import InvertSettings
 from stochdeconv.methods.maximize import MaximizeSettings
 from stochdeconv.methods.morph import MorphSettings

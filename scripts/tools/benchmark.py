@@ -36,7 +36,7 @@ from stochdeconv import backend
 from stochdeconv.files import write_atomically
 from stochdeconv.images.files import load_image, save_png
 from stochdeconv.images.folders import find_images
-from stochdeconv.methods.generate import target_loss
+from stochdeconv.methods.objective import target_loss
 from stochdeconv.methods.recipe import Recipe
 from stochdeconv.sampling.samplers import sample_targets
 

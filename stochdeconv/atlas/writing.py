@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from stochdeconv.atlas.page import NetworkPictures
     from stochdeconv.methods.runs import RunResult
     from stochdeconv.networks.image_model import ImageModel
-    from stochdeconv.optimization.loop import Step
+    from stochdeconv.optimization.results import Step
     from stochdeconv.statistics.class_statistics import ClassStatistics
 
 # Shown as images: so many components of so many layers, the deepest, each at so many places from -2 to 2 standard deviations.

@@ -12,7 +12,7 @@ from stochdeconv.cli.flags import command
 from stochdeconv.cli.running import ClusterFlags, LoopFlags, check_pictures
 from stochdeconv.errors import MissingInputError
 from stochdeconv.methods import generate as method
-from stochdeconv.methods.generate import GenerateSettings
+from stochdeconv.methods.class_images import GenerateSettings
 
 if TYPE_CHECKING:
     from stochdeconv.networks.image_model import ImageModel

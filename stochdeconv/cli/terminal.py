@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cyclopts import CycloptsError
 
     from stochdeconv.networks.image_model import ImageModel
-    from stochdeconv.optimization.loop import Step
+    from stochdeconv.optimization.results import Step
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 

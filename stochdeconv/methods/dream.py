@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stochdeconv.losses import Loss
     from stochdeconv.methods.runs import RunResult
     from stochdeconv.networks.image_model import ImageModel
-    from stochdeconv.optimization.loop import OptimizationResult, Step
+    from stochdeconv.optimization.results import OptimizationResult, Step
 
 # Noise to dream in: about mid-grey, strong enough that layers see something in it.
 _NOISE_DEVIATION = 0.1
@@ -113,7 +113,7 @@ def dream(
         On Ctrl-C, with the picture as it is.
     """
     from stochdeconv.methods.runs import hand_over, record_run
-    from stochdeconv.optimization.loop import OptimizationResult, gather
+    from stochdeconv.optimization.results import OptimizationResult, gather
 
     settings = read_settings(DreamSettings, settings, keywords, model=model)
     started = time.monotonic()
@@ -163,7 +163,7 @@ def _dreams(
     """Dream the picture, and each frame of a stream from the one before; those of a stream that are finished go into `frames`."""
     from stochdeconv.images.animations import as_frames
     from stochdeconv.methods.zooming import Colors, moved
-    from stochdeconv.optimization.loop import in_stage
+    from stochdeconv.optimization.results import in_stage
 
     # Every dream adds contrast and nothing takes it away: fed back as it is, a stream ends in the corners of the colour cube.
     colors = Colors.to_keep_of(picture)

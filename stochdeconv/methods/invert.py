@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stochdeconv.losses import Loss
     from stochdeconv.methods.runs import RunResult
     from stochdeconv.networks.image_model import ImageModel
-    from stochdeconv.optimization.loop import OptimizationResult, Step
+    from stochdeconv.optimization.results import OptimizationResult, Step
 
 INITS = ("noise", "photo", "mean")
 OPTIMIZERS = ("lbfgs", "adam")
@@ -156,7 +156,7 @@ def invert(
     """
     from stochdeconv.images.files import open_image
     from stochdeconv.methods.runs import hand_over, record_run
-    from stochdeconv.optimization.loop import OptimizationResult, gather
+    from stochdeconv.optimization.results import OptimizationResult, gather
 
     settings = read_settings(InvertSettings, settings, keywords, model=model)
     started = time.monotonic()
@@ -203,8 +203,9 @@ def _searched(
     callback: Callable[[Step], None] | None,
 ) -> Iterator[OptimizationResult]:
     """Search for the pictures of one layer after another; the history counts the batches through all of them."""
-    from stochdeconv.optimization.loop import in_stage, optimize, part_images
+    from stochdeconv.optimization.loop import optimize
     from stochdeconv.optimization.parameterizations import fourier
+    from stochdeconv.optimization.results import in_stage, part_images
 
     size, n_channels = picture.shape[:2], picture.shape[2]
     start = picture if settings.init == "photo" else np.broadcast_to(input_origin(model)[0], picture.shape)

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from stochdeconv.methods.outlier_suppression import Suppression
     from stochdeconv.methods.runs import RunResult
     from stochdeconv.networks.image_model import ImageModel
-    from stochdeconv.optimization.loop import OptimizationResult, Step
     from stochdeconv.optimization.parameterizations import Parameterization
+    from stochdeconv.optimization.results import OptimizationResult, Step
 
 __all__ = ["PRESETS", "MaximizeSettings", "Preset", "maximize"]
 
@@ -209,7 +209,7 @@ def maximize(
         On Ctrl-C, with the images as far as they came.
     """
     from stochdeconv.methods.runs import hand_over, record_run
-    from stochdeconv.optimization.loop import OptimizationResult, gather
+    from stochdeconv.optimization.results import OptimizationResult, gather
 
     settings = read_settings(MaximizeSettings, settings, keywords, model=model)
     settings.check_objective(class_name)
@@ -285,7 +285,8 @@ def _maximized(
     """Make the images in one way after another; a row of the history says by ``constraints`` whose it is where there are several."""
     from stochdeconv.losses import regularizers
     from stochdeconv.optimization.descent import Descent
-    from stochdeconv.optimization.loop import in_stage, optimize
+    from stochdeconv.optimization.loop import optimize
+    from stochdeconv.optimization.results import in_stage
     from stochdeconv.optimization.transforms import Transform
 
     mean_color, grey_levels = input_origin(model)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stochdeconv.methods.runs import RunResult
     from stochdeconv.networks.classes import ClassName
     from stochdeconv.networks.image_model import ImageModel
-    from stochdeconv.optimization.loop import OptimizationResult, Step
+    from stochdeconv.optimization.results import OptimizationResult, Step
 
 # Weight of the cross-entropy against the score. It vanishes once the class is seen; a larger one has filled Adam's second moment by
 # then, and the score hardly moves any more.
@@ -112,7 +112,7 @@ def morph(
     from stochdeconv.images.files import open_image
     from stochdeconv.methods.recognition import recognise
     from stochdeconv.methods.runs import hand_over, record_run
-    from stochdeconv.optimization.loop import OptimizationResult, gather, in_stage, part_images
+    from stochdeconv.optimization.results import OptimizationResult, gather, in_stage, part_images
 
     settings = read_settings(MorphSettings, settings, keywords, model=model)
     started = time.monotonic()
@@ -182,7 +182,8 @@ def _stages(
 ) -> Iterator[OptimizationResult]:
     """Make the start of some of the variants, where it is of a class, and what it turns into; the history says which is which."""
     from stochdeconv import losses
-    from stochdeconv.optimization.loop import in_stage, optimize
+    from stochdeconv.optimization.loop import optimize
+    from stochdeconv.optimization.results import in_stage
 
     options: dict[str, Any] = {"n_steps": settings.n_steps, "transforms": settings.views(size)}
     variables = settings.variables(model, size).take(images)

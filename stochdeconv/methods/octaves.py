@@ -15,7 +15,7 @@ from stochdeconv.settings import check_count, check_number
 if TYPE_CHECKING:
     from stochdeconv.losses import Loss
     from stochdeconv.networks.image_model import ImageModel
-    from stochdeconv.optimization.loop import OptimizationResult, Step
+    from stochdeconv.optimization.results import OptimizationResult, Step
 
 #: Sizes a picture is dreamt at, where its layers have values at all of them.
 _OCTAVES = 4
@@ -120,7 +120,7 @@ class Pyramid:
 
         The views of picture i at octave o, counted from the smallest, depend on the seed and ``first_index + i + o`` alone.
         """
-        from stochdeconv.optimization.loop import OptimizationResult, gather
+        from stochdeconv.optimization.results import OptimizationResult, gather
 
         full = pictures.shape[1:3]
         sizes = self.sizes(full)
@@ -140,7 +140,7 @@ class Pyramid:
         first_index: int,
         callback: Callable[[Step], None] | None,
     ) -> Iterator[OptimizationResult]:
-        from stochdeconv.optimization.loop import in_stage
+        from stochdeconv.optimization.results import in_stage
 
         detail = np.zeros_like(pictures)
         for octave, size in enumerate(sizes):

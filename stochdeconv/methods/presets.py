@@ -197,7 +197,7 @@ def balanced_decay(
     from keras import ops
 
     from stochdeconv import backend
-    from stochdeconv.optimization.loop import part_images
+    from stochdeconv.optimization.results import part_images
 
     forward = model.forward([layer], dtype="auto")
     rng = np.random.default_rng(0)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stochdeconv.methods.runs import RunResult
     from stochdeconv.networks.classes import ClassName
     from stochdeconv.networks.image_model import ImageModel
-    from stochdeconv.optimization.loop import Step
+    from stochdeconv.optimization.results import Step
 
 #: Steps after which the picture is kept; of another number of steps, the same parts.
 CHECKPOINTS = (100, 500, 1000, 5000)

@@ -23,7 +23,7 @@ from stochdeconv.images.sheets import LEGIBLE_WIDTH, contact_sheet
 if TYPE_CHECKING:
     from stochdeconv.networks.classes import ClassName
     from stochdeconv.networks.image_model import ImageModel
-    from stochdeconv.optimization.loop import OptimizationResult
+    from stochdeconv.optimization.results import OptimizationResult
 
 RECORD = "run.json"
 TABLES = ("deviations", "probabilities", "distances", "cells", "rates", "faces")

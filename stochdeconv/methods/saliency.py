@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stochdeconv.methods.runs import RunResult
     from stochdeconv.networks.classes import ClassName
     from stochdeconv.networks.image_model import ImageModel
-    from stochdeconv.optimization.loop import OptimizationResult
+    from stochdeconv.optimization.results import OptimizationResult
 
 
 @dataclass(frozen=True)
@@ -296,7 +296,7 @@ class _Explained:
 
     def drawn(self, maps: Mapping[str, np.ndarray], *, complete: bool) -> OptimizationResult:
         """Draw the maps."""
-        from stochdeconv.optimization.loop import OptimizationResult
+        from stochdeconv.optimization.results import OptimizationResult
 
         pictures = [_draw(name, values, self.image) for name, values in maps.items()]
         return OptimizationResult(np.stack(pictures), self.history(maps), {"dtype": "float32"}, complete)

@@ -23,7 +23,7 @@ from stochdeconv.settings import read_settings, source_of, takes
 if TYPE_CHECKING:
     from stochdeconv.methods.runs import RunResult
     from stochdeconv.networks.image_model import ImageModel
-    from stochdeconv.optimization.loop import OptimizationResult, Step
+    from stochdeconv.optimization.results import OptimizationResult, Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +188,7 @@ class _Grid:
 
     def dream(self, pictures: np.ndarray) -> OptimizationResult:
         """Dream photographs (image, height, width, channel) at every layer for every number of steps."""
-        from stochdeconv.optimization.loop import OptimizationResult, gather, part_images
+        from stochdeconv.optimization.results import OptimizationResult, gather, part_images
 
         batches = part_images(len(pictures), self.batch_size)
         self._n_all = self.pyramid.octaves * len(batches) * len(self.amplified) * sum(self.settings.columns)

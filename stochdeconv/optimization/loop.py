@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,97 +19,11 @@ from stochdeconv.networks.network import Network
 from stochdeconv.optimization.descent import Descent, search_lines
 from stochdeconv.optimization.parameterizations import Parameterization, fourier
 from stochdeconv.optimization.programs import CompiledSteps, Evaluation, program_of
+from stochdeconv.optimization.results import OptimizationResult, Step, gather, in_stage, part_images, parts_of
 from stochdeconv.optimization.transforms import Transform, draw_views
 
 # A mix of gradient rules is the true gradient alone from this fraction of the steps on.
 _MIX_ENDS_AT = 0.75
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a callback sees after each step.
-
-    Attributes
-    ----------
-    step, n_steps : int
-        Steps made and steps in all, through all batches.
-    losses : mapping of str to float
-        Unweighted loss of each term, averaged over the images of the batch; ``"cosine"`` is that of the gradient rule with the true
-        gradient.
-    images : callable
-        () -> the images of the batch as they are now, ndarray (image, ...).
-    batch, batch_step : int
-        Number of the batch, from 0, in the one run of `optimize` that makes it, and steps made of it.
-    """
-
-    step: int
-    n_steps: int
-    losses: Mapping[str, float]
-    images: Callable[[], np.ndarray]
-    batch: int = 0
-    batch_step: int = 0
-
-    def __str__(self) -> str:
-        return "  ".join(f"{name} {value:.4g}" for name, value in self.losses.items())
-
-
-@dataclass(frozen=True, eq=False)
-class OptimizationResult:
-    """Images and how they came about.
-
-    Attributes
-    ----------
-    images : ndarray of shape (image, ...), float32
-        Images (image, height, width, channel), or the inputs of a network that takes something else.
-        As the parameterization gives them; only bounded ones stay in [0, 1].
-    history : list of dict
-        Per step, the loss of each term averaged over the images: as it was before the step was made, where the gradient was taken; of
-        L-BFGS, after it. In batches, each row begins with its ``batch`` and ``step``.
-    settings : dict
-        What the run depended on.
-    complete : bool
-        False after Ctrl-C: the images are as far as they came, and those of later batches are missing.
-    """
-
-    images: np.ndarray
-    history: list[dict[str, Any]]
-    settings: dict[str, Any] = field(default_factory=dict)
-    complete: bool = True
-
-    def labelled(self, **labels: object) -> OptimizationResult:
-        """Return the same result, its history's rows beginning with labels; one that they have is replaced."""
-        return replace(self, history=[{**labels, **row, **labels} for row in self.history])
-
-    @staticmethod
-    def joined(parts: Sequence[OptimizationResult]) -> OptimizationResult:
-        """Put results of several runs one after the other; the settings are those of the first."""
-        return OptimizationResult(
-            np.concatenate([part.images for part in parts]),
-            [row for part in parts for row in part.history],
-            parts[0].settings,
-            all(part.complete for part in parts),
-        )
-
-    @staticmethod
-    def chained(parts: Sequence[OptimizationResult]) -> OptimizationResult:
-        """Put results of runs together that went on from each other: the images of the last, the history and the settings of all."""
-        return OptimizationResult(
-            parts[-1].images,
-            [row for part in parts for row in part.history],
-            {name: value for part in parts for name, value in part.settings.items()},
-            parts[-1].complete,
-        )
-
-    def _repr_html_(self) -> str:
-        """Show the losses at the end in a notebook, and the images where they are pictures."""
-        # Here alone: the loop itself knows no pictures.
-        from stochdeconv.images import markup
-        from stochdeconv.images.sheets import contact_sheet
-
-        html = markup.final_losses(self.history)
-        if self.images.ndim == 4 and self.images.shape[-1] == 3:
-            html = markup.picture(contact_sheet(self.images), alt="the images") + html
-        return str(html)
 
 
 def optimize(
@@ -223,7 +137,7 @@ def _in_fitting_batches(
                 f"the device has not enough memory for {n_images} images at a time: going on with {at_most} (batch_size={at_most})",
                 stacklevel=4,
             )
-            batches = [part for whole in batches for part in _parts(whole, at_most)]
+            batches = [part for whole in batches for part in parts_of(whole, at_most)]
         else:
             yield result
             n_made, batches = n_made + 1, others
@@ -242,61 +156,6 @@ def _loss_of(loss: Loss | Term | Callable[[slice], Loss], images: slice) -> Loss
             f"{type(part).__name__}. A function of activations becomes a loss by the decorator losses.loss"
         )
     return Loss.of(part)
-
-
-def gather(results: Iterable[OptimizationResult]) -> list[OptimizationResult]:
-    """Make results one after another as far as they come: to the first that is not complete, or to Ctrl-C between two.
-
-    Parameters
-    ----------
-    results : iterable of OptimizationResult
-        Each is made when it is asked for, as in a generator.
-
-    Returns
-    -------
-    list of OptimizationResult
-        At least one.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        On Ctrl-C before there is any.
-    """
-    made: list[OptimizationResult] = []
-    try:
-        for result in results:
-            made.append(result)
-            if not result.complete:
-                break
-    except KeyboardInterrupt:
-        if not made:
-            raise
-        made[-1] = replace(made[-1], complete=False)
-    return made
-
-
-def in_stage(callback: Callable[[Step], None] | None, stage: int, n_stages: int) -> Callable[[Step], None] | None:
-    """Count the steps of one of several runs of equal length through all of them, for a callback that watches the whole."""
-    return None if callback is None else functools.partial(_count_through, callback, stage, n_stages)
-
-
-def _count_through(callback: Callable[[Step], None], stage: int, n_stages: int, step: Step) -> None:
-    callback(replace(step, step=stage * step.n_steps + step.step, n_steps=n_stages * step.n_steps))
-
-
-def part_images(n_images: int, batch_size: int | None) -> list[slice]:
-    """Part images into batches of nearly equal size; None for one of all."""
-    if batch_size is None:
-        return [slice(0, n_images)]
-    if n_images < 1 or batch_size < 1:
-        raise InputError(f"n_images and batch_size must be at least 1; got {n_images} and {batch_size}")
-    return _parts(slice(0, n_images), batch_size)
-
-
-def _parts(images: slice, at_most: int) -> list[slice]:
-    n_images = images.stop - images.start
-    size = math.ceil(n_images / math.ceil(n_images / at_most))
-    return [slice(first, min(first + size, images.stop)) for first in range(images.start, images.stop, size)]
 
 
 def _numbered(result: OptimizationResult, batch: int) -> OptimizationResult:

@@ -45,7 +45,7 @@ finally:
 
 
 def test_defaults_are_those_of_the_library():
-    from stochdeconv.methods.generate import GenerateSettings
+    from stochdeconv.methods.class_images import GenerateSettings
 
     settings = GenerateSettings()
     # In a wide window no default is broken over two lines.
@@ -84,7 +84,7 @@ class Terminal(io.StringIO):
 
 
 def shown_progress(monkeypatch, *, terminal_is_there=True, quiet=False):
-    from stochdeconv.optimization.loop import Step
+    from stochdeconv.optimization.results import Step
 
     stream = Terminal() if terminal_is_there else io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)

@@ -16,7 +16,7 @@ from stochdeconv.images import markup
 from stochdeconv.images.sheets import contact_sheet
 from stochdeconv.methods.runs import RunResult
 from stochdeconv.networks.image_model import load_model
-from stochdeconv.optimization.loop import OptimizationResult
+from stochdeconv.optimization.results import OptimizationResult
 from stochdeconv.statistics.file import load_statistics
 
 AWKWARD = '<script>alert("x")</script> & "quoted"'

@@ -7,8 +7,9 @@ import pytest
 from toys import network
 
 from stochdeconv.errors import InputError, ModelError
+from stochdeconv.methods.class_images import GenerateSettings
 from stochdeconv.methods.dream import DreamSettings, dream
-from stochdeconv.methods.generate import GenerateSettings, generate
+from stochdeconv.methods.generate import generate
 from stochdeconv.methods.invert import InvertSettings, invert
 from stochdeconv.methods.maximize import MaximizeSettings, maximize
 from stochdeconv.methods.morph import MorphSettings, morph

@@ -11,7 +11,9 @@ from toys import draw_weights
 from stochdeconv.errors import InputError, LayerNotFoundError, MissingInputError, ModelError
 from stochdeconv.images.files import load_image, save_png
 from stochdeconv.images.sheets import contact_sheet
-from stochdeconv.methods.generate import GenerateSettings, generate, generate_batch, target_loss
+from stochdeconv.methods.class_images import GenerateSettings
+from stochdeconv.methods.generate import generate, generate_batch
+from stochdeconv.methods.objective import target_loss
 from stochdeconv.methods.recipe import Recipe, parse_recipe
 from stochdeconv.methods.runs import RunInterrupted
 from stochdeconv.networks.image_model import load_model

@@ -10,7 +10,8 @@ from stochdeconv import backend, losses, parameterizations, regularizers, transf
 from stochdeconv.errors import DivergenceError, InputError
 from stochdeconv.networks.image_model import load_model
 from stochdeconv.optimization.descent import Descent
-from stochdeconv.optimization.loop import optimize, part_images
+from stochdeconv.optimization.loop import optimize
+from stochdeconv.optimization.results import part_images
 
 SIZE = (16, 16)
 

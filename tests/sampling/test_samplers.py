@@ -6,7 +6,7 @@ from made_statistics import LATENTS, N_CHANNELS, make_statistics, markov_latents
 
 from stochdeconv.cli.flags import read_fields
 from stochdeconv.errors import InputError
-from stochdeconv.methods.generate import GenerateSettings
+from stochdeconv.methods.class_images import GenerateSettings
 from stochdeconv.sampling.gaussians import Link, PrincipalGaussian, positive_root
 from stochdeconv.sampling.samplers import SAMPLERS, Targets, sample_targets
 

@@ -1,0 +1,310 @@
+"""The images of one run of `generate`: how they are asked for, their targets, where they start, and the order they are made in."""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stochdeconv.errors import InputError, SettingsError
+from stochdeconv.methods.objective import channel_directions, check_model, target_loss
+from stochdeconv.methods.recipe import Recipe, own_recipe, parse_recipe
+from stochdeconv.methods.settings import RunSettings
+from stochdeconv.optimization.descent import Descent
+from stochdeconv.sampling.samplers import check_sampling, sample_targets
+from stochdeconv.sampling.traversals import component_targets, spaced_deviations, walk_targets
+from stochdeconv.statistics.class_statistics import INPUT
+from stochdeconv.statistics.layout import layout_maps
+
+if TYPE_CHECKING:
+    from stochdeconv.losses import Loss
+    from stochdeconv.networks.image_model import ImageModel
+    from stochdeconv.optimization.parameterizations import Parameterization
+    from stochdeconv.optimization.results import OptimizationResult, Step
+    from stochdeconv.sampling.targets import Targets
+    from stochdeconv.statistics.class_statistics import ClassStatistics
+
+# A walk starts from its middle frame after this part of the steps.
+_OPENING = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateSettings(RunSettings):
+    """How images of a class are made from its statistics.
+
+    Attributes
+    ----------
+    n_images : int, optional
+        How many images: by default 8 samples, or 5 images along a component; a walk has its own number.
+    component : str, ``LAYER:J``, optional
+        What varies in the class: its mean moved along the J-th layout component of a layer, counted from 0, from -2 to 2 standard
+        deviations in equal steps; nothing is sampled. The sheet says how far each image was to go and how far it came.
+    walk : int, ``N``, optional
+        N frames from one sample to another, as a GIF and an MP4.
+    gif : bool
+        Show how the images come about, the first 16 of them, as a GIF and an MP4.
+    sampler : {"chain", "joint", "bootstrap", "independent"}
+        How targets are sampled, see `samplers.sample_targets`.
+    temperature : float
+        Multiplies the deviations of the samples, and of images along a component, from the class's mean.
+    row_weight : float
+        How much of real images' deviations a chain or bootstrap sample is made of, 0 (Gaussian throughout) to 1.
+    gradient_rule : {"true", "guided", "deconvnet", "mix"}
+        How gradients pass a ReLU, see `gradient.loss_gradient`.
+    init : path, ``noise|IMAGE``
+        Start from noise, about the colours that are sampled (`start` of the recipe), or from a photograph.
+    recipe : Recipe or str, ``NAME=VALUE,…``
+        The objective: whole, or what changes in the network's own: weights such as facets=0 or class_term=1, order=deepest-first,
+        parameterization=pixels. A network's own is the default of `Recipe`, with what its sidecar file says under "recipe".
+    n_steps : int
+        Optimisation steps.
+    size : int, optional
+        Side of the images in pixels; by default that of the statistics.
+    batch_size : int
+        Images optimised at a time. They do not influence each other; those of a series go one at a time.
+    seed : int
+        Target, start and random views of image i depend on (seed, i) alone.
+    """
+
+    counts = (*RunSettings.counts, "walk")
+
+    n_images: int | None = None
+    component: str | None = None
+    walk: int | None = None
+    gif: bool = False
+    sampler: str = "bootstrap"
+    temperature: float = 1.0
+    row_weight: float = 0.9
+    gradient_rule: str = "true"
+    init: str | Path = "noise"
+    recipe: str | Recipe | None = ""
+    n_steps: int = 128
+
+    def _settle(self) -> None:
+        super()._settle()
+        if self.component is not None and self.walk is not None:
+            raise SettingsError("component= and walk= are two different series of images; give one of the two")
+        if self.walk is not None and self.n_images is not None:
+            raise SettingsError(f"a walk has its own number of frames, here {self.walk}; leave n_images= out")
+        if self.walk is not None and self.walk < 2:
+            raise SettingsError(f"a walk has at least 2 frames; got {self.walk}")
+        if self.component is not None and self.n_images == 1:
+            raise SettingsError("a component is shown by at least 2 images, one at either end; got 1")
+        if self.walk is not None and self.gif:
+            raise SettingsError("a walk is an animation already; leave gif=True out")
+        check_sampling(self.sampler, temperature=self.temperature, row_weight=self.row_weight)
+        Descent(gradient_rule=self.gradient_rule)
+        if not isinstance(self.recipe, Recipe):
+            parse_recipe(self.recipe or "")
+
+    @property
+    def is_series(self) -> bool:
+        """Whether the images are to differ by their targets alone."""
+        return self.component is not None or self.walk is not None
+
+    def targets(self, statistics: ClassStatistics) -> Targets:
+        """Return what the images are to activate."""
+        sampling: dict[str, Any] = {
+            "sampler": self.sampler,
+            "temperature": self.temperature,
+            "seed": self.seed,
+            "row_weight": self.row_weight,
+        }
+        if self.component is not None:
+            return component_targets(statistics, self.component, self.deviations())
+        if self.walk is not None:
+            return walk_targets(statistics, n_frames=self.walk, **sampling)
+        if self.n_images is not None:
+            sampling["n_images"] = self.n_images
+        return sample_targets(statistics, **sampling)
+
+    def deviations(self) -> np.ndarray:
+        """Return how far along the component the images are to go, (image,), in standard deviations."""
+        number = {} if self.n_images is None else {"n_values": self.n_images}
+        return spaced_deviations(self.temperature, **number)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassImages:
+    """All that images of one run have in common."""
+
+    model: ImageModel
+    statistics: ClassStatistics
+    settings: GenerateSettings
+    targets: Targets
+    recipe: Recipe
+    size: tuple[int, int]
+    photo: np.ndarray | None
+    callback: Callable[[Step], None] | None
+
+    @classmethod
+    def of(
+        cls,
+        model: ImageModel,
+        statistics: ClassStatistics,
+        settings: GenerateSettings,
+        callback: Callable[[Step], None] | None,
+    ) -> ClassImages:
+        """Work out what the settings leave to the network and the statistics."""
+        from stochdeconv.images.files import load_image
+
+        check_model(model, statistics)
+        size = statistics.input_size if settings.size is None else model.image_size(settings.size)
+        recipe = _recipe_at(size, settings.recipe, model, statistics)
+        is_noise = str(settings.init) == "noise"
+        photo = None if is_noise else load_image(settings.init, size, channels=model.n_channels)
+        return cls(model, statistics, settings, settings.targets(statistics), recipe, size, photo, callback)
+
+    @property
+    def parts(self) -> list[slice]:
+        """The images of each batch."""
+        from stochdeconv.optimization.results import part_images
+
+        return part_images(self.targets.n_images, self.settings.batch_size)
+
+    def samples(self) -> OptimizationResult:
+        """Make images that have nothing in common but their class."""
+        return self._optimized(self.targets, self._start(self.targets), batch_size=self.settings.batch_size)
+
+    def batch(self, number: int) -> OptimizationResult:
+        """Make those of one batch."""
+        own = self.parts[number]
+        targets = self.targets.take(own)
+        result = self._optimized(
+            targets, self._start(targets), batch_size=targets.n_images, first_index=own.start, callback=None
+        )
+        return result.labelled(batch=number)
+
+    def series(self) -> OptimizationResult:
+        """Make images that differ by their targets alone, one at a time."""
+        from stochdeconv.optimization.results import OptimizationResult, gather
+
+        n_images, n_steps = self.targets.n_images, self.settings.n_steps
+        middle = self.targets.take(slice(n_images // 2, n_images // 2 + 1))
+        opening, start = 0, self._start(middle)
+        n_all = n_images * n_steps
+        if self.settings.walk is not None:
+            opening = math.ceil(_OPENING * n_steps)
+            n_all += opening
+            opened = self._optimized(middle, start, n_steps=opening, callback=self._counted(0, n_all))
+            if not opened.complete:
+                raise KeyboardInterrupt  # what there is belongs to no frame
+            start = opened.images[0]
+        befores = range(opening, n_all, n_steps)
+        results = gather(self._of_series(number, start, before, n_all) for number, before in enumerate(befores))
+        return OptimizationResult.joined(results)
+
+    def _of_series(self, number: int, start: np.ndarray | None, n_before: int, n_all: int) -> OptimizationResult:
+        own = self.targets.take(slice(number, number + 1))
+        result = self._optimized(own, start, batch_size=1, callback=self._counted(n_before, n_all))
+        return result.labelled(batch=number)
+
+    def _optimized(
+        self, targets: Targets, start: np.ndarray | None, *, first_index: int = 0, **changes: Any
+    ) -> OptimizationResult:
+        from stochdeconv.optimization.loop import optimize
+        from stochdeconv.optimization.transforms import Transform
+
+        recipe = self.recipe
+        options = {"n_steps": self.settings.n_steps, "callback": self.callback, **changes}
+        return optimize(
+            self.model,
+            functools.partial(self._loss, targets),
+            parameterization=self._variables(start, targets.n_images, first_index),
+            transforms=[Transform(recipe.jitter, recipe.scale, recipe.rotate, interpolation="nearest")],
+            descent=Descent(gradient_rule=self.settings.gradient_rule, decay=recipe.decay),
+            **options,
+        )
+
+    def _loss(self, targets: Targets, images: slice) -> Loss:
+        score_layer = self.model.score_layer if self.recipe.class_score else None
+        return target_loss(
+            self.statistics,
+            targets.take(images),
+            self.recipe,
+            directions=self._directions,
+            score_layer=score_layer,
+        )
+
+    @functools.cached_property
+    def _directions(self) -> dict[str, np.ndarray | None]:
+        """The channel directions of all layers, the same for every batch."""
+        return channel_directions(self.statistics, self.recipe)
+
+    def _start(self, targets: Targets) -> np.ndarray | None:
+        """Draw what noise is added to: the photograph, or images of the colours that are sampled; nothing for grey."""
+        from stochdeconv.images.files import stretch
+
+        if self.photo is not None or self.recipe.start == "grey":
+            return self.photo
+        colors = layout_maps(self.statistics[INPUT], targets.layers[INPUT].scores)
+        return np.clip(np.stack([stretch(layout, self.size) for layout in colors]), 0.0, 1.0)
+
+    def _variables(self, start: np.ndarray | None, n_images: int, first_index: int) -> Parameterization:
+        from stochdeconv.optimization.parameterizations import Clip, fourier, pixels
+
+        shape = (*self.size, self.model.n_channels)
+        numbers: dict[str, Any] = {
+            "n_images": n_images,
+            "seed": self.settings.seed,
+            "first_index": first_index,
+            "learning_rate": self.recipe.learning_rate,
+        }
+        if start is not None and start.ndim == 3:
+            start = start[None]
+        if self.recipe.parameterization == "fourier":
+            return fourier(shape[:2], n_channels=shape[2], initial_images=start, **numbers)
+        start = np.full(shape, 0.5, np.float32) if start is None else start
+        return pixels(start, input_shape=shape, constraints=[Clip(0.0, 1.0)], **numbers)
+
+    def _counted(self, n_before: int, n_all: int) -> Callable[[Step], None] | None:
+        """Count the steps of one image through the series."""
+        return None if self.callback is None else functools.partial(_count, self.callback, n_before, n_all)
+
+
+def _count(callback: Callable[[Step], None], n_before: int, n_all: int, step: Step) -> None:
+    callback(replace(step, step=n_before + step.step, n_steps=n_all))
+
+
+def _recipe_at(
+    size: tuple[int, int], recipe: Recipe | str | None, model: ImageModel, statistics: ClassStatistics
+) -> Recipe:
+    """Read the recipe of images of a size, changes of the network's own taken from a text.
+
+    Raises
+    ------
+    InputError
+        The spectrum is asked of images of another size than it was measured at.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = parse_recipe(recipe or "", _own_recipe_at(size, model, statistics))
+    if recipe.spectrum and size != tuple(statistics.input_size):
+        height, width = statistics.input_size
+        raise InputError(
+            f"recipe: the spectrum was measured at {height}x{width} and can only be asked of images of that size"
+        )
+    return recipe
+
+
+def _own_recipe_at(size: tuple[int, int], model: ImageModel, statistics: ClassStatistics) -> Recipe:
+    """Take out of the network's own recipe what cannot be asked of images of a size, and say so."""
+    recipe = own_recipe(model)
+    if size == tuple(statistics.input_size):
+        return recipe
+    impossible = ["spectrum"]
+    if statistics.class_index is not None and not model.can_compute(["logits"], size):
+        impossible += ["class_term", "class_score"]
+    left_out = [name for name in impossible if getattr(recipe, name)]
+    if left_out:
+        warnings.warn(
+            f"'{model.name}' can be asked for its {' and '.join(left_out)} at its own size alone: left out at {size[0]}x{size[1]}",
+            stacklevel=4,
+        )
+    nothing: dict[str, Any] = dict.fromkeys(left_out, 0.0)
+    return replace(recipe, **nothing)
