@@ -25,7 +25,7 @@ from stochdeconv.evaluation.judge import Judge
 from stochdeconv.evaluation.measure import measure
 from stochdeconv.files import write_atomically
 from stochdeconv.images.folders import find_images, hold_out
-from stochdeconv.methods.generate import Recipe, own_recipe
+from stochdeconv.methods.recipe import Recipe, own_recipe
 from stochdeconv.networks.classes import file_stem
 
 COLUMNS = ("judge_top1", "judge_top5", "kid", "density", "coverage", "pairwise_distance", "spectrum_slope")

@@ -7,7 +7,7 @@ row a sampler. overview.png shows the first of every class: a row of `simonyan`,
 
     python scripts/experiments/compare_with_simonyan.py photos/church -m vgg16 --judge mobilenet -o out/church
     python scripts/experiments/compare_with_simonyan.py n03028079 n02102040 -m squeezenet.keras --judge mobilenet.keras
-        -o out -n 4 --n-steps 128
+        -o out -n 4
 """
 
 from dataclasses import asdict
@@ -18,8 +18,8 @@ from finished_runs import figure_text, halved, images_of, save_sheet
 
 import stochdeconv as sd
 from stochdeconv.images.folders import find_images, hold_out
-from stochdeconv.methods.generate import own_recipe
 from stochdeconv.methods.maximize import PRESETS
+from stochdeconv.methods.recipe import own_recipe
 from stochdeconv.methods.runs import is_made
 
 SAMPLERS = ("chain", "joint", "bootstrap")
@@ -27,7 +27,7 @@ SAMPLERS = ("chain", "joint", "bootstrap")
 
 def main() -> None:
     """Read the arguments, make all images and compare them."""
-    parser = argument_parser(__doc__, "model", "judge", "output", n_images=8, n_steps=256, seed=0)
+    parser = argument_parser(__doc__, "model", "judge", "output", n_images=8, n_steps=128, seed=0)
     parser.add_argument("images", type=Path, nargs="+", help="folders of photographs, named by their class")
     arguments = parser.parse_args()
     output = arguments.output

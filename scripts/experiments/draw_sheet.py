@@ -15,7 +15,7 @@ from stochdeconv.networks.classes import file_stem
 
 def main() -> None:
     """Make the images and draw the sheet."""
-    parser = argument_parser(__doc__, "output", n_images=4, n_steps=256)
+    parser = argument_parser(__doc__, "output", n_images=4, n_steps=128)
     parser.add_argument("--sampler", default="bootstrap")
     arguments = parser.parse_args()
 
