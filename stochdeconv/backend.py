@@ -10,12 +10,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from stochdeconv import __version__
+from stochdeconv.installed import require_backend
+
 # TensorFlow's C++ side prints pages at import; Keras reads KERAS_BACKEND itself (TensorFlow is its default).
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras
+try:
+    import keras
+except ModuleNotFoundError:
+    require_backend()
+    raise
 
-from stochdeconv import __version__
 
 Function = Callable[..., Any]
 

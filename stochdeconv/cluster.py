@@ -6,11 +6,14 @@ of one pass, and image i depends on (seed, i) and the batch it is in alone. A wo
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import math
 import os
 import socket
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,9 +28,10 @@ from stochdeconv.files import write_atomically
 from stochdeconv.settings import check_count
 from stochdeconv.statistics.collection import CollectSettings, list_images, merge
 from stochdeconv.statistics.finished import check_finished
+from stochdeconv.statistics.spool import is_begun, remove_spool
 
 if TYPE_CHECKING:
-    from stochdeconv.methods.class_images import GenerateSettings
+    from stochdeconv.methods.class_images import ClassImages, GenerateSettings
     from stochdeconv.networks.image_model import ImageModel
     from stochdeconv.optimization.results import OptimizationResult
     from stochdeconv.statistics.class_statistics import ClassStatistics
@@ -39,8 +43,10 @@ LOCAL = "local"
 # Images of a shard at most: what a worker that dies has done in vain, and a few hundred megabytes (VGG16) on their way to the driver.
 _SHARD_IMAGES = 128
 _THREADS = "OMP_NUM_THREADS"
-# How long a machine of the cluster may take to answer.
-_KNOCK_SECONDS = 10
+# How long a machine of the cluster may take to answer, and workers to start: they may have to download the network.
+_KNOCK_SECONDS, _START_SECONDS = 10, 900
+# How often a part is tried again when its worker dies.
+_RETRIES = 3
 
 
 @dataclass(frozen=True)
@@ -70,11 +76,18 @@ class _Worker:
         if threads is None:
             # NumPy has read it; TensorFlow would compute in another order for it, even where it is what it would take.
             os.environ.pop(_THREADS, None)
+        self._source = source
+        self._run = ""
+        self._images: ClassImages | None = None
+
+    @functools.cached_property
+    def _model(self) -> ImageModel:
+        # Not when the worker starts: Ray would tell of what goes wrong then by a page about actors.
         from stochdeconv.networks.image_model import load_model
 
-        if source.prepare is not None:
-            source.prepare()
-        self._model = load_model(source.word, weights=source.weights, dtype=source.dtype)
+        if self._source.prepare is not None:
+            self._source.prepare()
+        return load_model(self._source.word, weights=self._source.weights, dtype=self._source.dtype)
 
     def identity(self) -> tuple[str, str]:
         """Tell which network it is, and what input it wants."""
@@ -91,11 +104,16 @@ class _Worker:
             spool.close()
             return np.fromfile(Path(folder) / "shard.h5", np.uint8)
 
-    def batch(self, statistics: ClassStatistics, settings: GenerateSettings, number: int) -> OptimizationResult:
+    def batch(
+        self, run: str, statistics: ClassStatistics, settings: GenerateSettings, number: int
+    ) -> OptimizationResult:
         """Make a batch of the images of a run."""
-        from stochdeconv.methods.generate import generate_batch
+        from stochdeconv.methods.class_images import ClassImages
 
-        return generate_batch(self._model, statistics, settings, number)
+        if self._images is None or run != self._run:
+            # Once a run: the targets of all its images are sampled together.
+            self._run, self._images = run, ClassImages.of(self._model, statistics, settings, None)
+        return self._images.batch(number)
 
 
 class Cluster:
@@ -144,7 +162,7 @@ class Cluster:
         own_weights = None if weights is None else str(Path(weights).resolve())
         self._address, self._n_workers, self._model = address, n_workers, model
         self._source = NetworkSource(word, own_weights, model.dtype, prepare)
-        self._pool: Any = None
+        self._workers: list[Any] = []
 
     def __enter__(self) -> Self:
         ray = _ray()
@@ -174,12 +192,10 @@ class Cluster:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._pool = None
+        self._workers = []
         _ray().shutdown()
 
     def _start_workers(self, ray: Any) -> None:
-        from ray.util import ActorPool
-
         resources = ray.cluster_resources()
         n_gpus, n_cores = int(resources.get("GPU", 0)), int(resources["CPU"])
         machines = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
@@ -190,28 +206,27 @@ class Cluster:
             raise InputError(
                 f"{self.n_workers} workers, but the cluster at '{self._address}' has {there}: as many at most"
             )
-        share = min(n_cores // self.n_workers, min(cores for cores in machines if cores))
-        options: dict[str, Any] = {"num_gpus": 1} if n_gpus else {"num_cpus": max(1, share)}
+        options: dict[str, Any] = {"num_gpus": 1} if n_gpus else {"num_cpus": _cores_each(machines, self.n_workers)}
         # Ray would set another number of threads than this process has, and sums of parts depend on how many parts there are.
         own = os.environ.get(_THREADS)
         options["runtime_env"] = {"env_vars": {_THREADS: own or str(max(1, n_cores // len(machines)))}}
-        actor = ray.remote(max_restarts=-1, max_task_retries=-1)(_Worker)
-        workers = [actor.options(**options).remote(self._source, own) for _ in range(self.n_workers)]
-        found = set(_results(ray, [worker.identity.remote() for worker in workers]))
+        actor = ray.remote(max_restarts=-1, max_task_retries=_RETRIES)(_Worker)
+        self._workers = [actor.options(**options).remote(self._source, own) for _ in range(self.n_workers)]
+        with _told_plainly(ray):
+            found = set(ray.get([worker.identity.remote() for worker in self._workers], timeout=_START_SECONDS))
         if found != {_identity(self._model)}:
             raise ModelError(
                 f"workers find another network at '{self._source.word}' than '{self._model.name}' here, with other weights or another "
                 "input convention: what is said of it has to stand in its sidecar file"
             )
-        self._pool = ActorPool(workers)
 
     def _each(self, task: Callable[[Any, Any], Any], operands: Sequence[Any]) -> Iterator[Any]:
         """Let workers do a task for each of some operands; the results in their order."""
-        ray = _ray()
-        try:
-            yield from self._pool.map(task, list(operands))
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause from None
+        from ray.util import ActorPool
+
+        with _told_plainly(_ray()):
+            # A pool of its own: one that was left by an error would hand the others' errors to who comes next.
+            yield from ActorPool(self._workers).map(task, list(operands))
 
     def collect(
         self,
@@ -254,6 +269,13 @@ class Cluster:
             raise SettingsError("workers measure shards of their own; leave shard= out")
         images, folder = Path(images).resolve(), Path(spool)
         paths, _ = list_images(images)
+        if is_begun(folder):
+            if not overwrite:
+                raise ExistingOutputError(
+                    f"'{folder}' holds a collection that one process began; resume=True continues it without workers, overwrite=True "
+                    "starts anew with them"
+                )
+            remove_spool(folder)
         folder.mkdir(parents=True, exist_ok=True)
         n_shards = self._shards_in(folder, len(paths), resume=resume, overwrite=overwrite)
         files = [folder / f"shard_{number}-of-{n_shards}.bin" for number in range(1, n_shards + 1)]
@@ -293,9 +315,9 @@ class Cluster:
         self, statistics: ClassStatistics, settings: GenerateSettings, numbers: Sequence[int]
     ) -> Iterator[OptimizationResult]:
         """Make the batches of a run of `generate`, in their order; what its `make_batches` takes."""
-        ray = _ray()
-        held = ray.put(statistics)
-        yield from self._each(lambda worker, number: worker.batch.remote(held, settings, number), numbers)
+        held, run = _ray().put(statistics), uuid.uuid4().hex
+        settled = settings.settled()
+        yield from self._each(lambda worker, number: worker.batch.remote(run, held, settled, number), numbers)
 
 
 def _identity(model: ImageModel) -> tuple[str, str]:
@@ -315,11 +337,30 @@ def _n_shards(n_images: int, n_workers: int) -> int:
     return max(1, min(wanted, n_images))
 
 
-def _results(ray: Any, references: Sequence[Any]) -> list[Any]:
+def _cores_each(machines: Sequence[int], n_workers: int) -> int:
+    """Tell how many processors each worker gets: as many as leave room for all, none of whom spans two machines."""
+    return next(
+        share for share in range(max(machines), 0, -1) if sum(cores // share for cores in machines) >= n_workers
+    )
+
+
+@contextlib.contextmanager
+def _told_plainly(ray: Any) -> Iterator[None]:
+    """Raise what went wrong in a worker as it was raised there, and what Ray tells of a worker in one line."""
     try:
-        return ray.get(list(references))
+        yield
+    except ray.exceptions.GetTimeoutError:
+        raise InputError(
+            f"the cluster has not started all workers within {_START_SECONDS // 60} minutes: is it busy? n_workers= asks for fewer"
+        ) from None
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
+    except ray.exceptions.RayError as error:
+        told = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise InputError(
+            f"a worker was lost for good, after {_RETRIES + 1} tries at the same part, or never started ({told}): is there memory enough, "
+            "and is the same package installed on every machine?"
+        ) from None
 
 
 def _ray() -> Any:

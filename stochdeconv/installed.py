@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from importlib.util import find_spec
+from pathlib import Path
+
+from stochdeconv.errors import InputError
 
 _BACKENDS = ("tensorflow", "torch", "jax")
 
@@ -12,10 +16,28 @@ def choose_backend() -> None:
     """Let Keras run on a backend that is installed; ``KERAS_BACKEND`` decides where it is set. Before Keras is imported."""
     if "KERAS_BACKEND" in os.environ or find_spec(_BACKENDS[0]) is not None:
         return
-    there = [name for name in _BACKENDS if find_spec(name) is not None]
-    if not there:
-        raise ImportError(
+    there = _installed()
+    if there and _configured() not in there:
+        os.environ["KERAS_BACKEND"] = there[0]
+
+
+def require_backend() -> None:
+    """Raise InputError where none is installed; Keras would speak of TensorFlow alone."""
+    if not _installed():
+        raise InputError(
             "stochdeconv computes with TensorFlow, PyTorch or JAX, and none of them is installed: "
             "pip install 'stochdeconv-core[tensorflow]', [torch] or [jax]"
         )
-    os.environ["KERAS_BACKEND"] = there[0]
+
+
+def _installed() -> list[str]:
+    return [name for name in _BACKENDS if find_spec(name) is not None]
+
+
+def _configured() -> str | None:
+    """Read the backend that Keras's own configuration file names."""
+    file = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "keras.json"
+    try:
+        return json.loads(file.read_text()).get("backend")
+    except (OSError, ValueError, AttributeError):
+        return None  # Keras says what is wrong with it, if it is

@@ -59,7 +59,7 @@ def pytest_runtest_call():
     random.seed(0)
 
 
-# What touches a backend: how images are collected, seen by the network, and optimised. ``-m core`` runs these alone.
+# What a backend computes: networks, losses, steps, and the two methods they were made for. ``-m core`` runs these alone.
 _CORE = (
     "test_backend.py",
     "losses/test_losses.py",
@@ -73,6 +73,9 @@ _CORE = (
     "optimization/test_transforms.py",
     "methods/test_generate.py",
     "methods/test_maximize.py",
+    "statistics/test_pooling.py",
+    "statistics/test_regions.py",
+    "statistics/test_shared_maps.py",
 )
 
 

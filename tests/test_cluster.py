@@ -1,18 +1,21 @@
 import os
+import shutil
 import signal
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-from stochdeconv.cluster import Cluster, _n_shards
-from stochdeconv.errors import ExistingOutputError, InputError, ModelError, SettingsError
+from stochdeconv.cluster import Cluster, _cores_each, _n_shards
+from stochdeconv.errors import ExistingOutputError, InputError, ModelError, SettingsError, StochDeconvError
 from stochdeconv.images.files import save_png
 from stochdeconv.methods.generate import generate
 from stochdeconv.networks.image_model import load_model
 from stochdeconv.statistics.collection import CollectSettings, collect
 from stochdeconv.statistics.file import save_statistics
+from stochdeconv.statistics.spool import remove_spool
 
 ray = pytest.importorskip("ray", reason="work is shared by Ray, which is not installed")
 SIZE = 20
@@ -144,6 +147,44 @@ def test_workers_that_find_another_network_are_refused(model, tmp_path):
     changed = load_model(model.source, preprocessing="none", dtype="float32")
     with pytest.raises(ModelError, match="another network"), Cluster("local", changed, n_workers=1):
         pass
+
+
+def test_a_network_that_workers_do_not_find_is_told_in_one_sentence(model, tmp_path):
+    for suffix in (".keras", ".json"):
+        shutil.copy(Path(model.source).with_suffix(suffix), tmp_path / f"gone{suffix}")
+    gone = load_model(tmp_path / "gone.keras", dtype="float32")
+    cluster = Cluster("local", gone, n_workers=1)
+    (tmp_path / "gone.keras").unlink()
+    with pytest.raises(StochDeconvError, match=r"gone\.keras") as caught, cluster:
+        pass
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+def test_what_one_process_began_and_what_workers_began_are_not_taken_for_each_other(model, photographs, tmp_path):
+    folder = tmp_path / "church.h5.partial"
+    collect(model, photographs, spool=folder, n_components=4)
+    cluster = Cluster("local", model)
+    cluster.n_workers = 2
+    for resume in (False, True):
+        with pytest.raises(ExistingOutputError, match="that one process began"):
+            cluster.collect(photographs, CollectSettings(n_components=4), spool=folder, resume=resume)
+    remove_spool(folder)
+    folder.mkdir()
+    (folder / "shard_1-of-2.bin").write_bytes(b"")
+    for resume in (False, True):
+        with pytest.raises(ExistingOutputError, match="shards that workers"):
+            collect(model, photographs, spool=folder, resume=resume, n_components=4)
+    collect(model, photographs, spool=folder, overwrite=True, n_components=4)
+    assert not list(folder.glob("shard_*"))
+
+
+@pytest.mark.parametrize(
+    ("machines", "n_workers", "each"),
+    [([8, 8], 3, 4), ([16, 16, 16], 4, 8), ([64, 64], 5, 21), ([2], 2, 1), ([8], 1, 8), ([0, 4], 1, 4), ([2, 8], 2, 4)],
+)
+def test_workers_fit_the_machines_they_are_started_on(machines, n_workers, each):
+    assert _cores_each(machines, n_workers) == each
+    assert sum(cores // each for cores in machines) >= n_workers
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,12 @@ import pytest
 from commands import call
 
 from stochdeconv import demo as demo_module
+from stochdeconv.assets import shipped_file
 from stochdeconv.errors import ExistingOutputError
 from stochdeconv.images.files import load_image
+from stochdeconv.methods.generate import generate
 from stochdeconv.methods.runs import RunInterrupted, RunResult
+from stochdeconv.networks.image_model import load_model
 from stochdeconv.optimization.results import Step
 from stochdeconv.statistics.file import load_statistics
 
@@ -78,6 +81,21 @@ def test_images_are_of_all_classes_and_differ(finished):
         assert len(seen) == 3 * effort.n_images
         differences = [np.abs(a - b).mean() for i, a in enumerate(seen) for b in seen[:i]]
         assert min(differences) > 1e-4
+
+
+def test_runs_at_the_same_time_make_what_each_makes_alone(finished):
+    effort = demo_module.QUICK
+    model = load_model("mini-vgg16")
+    alone = generate(
+        model,
+        load_statistics(shipped_file("mini-vgg16", "golf_ball.h5")),
+        sampler="chain",
+        n_images=effort.n_images,
+        n_steps=effort.n_steps,
+    )
+    # As files have them; the others ran beside it when the demo made these.
+    theirs = [load_image(path) for path in sorted((finished[0] / "chain" / "golf_ball").glob("image_*.png"))]
+    np.testing.assert_array_equal(np.round(np.clip(alone.images, 0, 1) * 255), np.round(np.array(theirs) * 255))
 
 
 def test_statistics_are_collected_here(finished):

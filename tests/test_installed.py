@@ -12,13 +12,21 @@ importlib.util.find_spec = lambda name, *rest: (name in there or None) if name i
 import stochdeconv
 print(os.environ.get("KERAS_BACKEND"))
 """
+# Without a backend: Keras would not find TensorFlow.
+COMMAND = """
+import sys
+from importlib import util
+find = util.find_spec
+util.find_spec = lambda name, *rest: None if name in ("tensorflow", "torch", "jax") else find(name, *rest)
+sys.modules["tensorflow"] = None
+from stochdeconv.cli import main
+main(sys.argv[1:])
+"""
 
 
-def chosen(*installed, backend=None):
-    environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
-    if backend is not None:
-        environment["KERAS_BACKEND"] = backend
-    command = [sys.executable, "-c", CODE, *installed]
+def run(code, *words, **variables):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("KERAS_")} | variables
+    command = [sys.executable, "-c", code, *words]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -31,15 +39,20 @@ def chosen(*installed, backend=None):
         (("torch", "jax"), "jax", "jax"),
     ],
 )
-def test_keras_runs_on_what_is_installed(installed, backend, expected):
-    assert chosen(*installed, backend=backend).stdout.strip() == expected
+def test_keras_runs_on_what_is_installed(installed, backend, expected, tmp_path):
+    chosen = {"KERAS_HOME": str(tmp_path)} | ({} if backend is None else {"KERAS_BACKEND": backend})
+    assert run(CODE, *installed, **chosen).stdout.strip() == expected
 
 
-def test_no_backend_at_all_is_told():
-    result = chosen()
+@pytest.mark.parametrize(("configured", "expected"), [('{"backend": "jax"}', "None"), ("{", "torch"), ("{}", "torch")])
+def test_the_backend_of_keras_own_file_is_kept_where_it_is_installed(configured, expected, tmp_path):
+    (tmp_path / "keras.json").write_text(configured)
+    assert run(CODE, "torch", "jax", KERAS_HOME=str(tmp_path)).stdout.strip() == expected
+
+
+def test_no_backend_at_all_is_told_in_one_line_and_help_needs_none():
+    result = run(COMMAND, "layers", "mini-vgg16")
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("error: stochdeconv computes with TensorFlow, PyTorch or JAX, and none of them is installed")
     assert result.returncode == 1
-    assert (
-        result.stderr.strip()
-        .splitlines()[-1]
-        .startswith("ImportError: stochdeconv computes with TensorFlow, PyTorch or JAX")
-    )
+    assert "generate" in run(COMMAND, "--help").stdout

@@ -1,9 +1,10 @@
 """How much time and memory the library adds to what the network itself needs: ratios, measured side by side on one machine.
 
-A bare step is one compiled forward pass and input gradient of the same network, dtype, batch and depth, with nothing around it. What is
-compared takes turns, so that other work on the machine hits all alike; a figure is the quotient of medians, its spread the 10th and 90th
-percentile of the quotients of single turns. Every row is printed as it is measured, and the finished ones are in the output file: with the
-same output, what is there is not measured again.
+A bare step is one compiled forward pass and input gradient of the same network, dtype, batch and depth, with nothing around it; a second
+one has its first convolution computed over blocks, as our steps do. What is compared takes turns, so that other work on the machine hits
+all alike; a figure is the quotient of medians, its spread the 10th and 90th percentile of the quotients of single turns. Every row is
+printed as it is measured, and the finished ones are in the output file, each with what it was measured on: with the same output, what is
+there is not measured again.
 
     python scripts/tools/benchmark.py -o docs/performance/cpu.json -m vgg16:random -m squeezenet.keras --images photos/church
     python scripts/tools/benchmark.py -o out.json -m squeezenet.keras --images photos/church --rows generate batch
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -33,6 +35,7 @@ from keras import ops
 
 import stochdeconv as sd
 from stochdeconv import backend
+from stochdeconv.assets import NETWORKS
 from stochdeconv.files import write_atomically
 from stochdeconv.images.files import load_image, save_png
 from stochdeconv.images.folders import find_images
@@ -68,33 +71,34 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="photographs to collect from; noise by default")
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
     parser.add_argument("-n", "--n-images", type=int, default=8, help="images of a step")
+    parser.add_argument("--dtype", default="auto", help="of the steps; the peers compute in float32")
     parser.add_argument("--turns", type=int, default=15, help="turns that count")
     parser.add_argument("--collected", type=int, default=160, help="images collected; a multiple of 32")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # few images for many components: not what is measured here
 
-    figures = json.loads(arguments.output.read_text()) if arguments.output.exists() else machine()
+    figures = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
     for word in arguments.model:
         case = None
         for row in arguments.rows:
             name = f"{row}:{Path(word).stem}"
             if name not in figures:
                 case = case or case_of(word, arguments)
-                figures[name] = ROWS[row](case)
+                figures[name] = ROWS[row](case) | {"measured_on": machine()}
                 arguments.output.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(arguments.output, (json.dumps(figures, indent=1) + "\n").encode())
             print(table_row(name, figures[name]), flush=True)
 
 
 def machine() -> dict:
-    """Say what the figures were measured on."""
+    """Say what a figure is measured on."""
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         lines = cpuinfo.read_text().splitlines()
         processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), processor)
-    dtype = backend.preferred_dtype()
-    return {"machine": {"processor": processor, "preferred_dtype": dtype, "versions": backend.versions()}}
+    versions = backend.versions()
+    return {"processor": processor, "n_processors": os.cpu_count(), backend.name(): versions[backend.name()]}
 
 
 def case_of(word: str, arguments: argparse.Namespace) -> Case:
@@ -103,10 +107,13 @@ def case_of(word: str, arguments: argparse.Namespace) -> Case:
     if how == "random":
         builder = next(entry for entry in dir(keras.applications) if entry.lower() == name.lower())
         model = sd.load_model(
-            getattr(keras.applications, builder)(weights=None), preprocessing="caffe", mean=[104, 117, 123]
+            getattr(keras.applications, builder)(weights=None),
+            preprocessing="caffe",
+            mean=[104, 117, 123],
+            dtype=arguments.dtype,
         )
     else:
-        model = sd.load_model(word)
+        model = sd.load_model(word, dtype=arguments.dtype)
     paths = find_images(arguments.images) if arguments.images else noise_images(model, arguments.collected)
     paths = paths[: arguments.collected]
     statistics = sd.collect(model, paths, class_name="0" if model.class_names else None)
@@ -145,11 +152,13 @@ def quotient(over: np.ndarray, under: np.ndarray) -> dict[str, float]:
     return {"value": round(float(np.median(over) / np.median(under)), 3), "low": round(low, 3), "high": round(high, 3)}
 
 
-def bare_step(model: sd.ImageModel, layer: str, n_images: int) -> Callable[[], None]:
+def bare_step(model: sd.ImageModel, layer: str, n_images: int, *, over_blocks: bool = False) -> Callable[[], None]:
     """One compiled forward pass to a layer and the gradient of its sum with respect to the input."""
-    forward = model.forward([layer], dtype=model.dtype)
+    forward = model.forward([layer], dtype=model.dtype, as_computed=over_blocks)
     compiled = backend.compile(
-        lambda images: backend.value_and_gradient(lambda x: (ops.sum(forward(x)[layer]), ()))(images)[1]
+        lambda images: backend.value_and_gradient(lambda x: (ops.sum(ops.cast(forward(x)[layer], "float32")), ()))(
+            images
+        )[1]
     )
     images = ops.convert_to_tensor(
         np.random.default_rng(0).uniform(size=(n_images, *model.input_size, 3)).astype(np.float32)
@@ -166,6 +175,8 @@ def stepper(run: Callable[[Callable], None]) -> Callable[[], None]:
     go, made = threading.Semaphore(0), threading.Semaphore(0)
 
     def callback(_step) -> None:
+        # The next step may be under way on a device that is not waited for: it is ours, not of who takes the next turn.
+        ops.convert_to_numpy(ops.ones(()) + 1.0)
         made.release()
         go.acquire()
 
@@ -205,24 +216,27 @@ def generate_step(case: Case, n_images: int) -> Callable[[], None]:
 
 def maximize_row(case: Case) -> dict:
     """One step of ``maximize --preset fourier`` over a bare step to the class scores."""
-    runs = {"ours": maximize_step(case, case.n_images), "bare": bare_step(case.model, "logits", case.n_images)}
-    return measured(case, runs, mark=1.15)
+    return measured(case, maximize_step(case, case.n_images), "logits", mark=1.15)
 
 
 def generate_row(case: Case) -> dict:
     """One step of ``generate`` with its default objective over a bare step to the deepest layer it needs."""
     needed = target_loss(case.statistics, sample_targets(case.statistics, n_images=1), Recipe()).layers
     deepest = "logits" if any("log" in layer for layer in needed) else list(case.statistics)[-1]
-    runs = {"ours": generate_step(case, case.n_images), "bare": bare_step(case.model, deepest, case.n_images)}
-    return measured(case, runs, mark=1.25)
+    return measured(case, generate_step(case, case.n_images), deepest, mark=1.25)
 
 
-def measured(case: Case, runs: dict[str, Callable], *, mark: float) -> dict:
-    """Let ours and the bare step take turns."""
-    seconds = seconds_in_turn(runs, case.n_turns)
+def measured(case: Case, ours: Callable, layer: str, *, mark: float) -> dict:
+    """Let ours and the bare steps to a layer take turns."""
+    bare = {
+        name: bare_step(case.model, layer, case.n_images, over_blocks=over_blocks)
+        for name, over_blocks in (("bare", False), ("bare_over_blocks", True))
+    }
+    seconds = seconds_in_turn({"ours": ours, **bare}, case.n_turns)
     return {
         **quotient(seconds["ours"], seconds["bare"]),
         "mark": f"<= {mark}",
+        "over_bare_over_blocks": quotient(seconds["ours"], seconds["bare_over_blocks"]),
         "milliseconds_per_image": {
             name: round(1000 * float(np.median(values)) / case.n_images, 2) for name, values in seconds.items()
         },
@@ -246,6 +260,8 @@ def peers_row(case: Case) -> dict:
     """Time a step of each peer's activation maximization at its defaults over one of ours: the same network, class score and size."""
     if not case.model.source.startswith("keras") and case.model.keras_model.name.lower() != "vgg16":
         return {"left out": "peers are measured on VGG16"}
+    if case.model.dtype != "float32":
+        return {"left out": "peers compute in float32, and so have we to: --dtype float32"}
     steps = {"ours": maximize_step(case, 1)}
     seconds_of = {name: peer(name, WORK / "peers") for name in PEERS}
     steps.update(seconds_of)
@@ -291,6 +307,8 @@ def collect_row(case: Case) -> dict:
 
 def memory_row(case: Case) -> dict:
     """Peak memory of collecting many images over that of few, each in a process of its own."""
+    if not Path(case.model.source).exists() and case.model.source not in NETWORKS:
+        return {"left out": "a process of its own cannot load a network without weights"}
     peaks = {}
     for n_images in MEMORY_IMAGES:
         folder = WORK / f"many_{n_images}"
@@ -300,9 +318,11 @@ def memory_row(case: Case) -> dict:
             if not link.exists():
                 link.symlink_to(case.paths[i % len(case.paths)].resolve())
         code = (
-            "import resource, sys, warnings; warnings.simplefilter('ignore'); import stochdeconv as sd\n"
+            "import sys, warnings; warnings.simplefilter('ignore'); import stochdeconv as sd\n"
             "sd.collect(sd.load_model(sys.argv[1]), sys.argv[2])\n"
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+            # Not ru_maxrss, which begins at what this program, its parent, had.
+            "lines = open('/proc/self/status').read().splitlines()\n"
+            "print(next(int(line.split()[1]) for line in lines if line.startswith('VmHWM')) / 1024)"
         )
         command = [sys.executable, "-c", code, case.model.source, str(folder)]
         peaks[n_images] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
@@ -342,11 +362,14 @@ def table_row(name: str, figure: dict) -> str:
     """Write a figure as a row of a table."""
     if "value" in figure:
         spread = f" ({figure['low']} to {figure['high']})" if "low" in figure else ""
-        more = {key: value for key, value in figure.items() if key not in ("value", "low", "high", "mark")}
+        more = {
+            key: value for key, value in figure.items() if key not in ("value", "low", "high", "mark", "measured_on")
+        }
         return f"| {name} | {figure['value']}{spread} | {figure['mark']} | {json.dumps(more) if more else ''} |"
     return "\n".join(
         table_row(f"{name}:{part}", of_part) if isinstance(of_part, dict) else f"| {name} | {of_part} | | |"
         for part, of_part in figure.items()
+        if part != "measured_on"
     )
 
 

@@ -52,8 +52,9 @@ def generate(
     callback : callable, optional
         Called with a `Step` after each step.
     make_batches : callable, optional
-        Who makes the batches, if not this process: (statistics, settings, numbers of the batches) -> their results, in this order, each
-        as `generate_batch` makes it; such as `cluster.Cluster.batches`. It is not for a series, nor for an animation of the steps.
+        Who makes the batches, if not this process: (statistics, settings, numbers of the batches) -> their results, in this order,
+        each as `class_images.ClassImages.batch` makes it; such as `cluster.Cluster.batches`.
+        It is not for a series, nor for an animation of the steps.
     **keywords
         Fields of `GenerateSettings`, in its place.
 
@@ -104,27 +105,6 @@ def generate(
         run = _with_deviations(run, model, statistics, settings.component, settings.deviations())
     frames = as_frames(run.images) if settings.walk is not None else film.frames() if film is not None else None
     return hand_over(replace(run, frames=frames))
-
-
-def generate_batch(
-    model: ImageModel, statistics: ClassStatistics, settings: GenerateSettings, number: int
-) -> OptimizationResult:
-    """Make one batch of the images of a run, as `generate` makes it with the others.
-
-    Parameters
-    ----------
-    model : ImageModel
-    statistics : ClassStatistics
-    settings : GenerateSettings
-        Of the whole run.
-    number : int
-        Of the batch, from 0.
-
-    Returns
-    -------
-    OptimizationResult
-    """
-    return ClassImages.of(model, statistics, settings.settled(), None).batch(number)
 
 
 def _told(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 # Shallower layers have all joined after this fraction of the steps, in the order "deepest-first".
 _JOINED_AT = 0.5
+_LIMITING = threading.Lock()
 
 
 def check_model(model: ImageModel, statistics: ClassStatistics) -> None:
@@ -121,7 +123,9 @@ def channel_directions(statistics: ClassStatistics, recipe: Recipe) -> dict[str,
         See `directions.leading_directions`; None for all channels.
     """
     maps = statistics.map_layers
-    with threadpool_limits(1):  # the bytes do not depend on the number of processors
+    # On one thread, so that the bytes do not depend on the number of processors. The limit is the whole process's: two threads that
+    # set it and take it back at the same time would leave it in place.
+    with _LIMITING, threadpool_limits(1):
         return {
             name: leading_directions(
                 [

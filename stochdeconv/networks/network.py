@@ -324,7 +324,7 @@ class Network:
                 copies.run(steps, values, gradient_rule=gradient_rule, blockwise=as_computed)
             except Exception as error:
                 misfit = self._misfit(tuple(inputs.shape[1:]))
-                if misfit is None:
+                if misfit is None or backend.is_out_of_memory(error):
                     raise
                 raise ModelError(f"model '{self.name}' cannot compute {', '.join(layers)} for {misfit}") from error
             output_dtype = dtype if as_computed else "float32"

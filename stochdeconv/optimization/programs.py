@@ -247,11 +247,16 @@ class _Pull:
 
     def weighted_sum(self, arrays: Sequence, weights: Tensor, activations: Activations) -> tuple[Tensor, Tensor]:
         """Return the loss, and its terms, (term, image)."""
-        exact = {layer: ops.cast(values, "float32") for layer, values in activations.items()}
         shared = {layer: SharedMap(values) for layer, values in activations.items()}
         per_term = []
         for term, places in zip(self.terms, self.places, strict=True):
-            read = shared if term.reads_shared_maps else activations if term.reads_network_dtype else exact
+            read: Activations
+            if term.reads_shared_maps:
+                read = shared
+            elif term.reads_network_dtype:
+                read = activations
+            else:
+                read = {layer: ops.cast(activations[layer], "float32") for layer in (*term.layers, "input")}
             per_term.append(term.evaluate(read, {name: arrays[place] for name, place in places}))
         per_term = ops.stack(per_term)
         return ops.sum(per_term * weights[:, None]), per_term

@@ -12,7 +12,7 @@ from stochdeconv.statistics.components import principal_components
 from stochdeconv.statistics.maps import MapReader
 from stochdeconv.statistics.measured import LayerMeasurements
 from stochdeconv.statistics.pooling import pooled_map
-from stochdeconv.statistics.rounding import float16_with_exponent
+from stochdeconv.statistics.rounding import float16_with_exponent, rounded
 from stochdeconv.statistics.shared_maps import SharedMap
 from stochdeconv.statistics.statistic import Array, Block, LayerStatistic, Number, PureLoss, Storage, Tensor, Weights
 
@@ -103,7 +103,7 @@ class Layout(LayerStatistic):
             "components": layout.components,
             "explained_variance": layout.explained_variance,
             "total_variance": layout.total_variance,
-            "scores": layout.scores[measured.rows],
+            "scores": rounded(layout.scores[measured.rows]),
         }
 
     def summarise_together(self, measured):

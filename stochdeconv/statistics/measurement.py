@@ -114,7 +114,8 @@ def measure(
     if spool.n_done < n_images:
         _measure_rest(model, paths, spool, layers, progress)
         spool.commit()
-    if not spool.kept:
+    # A shard may be of unreadable images alone: the others decide, when they are merged.
+    if not spool.kept and spool.manifest["shard"][1] == 1:
         reason = spool.skipped[0][1]
         raise InputError(f"none of the {n_images} images can be read; the first: {reason}")
 
@@ -123,7 +124,11 @@ def _measure_rest(
     model: ImageModel, paths: Sequence[Path], spool: Spool, layers: Sequence[MeasuredLayer], progress: Progress | None
 ) -> None:
     """Measure the images not done yet, and commit every few seconds; on Ctrl-C, too."""
-    describe = _network_statistics(model, layers, spool.manifest["class"])
+    class_ = spool.manifest["class"]
+    key = ("collect", tuple((layer.name, layer.shape, layer.layout_shape) for layer in layers), class_ is not None)
+    # Kept with the network: shards and classes one after another run the same program.
+    described = model.program(key, lambda: _network_statistics(model, layers, has_class=class_ is not None))
+    index = 0 if class_ is None else class_["index"]
     batch_size = spool.manifest["settings"]["batch_size"]
     committed = time.monotonic()
     pending: Future | None = None
@@ -131,7 +136,7 @@ def _measure_rest(
         # One worker adds up while the network computes the next batch.
         with ThreadPoolExecutor(1) as adder:
             for numbers, photographs in _batches(paths, spool, batch_size):
-                measured = _through_network(describe, photographs, (batch_size, *layers[0].shape))
+                measured = _through_network(described, photographs, (batch_size, *layers[0].shape), index)
                 if pending is not None:
                     pending.result()
                     if time.monotonic() - committed > COMMIT_SECONDS:
@@ -172,16 +177,14 @@ def _batches(
         reader.shutdown(wait=True, cancel_futures=True)
 
 
-def _network_statistics(
-    model: ImageModel, layers: Sequence[MeasuredLayer], class_: Mapping[str, Any] | None
-) -> Callable:
-    """Compile images -> what each statistic measures of each layer, and the class's logit."""
+def _network_statistics(model: ImageModel, layers: Sequence[MeasuredLayer], *, has_class: bool) -> Callable:
+    """Compile images -> what each statistic measures of each layer, and the logits of all classes, if there is one to ask for."""
     from keras import ops
 
     from stochdeconv import backend
 
     names = [layer.name for layer in layers if layer.name != INPUT]
-    forward = model.forward(tuple(dict.fromkeys([*names, "logits"] if class_ is not None else names)))
+    forward = model.forward(tuple(dict.fromkeys([*names, "logits"] if has_class else names)))
 
     def describe(images: Any) -> tuple[list[dict], Any]:
         activations = forward(images)
@@ -189,14 +192,13 @@ def _network_statistics(
         for layer in layers:
             maps = ops.reshape(activations[layer.name], (images.shape[0], *layer.shape))
             described.append({statistic.name: statistic.measure(maps, layer) for statistic in LAYER_STATISTICS})
-        logit = activations["logits"][:, class_["index"]] if class_ is not None else ops.zeros((images.shape[0],))
-        return described, logit
+        return described, activations["logits"] if has_class else ops.zeros((images.shape[0], 1))
 
     return backend.compile(describe)
 
 
 def _through_network(
-    describe: Callable, photographs: Sequence[_Photograph | str], shape: tuple[int, ...]
+    describe: Callable, photographs: Sequence[_Photograph | str], shape: tuple[int, ...], class_index: int
 ) -> tuple[list[dict[str, dict[str, np.ndarray]]], np.ndarray]:
     from keras import ops
 
@@ -204,7 +206,7 @@ def _through_network(
     for place, photograph in enumerate(photographs):
         if not isinstance(photograph, str):
             images[place] = photograph.pixels
-    described, logit = describe(ops.convert_to_tensor(images))
+    described, logits = describe(ops.convert_to_tensor(images))
     described = [
         {
             statistic: {name: ops.convert_to_numpy(values) for name, values in measured.items()}
@@ -212,7 +214,7 @@ def _through_network(
         }
         for layer in described
     ]
-    return described, ops.convert_to_numpy(logit)
+    return described, ops.convert_to_numpy(logits)[:, class_index]
 
 
 def _add(

@@ -9,6 +9,7 @@ import numpy as np
 
 from stochdeconv.statistics.class_statistics import INPUT
 from stochdeconv.statistics.directions import covariance as covariance_of
+from stochdeconv.statistics.rounding import rounded
 from stochdeconv.statistics.shared_maps import SharedMap
 from stochdeconv.statistics.statistic import Array, Block, LayerStatistic, PureLoss, Storage, Tensor, Weights
 
@@ -78,12 +79,12 @@ class Moments(LayerStatistic):
         return {**measured, "log_std": np.log(std + LOG_STD_EPSILON)}
 
     def summarise(self, measured):
-        """Average the covariances; what each row has stays as it is."""
+        """Average the covariances; what each row has is rounded."""
         within = measured.mean("within")
         return {
             "within_covariance": ((within + within.T) / 2).astype(np.float32),
-            "means": measured.column("mean"),
-            "log_stds": measured.column("log_std"),
+            "means": rounded(measured.column("mean")),
+            "log_stds": rounded(measured.column("log_std")),
         }
 
     def blocks(self, layer):

@@ -109,6 +109,11 @@ class Spool:
             self._lock = _locked(self.folder)
             # A damaged manifest is no obstacle to beginning anew.
             earlier = None if overwrite else self._earlier_manifest()
+            if not overwrite and any(self.folder.glob("shard_*.bin")):
+                raise ExistingOutputError(
+                    f"'{self.folder}' holds shards that workers of a cluster measured; they are gone on with by workers alone (ray=), "
+                    "overwrite=True starts anew"
+                )
             if earlier is not None and not resume:
                 raise ExistingOutputError(
                     f"'{self.folder}' holds an unfinished collection; resume=True continues it, overwrite=True starts anew"
@@ -353,6 +358,11 @@ def _locked(folder: Path) -> io.BufferedWriter:
 
 def _is_own(name: str) -> bool:
     return name in (_MANIFEST, _STATE, _LOCK) or name.endswith((".bin", ".tmp"))
+
+
+def is_begun(folder: Path) -> bool:
+    """Tell whether a folder holds a collection of one process, begun or finished."""
+    return (folder / _MANIFEST).exists()
 
 
 def remove_spool(folder: str | os.PathLike) -> None:

@@ -11,8 +11,8 @@ from toys import draw_weights
 from stochdeconv.errors import InputError, LayerNotFoundError, MissingInputError, ModelError
 from stochdeconv.images.files import load_image, save_png
 from stochdeconv.images.sheets import contact_sheet
-from stochdeconv.methods.class_images import GenerateSettings
-from stochdeconv.methods.generate import generate, generate_batch
+from stochdeconv.methods.class_images import ClassImages, GenerateSettings
+from stochdeconv.methods.generate import generate
 from stochdeconv.methods.objective import target_loss
 from stochdeconv.methods.recipe import Recipe, parse_recipe
 from stochdeconv.methods.runs import RunInterrupted
@@ -99,7 +99,9 @@ def test_a_new_sample_is_a_new_image_and_the_same_seed_the_same(model, statistic
 def test_a_batch_alone_is_what_it_is_among_others(model, statistics):
     settings = GenerateSettings(n_images=5, batch_size=2, n_steps=3, seed=2)
     whole = generate(model, statistics, settings)
-    parts = [generate_batch(model, statistics, settings, number) for number in range(3)]
+    images = ClassImages.of(model, statistics, settings.settled(), None)
+    parts = [images.batch(number) for number in (2, 0, 1)]
+    parts = [parts[1], parts[2], parts[0]]
     np.testing.assert_array_equal(np.concatenate([part.images for part in parts]), whole.images)
     assert [row for part in parts for row in part.history] == whole.history
 

@@ -9,6 +9,7 @@ from keras import ops
 from stochdeconv import backend, losses, parameterizations, regularizers, transforms
 from stochdeconv.errors import DivergenceError, InputError
 from stochdeconv.networks.image_model import load_model
+from stochdeconv.networks.layer_copies import LayerCopies
 from stochdeconv.optimization.descent import Descent
 from stochdeconv.optimization.loop import optimize
 from stochdeconv.optimization.results import part_images
@@ -232,6 +233,23 @@ def test_out_of_memory_makes_fewer_at_a_time_and_the_same_images(model):
     assert device.asked == [5, 3, 2, 2, 2, 1, 1, 1, 2, 2, 2] and result.complete
     np.testing.assert_allclose(result.images, optimize(model, loss, **run).images, atol=1e-4)
     assert [(row["batch"], row["step"]) for row in result.history] == [(b, s) for b in range(3) for s in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("size", [SIZE, (SIZE[0] + 8, SIZE[1])])
+def test_out_of_memory_within_the_network_is_told_at_any_size(model, monkeypatch, size):
+    """As on PyTorch, where the network's layers raise it while they are called."""
+    actual = LayerCopies.run
+
+    def run(self, steps, values, **options):
+        if next(iter(values.values())).shape[0] > 2:
+            raise SmallDevice.ResourceExhaustedError
+        actual(self, steps, values, **options)
+
+    monkeypatch.setattr(LayerCopies, "run", run)
+    run = {"parameterization": parameterizations.fourier(size, n_images=4), "n_steps": 2, "batch_size": 4}
+    with pytest.warns(UserWarning, match="going on with 2"):
+        result = optimize(model, lambda _: losses.unit("deep", 1), **run)
+    assert result.images.shape == (4, *size, 3)
 
 
 def test_out_of_memory_for_what_cannot_be_parted_says_what_to_do(model):
