@@ -167,12 +167,11 @@ class Cluster:
     def __enter__(self) -> Self:
         ray = _ray()
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
-        n_cores = os.cpu_count() or 1
         is_local = self._address == LOCAL
         try:
             _knock(self._address)
             ray.init(
-                **({"num_cpus": max(n_cores, self._n_workers or 1), "include_dashboard": False} if is_local else {}),
+                **({"num_cpus": os.cpu_count() or 1, "include_dashboard": False} if is_local else {}),
                 address=self._address,
                 log_to_driver=False,
                 logging_level="ERROR",

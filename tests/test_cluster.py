@@ -76,6 +76,7 @@ def stored(statistics, path):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="finds the workers' processes in /proc")
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers want two processors")
 def test_two_workers_one_of_them_killed_give_what_one_process_gives(
     model, photographs, statistics, tmp_path, monkeypatch
 ):
@@ -140,6 +141,16 @@ def test_what_cannot_be_shared_is_refused_before_anything_is_started(model, stat
 
 def test_no_cluster_at_an_address(model):
     with pytest.raises(InputError, match=r"no Ray cluster answers at '127\.0\.0\.1:1'"), Cluster("127.0.0.1:1", model):
+        pass
+
+
+def test_more_workers_than_processors_are_refused(model):
+    with (
+        pytest.raises(
+            InputError, match=r"1000 workers, but the cluster at 'local' has \d+ (processors|GPUs): as many at most"
+        ),
+        Cluster("local", model, n_workers=1000),
+    ):
         pass
 
 

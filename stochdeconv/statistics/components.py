@@ -12,6 +12,8 @@ from stochdeconv.statistics.maps import MapReader
 MAX_GRAM_IMAGES = 2048
 # Beyond the components wanted, so that the last of them converge as fast as the first (Halko, Martinsson, Tropp 2011, §4.3).
 _OVERSAMPLING = 32
+# Images that the refinement of more is begun with.
+_SELECTED_IMAGES = 1024
 _TOLERANCE = 1e-4
 _MAX_PASSES = 24
 # A component whose variance is this small a part of the whole is rounding error of float32 products, not a direction.
@@ -72,7 +74,7 @@ def principal_components(maps: MapReader, n_components: int) -> PrincipalCompone
     if maps.n_images <= MAX_GRAM_IMAGES:
         mean, axes, scores, total = _from_inner_products(maps, selection, n_components)
         return _finished(mean, axes, scores, total, n_passes=0, converged=True)
-    selection = selection[np.linspace(0, maps.n_images - 1, MAX_GRAM_IMAGES).astype(np.int64)]
+    selection = selection[np.linspace(0, maps.n_images - 1, min(_SELECTED_IMAGES, maps.n_images)).astype(np.int64)]
     _, axes, _, _ = _from_inner_products(maps, selection, n_components + _OVERSAMPLING)
     mean = sum(block.sum(axis=0, dtype=np.float64) for block in maps.blocks()) / maps.n_images
     axes, total, n_passes, converged = _refined(maps, mean, axes.astype(np.float32), n_components)
@@ -88,7 +90,7 @@ def _from_inner_products(
     """Exact principal axes of some rows: their mean, axes (component, value) in float16, scores along those, total variance."""
     n_images = len(images)
     mean = np.empty(maps.n_values)
-    gram = np.zeros((n_images, n_images))
+    gram = np.zeros((n_images, n_images), order="F")  # as LAPACK wants it, which would copy it otherwise
     for part, values in maps.panels(images):
         mean[part] = values.mean(axis=0, dtype=np.float64)
         values -= mean[part].astype(np.float32)
@@ -119,6 +121,8 @@ def _refined(
     maps: MapReader, mean: np.ndarray, axes: np.ndarray, n_components: int
 ) -> tuple[np.ndarray, float, int, bool]:
     """Subspace iteration: axes (component, value) of all rows from axes of some."""
+    from scipy import linalg  # slow to import: only where statistics are made
+
     center = mean.astype(np.float32)
     variances: np.ndarray = np.zeros(n_components)
     converged = not len(axes)
@@ -136,7 +140,7 @@ def _refined(
         converged = bool(np.all(np.abs(ritz - variances[: len(ritz)]) <= _TOLERANCE * ritz))
         variances = ritz
         # The covariance applied to the axes is already at hand: one more step of the iteration for nothing.
-        axes = np.linalg.qr(image.T)[0].T.astype(np.float32)
+        axes = linalg.qr(image.T, mode="economic", overwrite_a=True, check_finite=False)[0].T.astype(np.float32)
     # Rotated to the principal directions of the last subspace.
     inner = np.zeros((len(axes), len(axes)))
     total = 0.0

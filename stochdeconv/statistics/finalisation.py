@@ -23,6 +23,7 @@ MAX_ROWS = 2048
 _WITH_THREADS = ("scipy.linalg", "sklearn.cluster")
 # Layers finalised side by side; each holds up to some 300 MB.
 _LAYERS_AT_ONCE = 2
+_MANY_IMAGES = 1024
 
 
 def finalise(spool: Spool, progress: Progress | None = None) -> ClassStatistics:
@@ -74,7 +75,9 @@ def finalise(spool: Spool, progress: Progress | None = None) -> ClassStatistics:
 
 def _summarised_layers(measured: Measurements, progress: Progress | None) -> dict[str, dict[str, Any]]:
     """Summarise each layer on one thread, several layers at a time: the bytes do not depend on the number of processors."""
-    n_threads = min(_LAYERS_AT_ONCE, os.cpu_count() or 1)
+    # One after the other where there are many images, so that they do not cost more memory than few.
+    at_once = _LAYERS_AT_ONCE if measured.n_images <= _MANY_IMAGES else 1
+    n_threads = min(at_once, os.cpu_count() or 1)
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_threads) as pool:
         pending = [(part.layer.name, pool.submit(_summarised, part)) for part in measured.layers]
         fields = {}

@@ -44,6 +44,7 @@ def test_components_of_few_maps_are_those_of_a_full_fit(n_images, n_values):
 
 def test_components_of_many_maps_converge_to_those_of_a_full_fit(monkeypatch):
     monkeypatch.setattr(components, "MAX_GRAM_IMAGES", 60)
+    monkeypatch.setattr(components, "_SELECTED_IMAGES", 60)
     maps = _maps(700, 200)
     actual = principal_components(_reader(maps), 12)
     assert actual.converged
@@ -53,6 +54,7 @@ def test_components_of_many_maps_converge_to_those_of_a_full_fit(monkeypatch):
 
 def test_a_selection_alone_would_not_do(monkeypatch):
     monkeypatch.setattr(components, "MAX_GRAM_IMAGES", 60)
+    monkeypatch.setattr(components, "_SELECTED_IMAGES", 60)
     monkeypatch.setattr(components, "_MAX_PASSES", 0)
     maps = _maps(700, 200)
     actual = principal_components(_reader(maps), 12)
