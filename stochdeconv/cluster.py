@@ -177,10 +177,10 @@ class Cluster:
                 logging_level="ERROR",
             )
         except (OSError, ValueError, RuntimeError) as error:
-            raise InputError(
-                f"no Ray cluster answers at '{self._address}': {error}. One that wants a token, as Ray's do by default, is joined at "
-                "HOST:PORT with RAY_AUTH_MODE=token in the environment"
-            ) from error
+            told = str(error).rstrip(".")
+            if "token" in told.lower():
+                told += ". One that wants a token is joined at HOST:PORT with RAY_AUTH_MODE=token in the environment"
+            raise InputError(f"no Ray cluster answers at '{self._address}': {told}") from error
         try:
             self._start_workers(ray)
         except BaseException:

@@ -57,6 +57,8 @@ def collect(
     """Measure the joint statistics of a class's activations."""
     if resume and flags.overwrite:
         raise SettingsError("resume=True keeps what is there, overwrite=True does not; give one of the two")
+    if sharing.ray is not None and settings.shard is not None:
+        raise SettingsError("workers measure shards of their own; leave shard= out, or ray=")
     may_be_there = resume or flags.overwrite
     folders = _folders(images, settings, output)
     if output is not None and output.suffix in SUFFIXES and not may_be_there:

@@ -56,6 +56,8 @@ def generate(
     from stochdeconv.sampling.traversals import find_component
     from stochdeconv.statistics.file import load_statistics
 
+    if sharing.ray is not None:
+        settings.check_shareable()
     run.check_output()
     check_pictures(settings.init)
     loaded = load_statistics(statistics)

@@ -108,6 +108,12 @@ class GenerateSettings(RunSettings):
         """Whether the images are to differ by their targets alone."""
         return self.component is not None or self.walk is not None
 
+    def check_shareable(self) -> None:
+        """Raise SettingsError where the images cannot be made by several processes."""
+        if self.is_series or self.gif:
+            what = "an animation of the steps" if self.gif else "a series"
+            raise SettingsError(f"{what} is made in one process; leave gif=, component= and walk= out, or the workers")
+
     def targets(self, statistics: ClassStatistics) -> Targets:
         """Return what the images are to activate."""
         sampling: dict[str, Any] = {

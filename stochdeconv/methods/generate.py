@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from stochdeconv.errors import SettingsError
 from stochdeconv.methods.class_images import ClassImages, GenerateSettings
 from stochdeconv.settings import read_settings, takes
 
@@ -77,9 +76,8 @@ def generate(
 
     settings = read_settings(GenerateSettings, settings, keywords, model=model, statistics=statistics)
     started = time.monotonic()
-    if make_batches is not None and (settings.is_series or settings.gif):
-        what = "an animation of the steps" if settings.gif else "a series"
-        raise SettingsError(f"{what} is made in one process; leave gif=, component= and walk= out, or the workers")
+    if make_batches is not None:
+        settings.check_shareable()
     film = Film(settings.n_steps, callback) if settings.gif else None
     maker = ClassImages.of(model, statistics, settings, callback if film is None else film)
     if make_batches is not None:

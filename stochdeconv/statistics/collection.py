@@ -262,7 +262,8 @@ def merge(
         stack.callback(joined.close, remove=True)
         _join(shards, joined, progress)
         if not joined.kept:
-            raise InputError("none of the shards holds a readable image")
+            reason = joined.skipped[0][1]
+            raise InputError(f"none of the {joined.manifest['n_listed']} images can be read; the first: {reason}")
         return finalise(joined, progress)
 
 

@@ -45,6 +45,11 @@ CALLS = {
     "recipe": (["generate", "church.h5", *OUT, "--recipe", "fcets=0"], "closest: 'facets'"),
     "start": (["generate", "church.h5", *OUT, "--init", "no.png"], "no such image"),
     "component": (["generate", "church.h5", *OUT, "--component", "block1:0"], "closest: 'block1_conv"),
+    "a walk by workers": (
+        ["generate", "church.h5", *OUT, "--walk", "3", "--ray", "local"],
+        "a series is made in one process",
+    ),
+    "shards of workers": (["collect", "photos", *NETWORK, "--shard", "1/2", "--ray", "local"], "shards of their own"),
     "preset": (["maximize", "church", *NETWORK, *OUT, "--preset", "lucid"], "there are simonyan, regularised, fourier"),
     "blur of Fourier images": (["maximize", "church", *NETWORK, *OUT, *BLURRED], "use 'regularised'"),
     "ablation": (
