@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import keras
 import numpy as np
+import pytest
 from keras import ops
 
 from stochdeconv import backend
@@ -75,3 +78,18 @@ def test_what_a_result_depends_on_is_named():
     versions = backend.versions()
     assert versions["keras"] == keras.__version__ and versions["numpy"] == np.__version__
     assert backend.preferred_dtype() in ("float32", "bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "is_faster"),
+    [
+        ("vendor_id : GenuineIntel\nflags : avx512f avx512_bf16", False),
+        ("vendor_id : GenuineIntel\nflags : avx512f avx512_bf16 amx_bf16", True),
+        ("vendor_id : AuthenticAMD\nflags : avx512f avx512_bf16", True),
+        ("vendor_id : AuthenticAMD\nflags : avx2", False),
+    ],
+)
+def test_bfloat16_is_taken_where_the_processor_is_faster_in_it(monkeypatch, cpuinfo, is_faster):
+    monkeypatch.setattr(Path, "exists", lambda path: True)
+    monkeypatch.setattr(Path, "read_text", lambda path: cpuinfo)
+    assert backend._cpu_is_faster_in_bfloat16() is is_faster

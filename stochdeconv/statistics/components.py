@@ -74,7 +74,7 @@ def principal_components(maps: MapReader, n_components: int) -> PrincipalCompone
     if maps.n_images <= MAX_GRAM_IMAGES:
         mean, axes, scores, total = _from_inner_products(maps, selection, n_components)
         return _finished(mean, axes, scores, total, n_passes=0, converged=True)
-    selection = selection[np.linspace(0, maps.n_images - 1, min(_SELECTED_IMAGES, maps.n_images)).astype(np.int64)]
+    selection = selection[np.linspace(0, maps.n_images - 1, _SELECTED_IMAGES).astype(np.int64)]
     _, axes, _, _ = _from_inner_products(maps, selection, n_components + _OVERSAMPLING)
     mean = sum(block.sum(axis=0, dtype=np.float64) for block in maps.blocks()) / maps.n_images
     axes, total, n_passes, converged = _refined(maps, mean, axes.astype(np.float32), n_components)

@@ -127,7 +127,7 @@ def _measure_rest(
     class_ = spool.manifest["class"]
     key = ("collect", tuple((layer.name, layer.shape, layer.layout_shape) for layer in layers), class_ is not None)
     # Kept with the network: shards and classes one after another run the same program.
-    described = model.program(key, lambda: _network_statistics(model, layers, has_class=class_ is not None))
+    describe = model.program(key, lambda: _network_statistics(model, layers, has_class=class_ is not None))
     index = 0 if class_ is None else class_["index"]
     batch_size = spool.manifest["settings"]["batch_size"]
     committed = time.monotonic()
@@ -136,7 +136,7 @@ def _measure_rest(
         # One worker adds up while the network computes the next batch.
         with ThreadPoolExecutor(1) as adder:
             for numbers, photographs in _batches(paths, spool, batch_size):
-                measured = _through_network(described, photographs, (batch_size, *layers[0].shape), index)
+                measured = _through_network(describe, photographs, (batch_size, *layers[0].shape), index)
                 if pending is not None:
                     pending.result()
                     if time.monotonic() - committed > COMMIT_SECONDS:

@@ -265,15 +265,9 @@ def region_means(regions: Regions, keys: MapReader, maps: MapReader, n_channels:
     areas, means = areas[:, :, None], means[:, None]
     # None of these images may have any place of a region that was found in others.
     area = np.maximum(areas.sum(axis=0, dtype=np.float64), np.finfo(np.float32).tiny)
-    # A block at a time, in place: of 2,048 images each copy would cost some 16 MB (mini-vgg16) to 100.
-    blocks = [slice(start, start + BLOCK_IMAGES) for start in range(0, len(rows), BLOCK_IMAGES)]
-    differences = ((sums[block] - areas[block] * means[block]).sum(axis=0, dtype=np.float64) for block in blocks)
-    usual = sum(differences, np.zeros(sums.shape[1:])) / area
+    usual = (sums - areas * means).sum(axis=0, dtype=np.float64) / area
     prior = _PRIOR_SHARE * n_places
-    for block in blocks:
-        drawn = (sums[block] + prior * (means[block] + usual)) / (areas[block] + prior)
-        sums[block] = rounded(drawn.astype(np.float32))
-    return sums
+    return rounded(((sums + prior * (means + usual)) / (areas + prior)).astype(np.float32))
 
 
 def ask_facet_moments(
