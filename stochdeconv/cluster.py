@@ -16,6 +16,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -25,6 +26,7 @@ import numpy as np
 from stochdeconv.assets import NETWORKS
 from stochdeconv.errors import ExistingOutputError, InputError, ModelError, SettingsError
 from stochdeconv.files import write_atomically
+from stochdeconv.interruption import interrupts_held
 from stochdeconv.settings import check_count
 from stochdeconv.statistics.collection import CollectSettings, list_images, merge
 from stochdeconv.statistics.finished import check_finished
@@ -165,26 +167,13 @@ class Cluster:
         self._workers: list[Any] = []
 
     def __enter__(self) -> Self:
-        ray = _ray()
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
-        is_local = self._address == LOCAL
+        knock(self._address)
         try:
-            _knock(self._address)
-            ray.init(
-                **({"num_cpus": os.cpu_count() or 1, "include_dashboard": False} if is_local else {}),
-                address=self._address,
-                log_to_driver=False,
-                logging_level="ERROR",
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            told = str(error).rstrip(".")
-            if "token" in told.lower():
-                told += ". One that wants a token is joined at HOST:PORT with RAY_AUTH_MODE=token in the environment"
-            raise InputError(f"no Ray cluster answers at '{self._address}': {told}") from error
-        try:
+            with interrupts_held():
+                ray = _joined(self._address)
             self._start_workers(ray)
         except BaseException:
-            ray.shutdown()
+            _ray().shutdown()
             raise
         return self
 
@@ -323,11 +312,35 @@ def _identity(model: ImageModel) -> tuple[str, str]:
     return model.weights_hash, json.dumps(dict(model.preprocessing), sort_keys=True, default=str)
 
 
-def _knock(address: str) -> None:
-    """Raise OSError where nobody listens at ``HOST:PORT``; Ray itself would wait for minutes."""
+def knock(address: str) -> None:
+    """Raise InputError where nobody listens at ``HOST:PORT``, which Ray itself would wait for, or where Ray is not installed."""
+    if find_spec("ray") is None:
+        _ray()
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
+        except OSError as error:
+            raise _no_answer(address, error) from error
+
+
+def _no_answer(address: str, error: Exception) -> InputError:
+    told = str(error).rstrip(".")
+    if "token" in told.lower():
+        told += ". One that wants a token is joined at HOST:PORT with RAY_AUTH_MODE=token in the environment"
+    return InputError(f"no Ray cluster answers at '{address}': {told}")
+
+
+def _joined(address: str) -> Any:
+    """Join the cluster at an address, or begin one on this machine; the module of Ray."""
+    ray = _ray()
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+    own = {"num_cpus": os.cpu_count() or 1, "include_dashboard": False} if address == LOCAL else {}
+    try:
+        ray.init(**own, address=address, log_to_driver=False, logging_level="ERROR")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _no_answer(address, error) from error
+    return ray
 
 
 def _n_shards(n_images: int, n_workers: int) -> int:

@@ -14,6 +14,8 @@ hypothesis.settings.load_profile("same")
 
 # Before anything imports TensorFlow: it would log to stderr what no test wants to read.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# As stochdeconv has it: tests that import Keras first would go without.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # There is a process for each processor; more threads than those would wait for each other, which took an eighth more time.
 if "PYTEST_XDIST_WORKER" in os.environ:
     for threads in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):

@@ -50,6 +50,15 @@ def test_the_backend_of_keras_own_file_is_kept_where_it_is_installed(configured,
     assert run(CODE, "torch", "jax", KERAS_HOME=str(tmp_path)).stdout.strip() == expected
 
 
+@pytest.mark.parametrize("wanted", [None, "0"])
+def test_tensorflow_uses_onednn_unless_told_otherwise(wanted, tmp_path):
+    code = 'import os, stochdeconv; print(os.environ["TF_ENABLE_ONEDNN_OPTS"])'
+    environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    environment |= {} if wanted is None else {"TF_ENABLE_ONEDNN_OPTS": wanted}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == (wanted or "1")
+
+
 def test_no_backend_at_all_is_told_in_one_line_and_help_needs_none():
     result = run(COMMAND, "layers", "mini-vgg16")
     (line,) = result.stderr.strip().splitlines()

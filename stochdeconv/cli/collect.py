@@ -64,6 +64,7 @@ def collect(
     if output is not None and output.suffix in SUFFIXES and not may_be_there:
         refuse_existing(output)
     terminal.require_writable(STATS_CACHE if output is None else output)
+    sharing.check()
     network = source.load(model)
     if settings.layers is not None:
         settings = replace(settings, layers=read_list(settings.layers, "layer", network.find_layer))

@@ -58,6 +58,7 @@ def generate(
 
     if sharing.ray is not None:
         settings.check_shareable()
+    sharing.check()
     run.check_output()
     check_pictures(settings.init)
     loaded = load_statistics(statistics)

@@ -99,6 +99,13 @@ class ClusterFlags:
         if self.workers is not None and self.ray is None:
             raise SettingsError("workers= share the work by Ray: say where with ray=local, or the address of a cluster")
 
+    def check(self) -> None:
+        """Refuse before anything is loaded a cluster that does not answer."""
+        if self.ray is not None:
+            from stochdeconv.cluster import knock
+
+            knock(self.ray)
+
     def started(self, network: ImageModel, source: NetworkFlags) -> AbstractContextManager[Cluster | None]:
         """Start the workers, where there are to be any."""
         if self.ray is None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from stochdeconv.errors import MissingCodeError, ModelError, StochDeconvError, closest, with_flags
 from stochdeconv.images.faces import FACES
+from stochdeconv.interruption import interrupts_held
 
 if TYPE_CHECKING:
     from cyclopts import CycloptsError
@@ -36,7 +37,8 @@ def import_keras() -> None:
     # Their million objects stay until the end: to look for garbage among them takes a second now, and another at exit.
     gc.disable()
     try:
-        _import_quietly("stochdeconv.backend")
+        with interrupts_held():
+            _import_quietly("stochdeconv.backend")
         gc.freeze()
     finally:
         gc.enable()

@@ -19,6 +19,7 @@ from stochdeconv.methods.settings import RunSettings
 from stochdeconv.optimization.descent import Descent
 from stochdeconv.sampling.samplers import check_sampling, sample_targets
 from stochdeconv.sampling.traversals import component_targets, spaced_deviations, walk_targets
+from stochdeconv.settings import OPEN
 from stochdeconv.statistics.class_statistics import INPUT
 from stochdeconv.statistics.layout import layout_maps
 
@@ -66,8 +67,9 @@ class GenerateSettings(RunSettings):
         Optimisation steps.
     size : int, optional
         Side of the images in pixels; by default that of the statistics.
-    batch_size : int
-        Images optimised at a time. They do not influence each other; those of a series go one at a time.
+    batch_size : int, optional
+        Images optimised at a time: by default 8, on a GPU 64 or as many as it has memory for. They do not influence each other; those of
+        a series go one at a time.
     seed : int
         Target, start and random views of image i depend on (seed, i) alone.
     """
@@ -85,6 +87,7 @@ class GenerateSettings(RunSettings):
     init: str | Path = "noise"
     recipe: str | Recipe | None = ""
     n_steps: int = 128
+    batch_size: int = OPEN
 
     def _settle(self) -> None:
         super()._settle()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from stochdeconv.methods.class_images import ClassImages, GenerateSettings
+from stochdeconv.methods.settings import with_batch_size
 from stochdeconv.settings import read_settings, takes
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def generate(
     from stochdeconv.methods.runs import hand_over, record_run
     from stochdeconv.optimization.results import OptimizationResult, gather
 
-    settings = read_settings(GenerateSettings, settings, keywords, model=model, statistics=statistics)
+    settings = with_batch_size(read_settings(GenerateSettings, settings, keywords, model=model, statistics=statistics))
     started = time.monotonic()
     if make_batches is not None:
         settings.check_shareable()

@@ -26,7 +26,7 @@ from stochdeconv.methods.presets import (
     input_origin,
     with_decay,
 )
-from stochdeconv.methods.settings import RunSettings
+from stochdeconv.methods.settings import RunSettings, with_batch_size
 from stochdeconv.parsing import read_list
 from stochdeconv.settings import OPEN, check_number, read_settings, source_of, takes
 from stochdeconv.statistics.class_statistics import ClassStatistics
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PRESETS", "MaximizeSettings", "Preset", "maximize"]
 
-#: How many images, and how many at a time.
-N_IMAGES, BATCH_SIZE = 8, 8
+#: How many images.
+N_IMAGES = 8
 # Settings of a preset that can be overridden.
 _OVERRIDES = ("l2", "blur", "blur_every", "jitter", "clip", "contribution")
 
@@ -93,7 +93,7 @@ class MaximizeSettings(RunSettings):
     n_steps : int
         Optimisation steps.
     batch_size : int, optional
-        Images at a time: by default 8; with `diversity` all of them.
+        Images at a time: by default 8, on a GPU 64 or as many as it has memory for; with `diversity` all of them.
     """
 
     n_images: int = OPEN
@@ -211,7 +211,7 @@ def maximize(
     from stochdeconv.methods.runs import hand_over, record_run
     from stochdeconv.optimization.results import OptimizationResult, gather
 
-    settings = read_settings(MaximizeSettings, settings, keywords, model=model)
+    settings = with_batch_size(read_settings(MaximizeSettings, settings, keywords, model=model))
     settings.check_objective(class_name)
     started = time.monotonic()
     size = model.image_size(settings.size)
@@ -319,8 +319,10 @@ def _variables(
     return pixels(start, noise=START_NOISE, constraints=constraints_of(way, mean_color), **numbers)
 
 
-def _plan_batch(diversity: float, layer: str | None, n_images: int | None, batch_size: int | None) -> tuple[int, int]:
-    """Fill in the numbers of images, in all and at a time, that were left open.
+def _plan_batch(
+    diversity: float, layer: str | None, n_images: int | None, batch_size: int | None
+) -> tuple[int, int | None]:
+    """Fill in the numbers of images, in all and at a time, that were left open; the latter only where images are to differ.
 
     Raises
     ------
@@ -329,14 +331,14 @@ def _plan_batch(diversity: float, layer: str | None, n_images: int | None, batch
     """
     if n_images is None:
         n_images = N_IMAGES if batch_size is None or not diversity else min(N_IMAGES, batch_size)
-    if batch_size is None:
-        batch_size = n_images if diversity else BATCH_SIZE
+    if batch_size is None and diversity:
+        batch_size = n_images
     check_number("diversity", diversity, at_least=0)
     if layer is not None and not diversity:
         raise SettingsError(
             f"diversity_layer= '{layer}' is where the images are to differ, but diversity= has no weight: give one"
         )
-    if diversity and not 2 <= n_images <= batch_size:
+    if diversity and not 2 <= n_images <= (batch_size or 0):
         raise SettingsError(
             f"diversity= is between the images of one batch: it takes at least 2 images (n_images=) and a batch_size= of as many; "
             f"got {n_images} images in batches of {batch_size}"

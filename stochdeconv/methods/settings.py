@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, TypeVar
 
 from stochdeconv.settings import Settings, check_count
+
+Kind = TypeVar("Kind", bound="RunSettings")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,3 +33,10 @@ class RunSettings(Settings):
     def _settle(self) -> None:
         super()._settle()
         check_count("seed", self.seed, at_least=0)
+
+
+def with_batch_size(settings: Kind) -> Kind:
+    """Fill in how many images are made at a time, where that was left to the device."""
+    from stochdeconv import backend
+
+    return replace(settings, batch_size=settings.batch_size or backend.usual_batch_size())

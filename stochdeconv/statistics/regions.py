@@ -251,23 +251,28 @@ def region_means(regions: Regions, keys: MapReader, maps: MapReader, n_channels:
     """
     n_key_channels = len(regions.offset)
     n_places = keys.n_values // n_key_channels
-    areas = np.empty((len(rows), regions.n_regions), np.float32)
+    areas = np.empty((len(rows), regions.n_regions, 1), np.float32)
     sums = np.empty((len(rows), regions.n_regions, n_channels), np.float32)
-    means = np.empty((len(rows), n_channels), np.float32)
-    for start in range(0, len(rows), BLOCK_IMAGES):
-        block = slice(start, start + BLOCK_IMAGES)
+    means = np.empty((len(rows), 1, n_channels), np.float32)
+    usual = np.zeros(sums.shape[1:])
+    blocks = [slice(start, start + BLOCK_IMAGES) for start in range(0, len(rows), BLOCK_IMAGES)]
+    for block in blocks:
         places = keys.read(rows[block], slice(0, keys.n_values)).reshape(-1, n_places, n_key_channels)
         values = maps.read(rows[block], slice(0, maps.n_values)).reshape(-1, n_places, n_channels)
         weights = memberships(regions, places)
-        areas[block] = weights.sum(axis=1)
+        areas[block] = weights.sum(axis=1)[:, :, None]
         sums[block] = np.swapaxes(weights, 1, 2) @ values
-        means[block] = values.mean(axis=1)
-    areas, means = areas[:, :, None], means[:, None]
+        means[block] = values.mean(axis=1)[:, None]
+        for difference in sums[block] - areas[block] * means[block]:
+            usual += difference
     # None of these images may have any place of a region that was found in others.
-    area = np.maximum(areas.sum(axis=0, dtype=np.float64), np.finfo(np.float32).tiny)
-    usual = (sums - areas * means).sum(axis=0, dtype=np.float64) / area
+    usual /= np.maximum(areas.sum(axis=0, dtype=np.float64), np.finfo(np.float32).tiny)
     prior = _PRIOR_SHARE * n_places
-    return rounded(((sums + prior * (means + usual)) / (areas + prior)).astype(np.float32))
+    # In place: in float64 and all at once this would be most of what a collection needs.
+    for block in blocks:
+        drawn = (sums[block] + prior * (means[block] + usual)) / (areas[block] + prior)
+        sums[block] = rounded(drawn.astype(np.float32))
+    return sums
 
 
 def ask_facet_moments(

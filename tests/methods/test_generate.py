@@ -8,11 +8,13 @@ import pytest
 from PIL import Image
 from toys import draw_weights
 
+from stochdeconv import backend
 from stochdeconv.errors import InputError, LayerNotFoundError, MissingInputError, ModelError
 from stochdeconv.images.files import load_image, save_png
 from stochdeconv.images.sheets import contact_sheet
 from stochdeconv.methods.class_images import ClassImages, GenerateSettings
 from stochdeconv.methods.generate import generate
+from stochdeconv.methods.maximize import maximize
 from stochdeconv.methods.objective import target_loss
 from stochdeconv.methods.recipe import Recipe, parse_recipe
 from stochdeconv.methods.runs import RunInterrupted
@@ -94,6 +96,15 @@ def test_a_new_sample_is_a_new_image_and_the_same_seed_the_same(model, statistic
     assert np.abs(four[0] - four[1]).mean() > 0.02
     np.testing.assert_allclose(generate(model, statistics, n_images=4, batch_size=2, **run).images, four, atol=0.02)
     assert np.abs(generate(model, statistics, n_images=1, seed=5, **run).images - four[:1]).mean() > 0.02
+
+
+@pytest.mark.parametrize(("has_gpu", "batch_size", "expected"), [(True, None, 64), (False, None, 8), (True, 3, 3)])
+def test_a_gpu_is_given_more_images_at_a_time(model, statistics, monkeypatch, has_gpu, batch_size, expected):
+    monkeypatch.setattr(backend, "_has_gpu", lambda: has_gpu)
+    result = generate(model, statistics, n_images=1, n_steps=1, batch_size=batch_size)
+    assert result.record["settings"]["batch_size"] == expected
+    result = maximize(model, "sunset", n_images=1, n_steps=1, batch_size=batch_size)
+    assert result.record["settings"]["batch_size"] == expected
 
 
 def test_a_batch_alone_is_what_it_is_among_others(model, statistics):
