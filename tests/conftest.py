@@ -64,6 +64,7 @@ def pytest_runtest_call():
 # What a backend computes: networks, losses, steps, and the two methods they were made for. ``-m core`` runs these alone.
 _CORE = (
     "test_backend.py",
+    "cli/test_backends.py",
     "losses/test_losses.py",
     "networks/test_blockwise.py",
     "networks/test_network.py",

@@ -29,6 +29,7 @@ from keras import layers
 from mini_networks import ABOUT, NETWORKS, SIZE, fold
 
 import stochdeconv as sd
+from stochdeconv import backend
 from stochdeconv.files import write_atomically
 from stochdeconv.images.files import load_image
 from stochdeconv.images.folders import find_class_folders, find_images, hold_out
@@ -303,7 +304,8 @@ def train(arguments: argparse.Namespace, build, seen: list, n_classes: int) -> k
     state = arguments.output / "state"
     refuse_another_run(state, arguments, n_seen=len(seen))
     keras.utils.set_random_seed(arguments.seed)
-    keras.config.set_dtype_policy("mixed_bfloat16")
+    # Where bfloat16 is emulated a step takes several times as long.
+    keras.config.set_dtype_policy("mixed_bfloat16" if backend.preferred_dtype() == "bfloat16" else "float32")
     steps_an_epoch = len(seen) // BATCH_SIZE
     n_steps = steps_an_epoch * arguments.epochs
     teacher = sd.load_model(arguments.teacher) if arguments.teacher else None

@@ -17,12 +17,14 @@ from stochdeconv.networks.activations import LAYERS_WITH_FUSED_ACTIVATION
 from stochdeconv.networks.backward_rules import rectify
 from stochdeconv.networks.blockwise import BlockwiseConvolution, gains_from_blocks
 from stochdeconv.networks.graph import Step
-from stochdeconv.networks.operations import is_keras_own, type_name
+from stochdeconv.networks.operations import calls_as, is_keras_own, type_name
 
 Tensor = Any
 
 # How far a copy's values may be from a layer's own, as a part of the largest: rounding, and no other settings.
 _TOLERANCES = {"float32": 1e-3, "bfloat16": 0.1}
+# Rows of a matrix product are computed so many at a time, or a divisor of it, and what is left over in another order of additions.
+_ROWS_AT_A_TIME = 24
 
 
 class LayerCopies:
@@ -102,7 +104,10 @@ class LayerCopies:
         if blockwise and (over_blocks := self._blockwise.get((id(step.operation), step.kind))) is not None:
             return over_blocks(*args, **kwargs)
         layer, takes_training = self._of(step)
-        return layer(*args, **(kwargs | {"training": False} if takes_training else kwargs))
+        kwargs = kwargs | {"training": False} if takes_training else kwargs
+        if n_inputs and not blockwise and calls_as(layer, keras.layers.Dense) and len(args) == 1:
+            return _row_by_row_alike(layer, args[0], kwargs)
+        return layer(*args, **kwargs)
 
     def _dtype_of(self, symbol: Any) -> str:
         """Whole numbers stay what they are."""
@@ -115,6 +120,15 @@ class LayerCopies:
             layer = _copy_layer(step, self.dtype, f"copy_{len(self._copies)}")
             self._copies[key] = (layer, "training" in inspect.signature(layer.call).parameters)
         return self._copies[key]
+
+
+def _row_by_row_alike(layer: Any, values: Tensor, kwargs: dict[str, Any]) -> Tensor:
+    """Apply a dense layer to (input, ...) so that what becomes of an input does not depend on its place among the others."""
+    n_inputs = values.shape[0]
+    if n_inputs == 1 or len(values.shape) != 2:
+        return layer(values, **kwargs)
+    filled = ops.pad(values, ((0, -n_inputs % _ROWS_AT_A_TIME), (0, 0)))
+    return layer(filled, **kwargs)[:n_inputs]
 
 
 def _copy_layer(step: Step, dtype: str, name: str) -> Any:

@@ -337,10 +337,12 @@ def test_ctrl_c_hands_over_what_was_done(model, last, n_images):
 
 def test_batches_change_nothing_but_the_rounding(model):
     steps = []
-    run = {"parameterization": fourier(n_images=5), "n_steps": 6}
+    # Adam would make steps of what is nothing but rounding where a gradient is zero.
+    run = {"parameterization": fourier(n_images=5), "n_steps": 6, "descent": Descent("normalized")}
     whole = optimize(model, losses.cross_entropy(0), batch_size=8, **run).images
     parts = optimize(model, losses.cross_entropy(0), batch_size=2, callback=steps.append, **run).images
-    np.testing.assert_allclose(whole, parts, atol=2e-4)
+    assert np.abs(whole - optimize(model, losses.cross_entropy(0), **{**run, "n_steps": 1}).images).max() > 0.05
+    np.testing.assert_allclose(whole, parts, atol=2e-5)
     assert (steps[-1].step, steps[-1].n_steps) == (18, 18) and len(steps) == 18
     assert [(step.batch, step.batch_step) for step in steps] == [(b, s) for b in range(3) for s in range(1, 7)]
 
