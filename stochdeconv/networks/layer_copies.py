@@ -105,7 +105,7 @@ class LayerCopies:
             return over_blocks(*args, **kwargs)
         layer, takes_training = self._of(step)
         kwargs = kwargs | {"training": False} if takes_training else kwargs
-        if n_inputs and not blockwise and calls_as(layer, keras.layers.Dense) and len(args) == 1:
+        if not blockwise and calls_as(layer, keras.layers.Dense) and len(args) == 1:
             return _row_by_row_alike(layer, args[0], kwargs)
         return layer(*args, **kwargs)
 
@@ -125,7 +125,7 @@ class LayerCopies:
 def _row_by_row_alike(layer: Any, values: Tensor, kwargs: dict[str, Any]) -> Tensor:
     """Apply a dense layer to (input, ...) so that what becomes of an input does not depend on its place among the others."""
     n_inputs = values.shape[0]
-    if n_inputs == 1 or len(values.shape) != 2:
+    if n_inputs in (None, 1) or len(values.shape) != 2:
         return layer(values, **kwargs)
     filled = ops.pad(values, ((0, -n_inputs % _ROWS_AT_A_TIME), (0, 0)))
     return layer(filled, **kwargs)[:n_inputs]
