@@ -28,12 +28,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import stochdeconv as sd  # before Keras: it decides what Keras computes with
+
+# isort: split
 import keras
 import numpy as np
 from benchmark_peers import PEERS, peer
 from keras import ops
 
-import stochdeconv as sd
 from stochdeconv import backend
 from stochdeconv.assets import NETWORKS
 from stochdeconv.files import write_atomically
