@@ -25,8 +25,6 @@ except ModuleNotFoundError:
 
 Function = Callable[..., Any]
 
-_BATCH_ON_CPU, _BATCH_ON_GPU = 8, 64
-
 
 def name() -> str:
     """Name the backend Keras runs on: ``"tensorflow"``, ``"jax"`` or ``"torch"``."""
@@ -174,15 +172,8 @@ def preferred_dtype() -> str:
     return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
 
 
-def usual_batch_size() -> int:
-    """Choose how many images are made at a time where nobody says: on a CPU more are no faster.
-
-    On a GPU as many as its memory has room for, from this many on: `optimization.loop.optimize` halves what does not fit.
-    """
-    return _BATCH_ON_GPU if _has_gpu() else _BATCH_ON_CPU
-
-
-def _has_gpu() -> bool:
+def has_gpu() -> bool:
+    """Tell whether there is a faster device than the processors."""
     if name() == "tensorflow":
         return bool(_library().config.list_physical_devices("GPU"))
     if name() == "jax":

@@ -91,8 +91,8 @@ class _Worker:
             self._source.prepare()
         return load_model(self._source.word, weights=self._source.weights, dtype=self._source.dtype)
 
-    def identity(self) -> tuple[str, str]:
-        """Tell which network it is, and what input it wants."""
+    def identity(self) -> tuple[str, str, str]:
+        """Tell which network it is, what input it wants, and what computes it."""
         return _identity(self._model)
 
     def shard(self, images: str, settings: CollectSettings) -> np.ndarray:
@@ -168,12 +168,11 @@ class Cluster:
 
     def __enter__(self) -> Self:
         knock(self._address)
+        ray = _joined(self._address)
         try:
-            with interrupts_held():
-                ray = _joined(self._address)
             self._start_workers(ray)
         except BaseException:
-            _ray().shutdown()
+            ray.shutdown()
             raise
         return self
 
@@ -184,6 +183,8 @@ class Cluster:
         _ray().shutdown()
 
     def _start_workers(self, ray: Any) -> None:
+        from stochdeconv import backend
+
         resources = ray.cluster_resources()
         n_gpus, n_cores = int(resources.get("GPU", 0)), int(resources["CPU"])
         machines = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
@@ -197,7 +198,14 @@ class Cluster:
         options: dict[str, Any] = {"num_gpus": 1} if n_gpus else {"num_cpus": _cores_each(machines, self.n_workers)}
         # Ray would set another number of threads than this process has, and sums of parts depend on how many parts there are.
         own = os.environ.get(_THREADS)
-        options["runtime_env"] = {"env_vars": {_THREADS: own or str(max(1, n_cores // len(machines)))}}
+        # What decides on the bytes is the same for all, whatever the cluster was started with.
+        options["runtime_env"] = {
+            "env_vars": {
+                _THREADS: own or str(max(1, n_cores // len(machines))),
+                "KERAS_BACKEND": backend.name(),
+                "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1"),
+            }
+        }
         actor = ray.remote(max_restarts=-1, max_task_retries=_RETRIES)(_Worker)
         self._workers = [actor.options(**options).remote(self._source, own) for _ in range(self.n_workers)]
         with _told_plainly(ray):
@@ -205,7 +213,7 @@ class Cluster:
         if found != {_identity(self._model)}:
             raise ModelError(
                 f"workers find another network at '{self._source.word}' than '{self._model.name}' here, with other weights or another "
-                "input convention: what is said of it has to stand in its sidecar file"
+                f"input convention (what is said of it has to stand in its sidecar file), or compute with others than {_computed_by()}"
             )
 
     def _each(self, task: Callable[[Any, Any], Any], operands: Sequence[Any]) -> Iterator[Any]:
@@ -308,8 +316,16 @@ class Cluster:
         yield from self._each(lambda worker, number: worker.batch.remote(run, held, settled, number), numbers)
 
 
-def _identity(model: ImageModel) -> tuple[str, str]:
-    return model.weights_hash, json.dumps(dict(model.preprocessing), sort_keys=True, default=str)
+def _identity(model: ImageModel) -> tuple[str, str, str]:
+    convention = json.dumps(dict(model.preprocessing), sort_keys=True, default=str)
+    return model.weights_hash, convention, _computed_by()
+
+
+def _computed_by() -> str:
+    from stochdeconv import backend
+
+    versions = backend.versions()
+    return ", ".join(f"{library} {versions[library]}" for library in ("stochdeconv", "keras", backend.name(), "numpy"))
 
 
 def knock(address: str) -> None:
@@ -333,8 +349,13 @@ def _no_answer(address: str, error: Exception) -> InputError:
 
 def _joined(address: str) -> Any:
     """Join the cluster at an address, or begin one on this machine; the module of Ray."""
-    ray = _ray()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+    with interrupts_held():
+        ray = _ray()
+    if ray.is_initialized():
+        raise InputError(
+            "this process has joined a Ray cluster already, which is not ours to leave: call ray.shutdown() before"
+        )
     own = {"num_cpus": os.cpu_count() or 1, "include_dashboard": False} if address == LOCAL else {}
     try:
         ray.init(**own, address=address, log_to_driver=False, logging_level="ERROR")

@@ -17,6 +17,8 @@ def choose_backend() -> None:
     # Unasked, TensorFlow uses oneDNN on newer processors alone. On those with AVX2 and no more a step takes 0.5 to 0.7 times as long
     # with it, and networks with channels first run at all.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    # It would take all memory of every GPU, and workers on the same machine had none.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     if "KERAS_BACKEND" in os.environ or find_spec(_BACKENDS[0]) is not None:
         return
     there = _installed()

@@ -144,6 +144,13 @@ def test_no_cluster_at_an_address(model):
         pass
 
 
+def test_a_cluster_that_was_joined_before_is_left_as_it_is(model, monkeypatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "shutdown", lambda: pytest.fail("this is not ours to end"))
+    with pytest.raises(InputError, match=r"joined a Ray cluster already.*ray\.shutdown\(\)"), Cluster("auto", model):
+        pass
+
+
 def test_more_workers_than_processors_are_refused(model):
     with (
         pytest.raises(

@@ -16,6 +16,7 @@ statistics are collected from noise. The peers, tf-keras-vis and Xplique, get a 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -264,12 +265,18 @@ def peers_row(case: Case) -> dict:
         return {"left out": "peers are measured on VGG16"}
     if case.model.dtype != "float32":
         return {"left out": "peers compute in float32, and so have we to: --dtype float32"}
-    steps = {"ours": maximize_step(case, 1)}
-    seconds_of = {name: peer(name, WORK / "peers") for name in PEERS}
-    steps.update(seconds_of)
-    seconds = seconds_in_turn(steps, case.n_turns)
+    steps: dict[str, Callable] = {"ours": maximize_step(case, 1)}
     marks = {"tf-keras-vis": 2.3, "xplique": 1.4}
-    return {name: {**quotient(seconds[name], seconds["ours"]), "mark": f">= {marks[name]}"} for name in PEERS}
+    with contextlib.ExitStack() as stack:
+        for name in PEERS:
+            for how, with_onednn in (("", False), (" with oneDNN", True)):
+                steps[name + how] = stack.enter_context(peer(name, WORK / "peers", with_onednn=with_onednn))
+        seconds = seconds_in_turn(steps, case.n_turns)
+    return {
+        name: quotient(seconds[name], seconds["ours"]) | ({"mark": f">= {marks[name]}"} if name in marks else {})
+        for name in steps
+        if name != "ours"
+    }
 
 
 def collect_row(case: Case) -> dict:
@@ -367,7 +374,7 @@ def table_row(name: str, figure: dict) -> str:
         more = {
             key: value for key, value in figure.items() if key not in ("value", "low", "high", "mark", "measured_on")
         }
-        return f"| {name} | {figure['value']}{spread} | {figure['mark']} | {json.dumps(more) if more else ''} |"
+        return f"| {name} | {figure['value']}{spread} | {figure.get('mark', '')} | {json.dumps(more) if more else ''} |"
     return "\n".join(
         table_row(f"{name}:{part}", of_part) if isinstance(of_part, dict) else f"| {name} | {of_part} | | |"
         for part, of_part in figure.items()

@@ -7,19 +7,22 @@ The processes run in a virtual environment of their own, which `peer` makes wher
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
 import time
 import venv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 PEERS = {"tf-keras-vis": "tf-keras-vis==0.8.7", "xplique": "xplique==2.0.2"}
 N_STEPS = 4
 
 
-def peer(name: str, folder: Path) -> Callable[[], float]:
-    """Start a peer; each call gives the seconds of one of its steps.
+@contextlib.contextmanager
+def peer(name: str, folder: Path, *, with_onednn: bool) -> Iterator[Callable[[], float]]:
+    """Start a peer, and end it; each call gives the seconds of one of its steps.
 
     Parameters
     ----------
@@ -27,13 +30,22 @@ def peer(name: str, folder: Path) -> Callable[[], float]:
         One of `PEERS`.
     folder : Path
         Of the virtual environment.
+    with_onednn : bool
+        Whether TensorFlow computes with oneDNN on every processor, as it does with `stochdeconv`; as it comes otherwise.
     """
     python = folder / "bin" / "python"
     if not python.exists():
         venv.create(folder, with_pip=True)
         subprocess.run([python, "-m", "pip", "install", "-q", "tensorflow", *PEERS.values()], check=True)
+    variable = "TF_ENABLE_ONEDNN_OPTS"
+    environment = {key: value for key, value in os.environ.items() if key != variable}
     process = subprocess.Popen(
-        [python, __file__, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [python, __file__, name],
+        env=environment | ({variable: "1"} if with_onednn else {}),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
 
     def seconds() -> float:
@@ -45,7 +57,11 @@ def peer(name: str, folder: Path) -> Callable[[], float]:
                 return float(line.split()[1])
         raise SystemExit(f"{name} ended: run `{python} {__file__} {name}` to see why")
 
-    return seconds
+    try:
+        yield seconds
+    finally:
+        process.kill()
+        process.wait()
 
 
 def tf_keras_vis() -> Callable[[], float]:

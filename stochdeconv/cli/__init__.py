@@ -70,6 +70,10 @@ def main(words: Sequence[str] | None = None) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(terminal.EXIT_FAILURE)
         terminal.fail(terminal.describe_os_error(error))
+    except Exception as error:
+        if not terminal.is_out_of_memory(error):
+            raise
+        terminal.fail("the device has not enough memory; a smaller --batch-size, --size or --tile-size asks for less")
 
 
 def _flags_of(words: Sequence[str]) -> dict[str, str]:

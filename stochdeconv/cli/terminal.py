@@ -63,6 +63,12 @@ def _import_quietly(module: str) -> None:
             os.close(kept)
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether an error means that the device's memory is full; none can where nothing computes."""
+    backend = sys.modules.get("stochdeconv.backend")
+    return backend is not None and backend.is_out_of_memory(error)
+
+
 def load_model(word: str, **options: Any) -> ImageModel:
     """Load a network, with those options that were given."""
     import_keras()

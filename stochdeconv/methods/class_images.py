@@ -68,8 +68,8 @@ class GenerateSettings(RunSettings):
     size : int, optional
         Side of the images in pixels; by default that of the statistics.
     batch_size : int, optional
-        Images optimised at a time: by default 8, on a GPU 64 or as many as it has memory for. They do not influence each other; those of
-        a series go one at a time.
+        Images optimised at a time: by default 8, on a GPU 64, or half as many until they fit its memory. They do not influence each
+        other; those of a series go one at a time.
     seed : int
         Target, start and random views of image i depend on (seed, i) alone.
     """

@@ -75,7 +75,8 @@ def generate(
     from stochdeconv.methods.runs import hand_over, record_run
     from stochdeconv.optimization.results import OptimizationResult, gather
 
-    settings = with_batch_size(read_settings(GenerateSettings, settings, keywords, model=model, statistics=statistics))
+    settings = read_settings(GenerateSettings, settings, keywords, model=model, statistics=statistics)
+    settings = with_batch_size(settings, is_shared=make_batches is not None)
     started = time.monotonic()
     if make_batches is not None:
         settings.check_shareable()

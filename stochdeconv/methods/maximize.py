@@ -93,7 +93,7 @@ class MaximizeSettings(RunSettings):
     n_steps : int
         Optimisation steps.
     batch_size : int, optional
-        Images at a time: by default 8, on a GPU 64 or as many as it has memory for; with `diversity` all of them.
+        Images at a time: by default 8, on a GPU 64, or half as many until they fit its memory; with `diversity` all of them.
     """
 
     n_images: int = OPEN

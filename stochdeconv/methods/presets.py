@@ -219,7 +219,8 @@ def balanced_decay(
 
     squares, n_moving = 0.0, 0
     for part in part_images(_N_PROBES, max(1, _PROBED_PIXELS // math.prod(size))):
-        gradient_of = backend.value_and_gradient(functools.partial(signed_sum, signs[part]))
+        # Compiled, if only once: run at once, TensorFlow would compute the gradients of all weights beside.
+        gradient_of = backend.compile(backend.value_and_gradient(functools.partial(signed_sum, signs[part])))
         _, gradients = gradient_of(ops.convert_to_tensor(images[part]))
         per_grey_level = ops.convert_to_numpy(gradients).astype(np.float64) / 255
         squares += sum(float((of_image**2).sum()) for of_image in per_grey_level)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import copy
+from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 from stochdeconv.settings import Settings, check_count
 
 Kind = TypeVar("Kind", bound="RunSettings")
+
+#: Images at a time where nobody says: on a CPU more are no faster; a GPU has more to do, and `optimization.loop` halves what does not fit.
+BATCH_SIZE, GPU_BATCH_SIZE = 8, 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +31,7 @@ class RunSettings(Settings):
     counts: ClassVar[tuple[str, ...]] = ("n_images", "n_steps", "size", "batch_size")
 
     size: int | None = None
-    batch_size: int = 8
+    batch_size: int = BATCH_SIZE
     seed: int = 0
 
     def _settle(self) -> None:
@@ -35,8 +39,14 @@ class RunSettings(Settings):
         check_count("seed", self.seed, at_least=0)
 
 
-def with_batch_size(settings: Kind) -> Kind:
-    """Fill in how many images are made at a time, where that was left to the device."""
+def with_batch_size(settings: Kind, *, is_shared: bool = False) -> Kind:
+    """Fill in, of settled settings, how many images are made at a time where that was left to the device.
+
+    Work that is shared goes in small batches, whatever device this process has: there is to be one for each worker.
+    """
     from stochdeconv import backend
 
-    return replace(settings, batch_size=settings.batch_size or backend.usual_batch_size())
+    filled = copy.copy(settings)
+    usual = GPU_BATCH_SIZE if not is_shared and backend.has_gpu() else BATCH_SIZE
+    filled._fill(batch_size=settings.batch_size or usual)
+    return filled

@@ -23,7 +23,8 @@ Tensor = Any
 
 # How far a copy's values may be from a layer's own, as a part of the largest: rounding, and no other settings.
 _TOLERANCES = {"float32": 1e-3, "bfloat16": 0.1}
-# Rows of a matrix product are computed so many at a time, or a divisor of it, and what is left over in another order of additions.
+# Rows of a matrix product are computed some at a time, and those left over in another order of additions. Eigen takes six on AVX2 (found
+# by products of equal rows with TensorFlow 2.21); a multiple of it, and of the 4, 8, 12 and 24 that other kernels take.
 _ROWS_AT_A_TIME = 24
 
 
@@ -50,7 +51,13 @@ class LayerCopies:
                     self._blockwise.setdefault((id(step.operation), step.kind), BlockwiseConvolution(layer))
 
     def run(
-        self, steps: Iterable[Step], values: dict[int, Tensor], *, gradient_rule: str, blockwise: bool = False
+        self,
+        steps: Iterable[Step],
+        values: dict[int, Tensor],
+        *,
+        gradient_rule: str,
+        blockwise: bool = False,
+        rows_alike: bool = False,
     ) -> None:
         """Compute the steps, in inference mode.
 
@@ -64,6 +71,8 @@ class LayerCopies:
             Backward rule of the ReLUs, see `backward_rules.rectify`.
         blockwise : bool
             Compute convolutions over blocks where that is faster to differentiate, see `blockwise`; the last bit may differ.
+        rows_alike : bool
+            Compute dense layers so that the last bit does not depend on an input's place among the others.
 
         Raises
         ------
@@ -76,7 +85,7 @@ class LayerCopies:
                 continue
             args, kwargs = step.arguments(lambda symbol: values[id(symbol)])
             try:
-                result = self._result_of(step, args, kwargs, n_inputs, gradient_rule, blockwise)
+                result = self._result_of(step, args, kwargs, n_inputs, gradient_rule, blockwise, rows_alike)
             except StochDeconvError:
                 raise
             except Exception as error:
@@ -91,7 +100,14 @@ class LayerCopies:
                 values[id(symbol)] = value
 
     def _result_of(
-        self, step: Step, args: tuple, kwargs: dict[str, Any], n_inputs: int, gradient_rule: str, blockwise: bool
+        self,
+        step: Step,
+        args: tuple,
+        kwargs: dict[str, Any],
+        n_inputs: int,
+        gradient_rule: str,
+        blockwise: bool,
+        rows_alike: bool,
     ) -> Any:
         if step.kind == "held":
             (symbol,) = step.outputs
@@ -105,8 +121,8 @@ class LayerCopies:
             return over_blocks(*args, **kwargs)
         layer, takes_training = self._of(step)
         kwargs = kwargs | {"training": False} if takes_training else kwargs
-        if not blockwise and calls_as(layer, keras.layers.Dense) and len(args) == 1:
-            return _row_by_row_alike(layer, args[0], kwargs)
+        if rows_alike and calls_as(layer, keras.layers.Dense) and len(args) == 1:
+            return _with_rows_alike(layer, args[0], kwargs)
         return layer(*args, **kwargs)
 
     def _dtype_of(self, symbol: Any) -> str:
@@ -122,13 +138,14 @@ class LayerCopies:
         return self._copies[key]
 
 
-def _row_by_row_alike(layer: Any, values: Tensor, kwargs: dict[str, Any]) -> Tensor:
-    """Apply a dense layer to (input, ...) so that what becomes of an input does not depend on its place among the others."""
-    n_inputs = values.shape[0]
-    if n_inputs in (None, 1) or len(values.shape) != 2:
+def _with_rows_alike(layer: Any, values: Tensor, kwargs: dict[str, Any]) -> Tensor:
+    """Apply a dense layer to (input, ..., channel) so that what becomes of a row does not depend on its place among the others."""
+    if None in values.shape:  # not known while it is traced
         return layer(values, **kwargs)
-    filled = ops.pad(values, ((0, -n_inputs % _ROWS_AT_A_TIME), (0, 0)))
-    return layer(filled, **kwargs)[:n_inputs]
+    rows = ops.reshape(values, (-1, values.shape[-1]))
+    n_rows = rows.shape[0]
+    rows = layer(ops.pad(rows, ((0, -n_rows % _ROWS_AT_A_TIME), (0, 0))), **kwargs)[:n_rows]
+    return ops.reshape(rows, (*values.shape[:-1], rows.shape[-1]))
 
 
 def _copy_layer(step: Step, dtype: str, name: str) -> Any:

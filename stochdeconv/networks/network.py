@@ -258,7 +258,13 @@ class Network:
     # Computing
 
     def forward(
-        self, layers: Iterable[str], *, gradient_rule: str = "true", dtype: str = "float32", as_computed: bool = False
+        self,
+        layers: Iterable[str],
+        *,
+        gradient_rule: str = "true",
+        dtype: str = "float32",
+        as_computed: bool = False,
+        rows_alike: bool = False,
     ) -> Callable[..., dict[str, Tensor]]:
         """Make the function from inputs to activations, for use inside a compiled function.
 
@@ -273,6 +279,9 @@ class Network:
         as_computed : bool
             For the image loop: leave the layers' activations in that dtype, and compute what is faster to differentiate that way, see
             `blockwise`.
+        rows_alike : bool
+            For what is kept: an input's activations are the same to the last bit wherever it is among the others, as far as convolutions
+            and ``Dense`` layers decide on it (on TensorFlow and JAX; PyTorch's products of matrices do not allow it).
 
         Returns
         -------
@@ -291,12 +300,14 @@ class Network:
         """
         layers = tuple(dict.fromkeys(layers))
         dtype = self._checked_dtype(self.dtype if dtype == "auto" else dtype)
-        key = (layers, gradient_rule, dtype, as_computed)
+        key = (layers, gradient_rule, dtype, as_computed, rows_alike)
         if key not in self._forwards:
             self._forwards[key] = self._make_forward(*key)
         return self._forwards[key]
 
-    def _make_forward(self, layers: tuple[str, ...], gradient_rule: str, dtype: str, as_computed: bool) -> Callable:
+    def _make_forward(
+        self, layers: tuple[str, ...], gradient_rule: str, dtype: str, as_computed: bool, rows_alike: bool
+    ) -> Callable:
         rules = [rule for rule in GRADIENT_RULES if rule != "mix"]
         if gradient_rule not in rules:
             raise InputError(
@@ -321,7 +332,7 @@ class Network:
                 values[id(own)] = value if own is view else ops.moveaxis(value, -1, 1)
                 values[id(view)] = value
             try:
-                copies.run(steps, values, gradient_rule=gradient_rule, blockwise=as_computed)
+                copies.run(steps, values, gradient_rule=gradient_rule, blockwise=as_computed, rows_alike=rows_alike)
             except Exception as error:
                 misfit = self._misfit(tuple(inputs.shape[1:]))
                 if misfit is None or backend.is_out_of_memory(error):
@@ -370,7 +381,7 @@ class Network:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; expected at least 1")
         if layers not in self._compiled:
-            forward = self.forward(layers)
+            forward = self.forward(layers, rows_alike=True)
             self._compiled[layers] = backend.compile(lambda batch: {layer: forward(batch)[layer] for layer in layers})
         compute = self._compiled[layers]
         parts: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}

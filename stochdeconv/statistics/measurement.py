@@ -184,7 +184,7 @@ def _network_statistics(model: ImageModel, layers: Sequence[MeasuredLayer], *, h
     from stochdeconv import backend
 
     names = [layer.name for layer in layers if layer.name != INPUT]
-    forward = model.forward(tuple(dict.fromkeys([*names, "logits"] if has_class else names)))
+    forward = model.forward(tuple(dict.fromkeys([*names, "logits"] if has_class else names)), rows_alike=True)
 
     def describe(images: Any) -> tuple[list[dict], Any]:
         activations = forward(images)

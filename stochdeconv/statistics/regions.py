@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -33,6 +34,8 @@ _DIMENSIONS = 24
 # Places and images the clusters are learned from: enough for centroids of 24 numbers, and a bound on memory.
 _MAX_IMAGES = 512
 _PLACES_PER_IMAGE = 48
+# Places whose distances to all centroids are worked out at once.
+_PLACES_AT_A_TIME = 2048
 # A region that covers little of an image says little: its mean is drawn toward the image's own by this share of all places.
 _PRIOR_SHARE = 0.011
 # Kinds of places are told apart by a layer with at most this many pixels of the image to one of its positions.
@@ -198,18 +201,22 @@ def fit_regions(layer: str, maps: MapReader, n_channels: int) -> Regions | None:
         places = values.reshape(len(values), n_places, n_channels)
         picked = rng.permuted(np.tile(np.arange(n_places), (len(values), 1)), axis=1)[:, :_PLACES_PER_IMAGE]
         samples.append(np.take_along_axis(places, picked[:, :, None], axis=1).reshape(-1, n_channels))
-    sample = np.concatenate(samples).astype(np.float64)
+    sample = np.concatenate(samples, dtype=np.float64)
+    del samples
     offset = sample.mean(axis=0)
-    variances, axes = np.linalg.eigh(np.cov(sample - offset, rowvar=False).reshape(n_channels, n_channels))
+    sample -= offset
+    # Not np.cov, which makes three copies of what is the largest array of a collection.
+    variances, axes = np.linalg.eigh(sample.T @ sample / max(len(sample) - 1, 1))
     order = np.argsort(variances)[::-1][:_DIMENSIONS]
     order = order[variances[order] > 1e-9 * max(float(variances.max()), 1e-30)]
     if len(sample) < 10 * N_REGIONS or not len(order):
         return None
     # Halfway to whitening: strong directions lead, but do not drown the others.
     projection = axes[:, order] / variances[order] ** 0.25
-    points = (sample - offset) @ projection
+    points = sample @ projection
     centroids = KMeans(N_REGIONS, n_init=3, random_state=0).fit(points).cluster_centers_
-    nearest = _squared_distances(points, centroids).min(axis=1)
+    parts = np.array_split(points, math.ceil(len(points) / _PLACES_AT_A_TIME))
+    nearest = np.concatenate([_squared_distances(part, centroids).min(axis=1) for part in parts])
     temperature = max(0.25 * float(np.median(nearest)), 1e-12)
     return Regions(
         layer, offset.astype(np.float32), projection.astype(np.float32), centroids.astype(np.float32), temperature

@@ -281,3 +281,12 @@ def test_a_merge_has_the_bytes_of_one_pass_however_many_processors_there_are(mad
 def test_an_empty_word_is_no_folder(made, here):
     assert "expected a path" in refuse("collect", "", "-m", made / "tiny.keras", "-o", "c.h5", code=2)
     assert "expected a path" in refuse("inspect", "", code=2)
+
+
+def test_a_full_memory_is_told_in_one_line(made, here, monkeypatch):
+    def full(*_, **__):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8589934592 bytes.")
+
+    monkeypatch.setattr("stochdeconv.statistics.measurement._through_network", full)
+    told = refuse("collect", made / "photos/church", "-m", made / "tiny.keras", "-o", "church.h5")
+    assert "not enough memory" in told and "--batch-size" in told

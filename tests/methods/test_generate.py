@@ -100,11 +100,22 @@ def test_a_new_sample_is_a_new_image_and_the_same_seed_the_same(model, statistic
 
 @pytest.mark.parametrize(("has_gpu", "batch_size", "expected"), [(True, None, 64), (False, None, 8), (True, 3, 3)])
 def test_a_gpu_is_given_more_images_at_a_time(model, statistics, monkeypatch, has_gpu, batch_size, expected):
-    monkeypatch.setattr(backend, "_has_gpu", lambda: has_gpu)
+    monkeypatch.setattr(backend, "has_gpu", lambda: has_gpu)
     result = generate(model, statistics, n_images=1, n_steps=1, batch_size=batch_size)
     assert result.record["settings"]["batch_size"] == expected
     result = maximize(model, "sunset", n_images=1, n_steps=1, batch_size=batch_size)
     assert result.record["settings"]["batch_size"] == expected
+    given = []
+
+    def make_batches(statistics, settings, numbers):
+        given.append((settings.batch_size, len(numbers)))
+        images = ClassImages.of(model, statistics, settings, None)
+        return [images.batch(number) for number in numbers]
+
+    run = {"n_images": 9, "n_steps": 1, "batch_size": batch_size, "make_batches": make_batches}
+    generate(model, statistics, **run)
+    # Workers are to have something to do, whatever this process computes with.
+    assert given == [(batch_size or 8, 3 if batch_size else 2)]
 
 
 def test_a_batch_alone_is_what_it_is_among_others(model, statistics):

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -347,3 +350,17 @@ def test_several_at_once_are_named_once(model):
     ):
         with pytest.raises(InputError, match=message):
             maximize(model, **what)
+
+
+def test_the_weight_of_l2_decay_is_found_in_networks_whose_first_kernel_is_smaller_than_its_stride():
+    # The gradient of such a kernel, which nobody needs, ends the process: TensorFlow 2.21, oneDNN, AVX2.
+    code = (
+        "import stochdeconv as sd, keras; from keras import layers\n"
+        "x = inputs = keras.Input((32, 32, 3))\n"
+        "x = layers.GlobalAveragePooling2D()(layers.Conv2D(16, 1, strides=2, activation='relu', name='conv')(x))\n"
+        "network = keras.Model(inputs, layers.Dense(3, activation='softmax')(x))\n"
+        "model = sd.load_model(network, preprocessing='tf', class_names=['a', 'b', 'c'], dtype='float32')\n"
+        "print(sd.maximize(model, 'b', preset='simonyan', n_images=1, n_steps=1).images.shape)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.stdout.strip() == "(1, 32, 32, 3)", ended.stderr

@@ -48,13 +48,16 @@ def shape(request):
 @pytest.mark.skipif(
     keras.backend.backend() == "torch", reason="every fourth row of PyTorch's products is computed alike"
 )
+@pytest.mark.parametrize("places", [(), (3,), (2, 2)])
 @pytest.mark.parametrize("n_inputs", [2, 7, 8, 32])
-def test_scores_do_not_depend_on_the_place_in_a_batch(n_inputs):
+def test_what_is_kept_does_not_depend_on_the_place_in_a_batch(n_inputs, places):
     # Statistics of shards, and of one pass, have the same bytes for it. On a processor with AVX2 alone the last two rows of eight differ.
-    inputs = keras.Input((512,))
-    network = sd.Network(randomised(keras.Model(inputs, layers.Dense(9, activation="softmax")(inputs))))
-    logits = network.logits(np.repeat(inputs_of((512,), 1), n_inputs, axis=0), batch_size=n_inputs)
-    np.testing.assert_array_equal(logits, np.repeat(logits[:1], n_inputs, axis=0))
+    inputs = keras.Input((*places, 512))
+    network = sd.Network(randomised(keras.Model(inputs, layers.Dense(9, activation="relu", name="dense")(inputs))))
+    repeated = np.repeat(inputs_of((*places, 512), 1), n_inputs, axis=0)
+    values = network.activations(repeated, ["dense"], batch_size=n_inputs)["dense"]
+    assert values.shape == (n_inputs, *places, 9)
+    np.testing.assert_array_equal(values, np.repeat(values[:1], n_inputs, axis=0))
 
 
 def test_every_layer_is_what_keras_computes(shape):
