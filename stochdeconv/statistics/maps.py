@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Numbers held at once while reading maps: 16 MB of float32.
-_BLOCK_VALUES = 2**22
+# Numbers held at once while reading maps: 32 MB of float32.
+_BLOCK_VALUES = 2**23
 #: Images held at once.
 BLOCK_IMAGES = 64
 
