@@ -167,7 +167,7 @@ def preferred_dtype() -> str:
             return "bfloat16" if capability >= (8, 0) else "float32"
         return "bfloat16" if _cpu_is_faster_in_bfloat16() else "float32"
     if name() == "jax":
-        return "bfloat16" if _library().default_backend() in {"gpu", "tpu"} else "float32"
+        return "bfloat16" if has_gpu() else "float32"
     torch = _library()
     return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
 
@@ -177,7 +177,7 @@ def has_gpu() -> bool:
     if name() == "tensorflow":
         return bool(_library().config.list_physical_devices("GPU"))
     if name() == "jax":
-        return _library().default_backend() != "cpu"
+        return _library().default_backend() in {"gpu", "tpu"}
     return _library().cuda.is_available()
 
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 def interrupts_held() -> Iterator[None]:
     """Let a Ctrl-C of meanwhile count at the end: imports, and whatever catches all that is raised, would lose it."""
     before = signal.getsignal(signal.SIGINT)
-    # None: of code that is not Python's. Elsewhere than in the main thread no handler can be set, and none is called.
-    if threading.current_thread() is not threading.main_thread() or before is None:
+    # None: of code that is not Python's. Elsewhere than in the main thread no handler can be set, and none is called. Where nobody
+    # listens it stays so, for processes that are started meanwhile too.
+    if threading.current_thread() is not threading.main_thread() or before in (None, signal.SIG_IGN):
         yield
         return
     pressed = False
@@ -22,8 +23,7 @@ def interrupts_held() -> Iterator[None]:
         nonlocal pressed
         pressed = True
 
-    if before is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGINT, note)
     try:
         yield
     finally:

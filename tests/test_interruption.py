@@ -53,9 +53,8 @@ def test_where_nobody_listens_to_ctrl_c_it_stays_so():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with interrupts_held():
-            assert (
-                signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-            )  # which processes that are started meanwhile inherit
+            # Which processes that are started meanwhile inherit.
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
             press()
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:

@@ -21,8 +21,8 @@ def value_and_gradient(function, values):
         result = function(x)
         return ops.sum(result * ops.cos(ops.cast(ops.arange(result.shape[-1]), result.dtype))), result
 
-    # Compiled, as in the image loop: run at once, TensorFlow computes the kernel's gradient too, and on AVX2, with one thread, oneDNN
-    # writes past its memory there where a kernel is smaller than its stride.
+    # Compiled, as in the image loop: run at once, TensorFlow computes the kernel's gradient too, and on AVX2 oneDNN writes past
+    # its memory there where a kernel is smaller than its stride.
     (_, result), gradient = backend.compile(backend.value_and_gradient(total))(ops.convert_to_tensor(values))
     return ops.convert_to_numpy(result), ops.convert_to_numpy(gradient)
 
