@@ -138,7 +138,8 @@ class Cluster:
     SettingsError
         Fewer than one worker.
     InputError
-        Ray is not installed, this process has joined a cluster already, there is none at the address, or it has fewer GPUs or processors than workers are to be.
+        Ray is not installed, this process has joined a cluster already, there is none at the address, or it has fewer GPUs or
+        processors than workers are to be.
     ModelError
         The network has no source that workers could load it from, or what they find is another one.
     """
