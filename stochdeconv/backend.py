@@ -18,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 try:
     import keras
-except ModuleNotFoundError:
+except (ModuleNotFoundError, ValueError):  # not installed, or not a backend
     require_backend()
     raise
 

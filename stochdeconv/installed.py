@@ -27,12 +27,20 @@ def choose_backend() -> None:
 
 
 def require_backend() -> None:
-    """Raise InputError where none is installed; Keras would speak of TensorFlow alone."""
-    if not _installed():
+    """Raise InputError where none is installed, or not the one that was chosen; Keras would speak of TensorFlow alone."""
+    there = _installed()
+    if not there:
         raise InputError(
             "stochdeconv computes with TensorFlow, PyTorch or JAX, and none of them is installed: "
             "pip install 'stochdeconv-core[tensorflow]', [torch] or [jax]"
         )
+    chosen = os.environ.get("KERAS_BACKEND") or None
+    called, backend = ("KERAS_BACKEND", chosen) if chosen else ("the backend in Keras's own keras.json", _configured())
+    if backend is None or backend in there:
+        return
+    if backend not in _BACKENDS:
+        raise InputError(f"{called} is '{backend}'; stochdeconv computes with {', '.join(_BACKENDS)}")
+    raise InputError(f"{called} is '{backend}', which is not installed: pip install {backend}, or choose {' or '.join(there)}")
 
 
 def _installed() -> list[str]:

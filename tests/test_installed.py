@@ -65,3 +65,19 @@ def test_no_backend_at_all_is_told_in_one_line_and_help_needs_none():
     assert line.startswith("error: stochdeconv computes with TensorFlow, PyTorch or JAX, and none of them is installed")
     assert result.returncode == 1
     assert "generate" in run(COMMAND, "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ("foo", "error: KERAS_BACKEND is 'foo'; stochdeconv computes with tensorflow, torch, jax"),
+        ("torch", "error: KERAS_BACKEND is 'torch', which is not installed: pip install torch, or choose tensorflow"),
+    ],
+)
+def test_a_backend_that_is_not_there_is_told_in_one_line(chosen, expected):
+    only_tensorflow = COMMAND.replace('("tensorflow", "torch", "jax")', '("torch", "jax")').replace(
+        'sys.modules["tensorflow"] = None', 'sys.modules["torch"] = None'
+    )
+    result = run(only_tensorflow, "layers", "mini-vgg16", KERAS_BACKEND=chosen)
+    assert result.stderr.strip().splitlines() == [expected]
+    assert result.returncode == 1

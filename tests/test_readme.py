@@ -62,8 +62,8 @@ def prepared(tmp_path_factory):
             Image.fromarray(pixels).resize((32, 32)).save(folder / photographs / f"{number:02d}.png")
     Image.fromarray((rng.random((4, 4, 3)) * 255).astype(np.uint8)).resize((120, 112)).save(folder / "photo.png")
     inputs = x = keras.Input((32, 32, 3))
-    for number in (1, 2):
-        x = keras.layers.Conv2D(6, 3, strides=number, activation="relu", name=f"conv{number}")(x)
+    for number, name in enumerate(("conv1", "fire3_concat"), start=1):  # layers that the pages name
+        x = keras.layers.Conv2D(6, 3, strides=number, activation="relu", name=name)(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
     keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(x)).save(folder / "squeezenet.keras")
     (sidecar,) = blocks(README, "json")

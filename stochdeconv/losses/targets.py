@@ -149,6 +149,11 @@ def facet_moments(
 
 @loss(name="match", is_tied_to_places=True)
 def _relative_distance(values: Tensor, target: np.ndarray) -> Tensor:
+    if tuple(values.shape[1:]) != tuple(target.shape[1:]):
+        sizes = ["×".join(map(str, array.shape[1:])) for array in (target, values)]
+        raise InputError(
+            f"match: the target is {sizes[0]} where the images have {sizes[1]}: take its activations from a picture of their size"
+        )
     axes = tuple(range(1, len(values.shape)))
     return ops.sum((values - target) ** 2, axis=axes) / (ops.sum(target**2, axis=axes) + _ENERGY_FLOOR)
 

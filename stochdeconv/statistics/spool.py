@@ -199,10 +199,15 @@ class Spool:
             raise
         except InputError as error:
             if isinstance(error.__cause__, OSError):
-                raise InputError(disk_error(error.__cause__, self.folder, resumable=self._resumable)) from error
+                raise InputError(disk_error(error.__cause__, self.folder, resumable=self._can_go_on)) from error
             raise
         except OSError as error:
-            raise InputError(disk_error(error, self.folder, resumable=self._resumable)) from error
+            raise InputError(disk_error(error, self.folder, resumable=self._can_go_on)) from error
+
+    @property
+    def _can_go_on(self) -> bool:
+        """Whether there is something in the folder that an interrupted collection goes on with."""
+        return self._resumable and bool(self.kept)
 
     # ---- writing ---------------------------------------------------------------------------------------------------
 

@@ -225,6 +225,8 @@ def test_match_is_relative(maps):
     np.testing.assert_allclose(value(losses.match({"x": maps}), x=3 * maps), 4.0, rtol=1e-5)
     with pytest.raises(InputError, match="empty"):
         losses.match({})
+    with pytest.raises(InputError, match=f"target is 2×2×6 where the images have {'×'.join(map(str, maps.shape[1:]))}"):
+        value(losses.match({"x": np.zeros((len(maps), 2, 2, 6))}), x=maps)
 
 
 def test_cross_entropy_and_unit(maps):

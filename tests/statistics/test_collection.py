@@ -529,6 +529,29 @@ def test_a_full_disk_promises_only_what_there_is(model, folder, tmp_path, monkey
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["1-of-2.h5", "2-of-2.h5"]
 
 
+def test_a_full_disk_promises_nothing_before_there_is_a_row(model, folder, tmp_path, monkeypatch):
+    class FullFile:
+        def __init__(self, file):
+            self._file = file
+
+        def __getattr__(self, name):
+            return getattr(self._file, name)
+
+        def write(self, _):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    opening = measurement.Spool.open
+
+    def open_full(spool, **options):
+        opening(spool, **options)
+        spool._files = {name: FullFile(file) for name, file in spool._files.items()}
+
+    monkeypatch.setattr(measurement.Spool, "open", open_full)
+    with pytest.raises(InputError, match=r"disk is full(?!.*resume=True)"):
+        collect(model, folder, spool=tmp_path / "spool", **SETTINGS)
+    assert not (tmp_path / "spool").exists()
+
+
 def test_a_full_disk_is_one_clear_line_and_loses_nothing(model, folder, statistics, tmp_path, monkeypatch):
     monkeypatch.setattr(measurement, "COMMIT_SECONDS", 0.0)
     replace, n_calls = os.replace, 0
