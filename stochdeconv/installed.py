@@ -40,7 +40,9 @@ def require_backend() -> None:
         return
     if backend not in _BACKENDS:
         raise InputError(f"{called} is '{backend}'; stochdeconv computes with {', '.join(_BACKENDS)}")
-    raise InputError(f"{called} is '{backend}', which is not installed: pip install {backend}, or choose {' or '.join(there)}")
+    raise InputError(
+        f"{called} is '{backend}', which is not installed: pip install {backend}, or choose {' or '.join(there)}"
+    )
 
 
 def _installed() -> list[str]:
