@@ -73,6 +73,8 @@ def prepared(tmp_path_factory):
     names = [{"index": 0, "wnid": "n03028079", "label": "church"}, {"index": 1, "wnid": None, "label": "barn"}]
     (folder / json.loads(sidecar)["class_names"]).write_text(json.dumps(names))
     run(f"stochdeconv collect {folder}/photos/church -m {folder}/squeezenet.keras -o {folder}/church.h5")
+    with_photographs = f"-o {folder}/church-with-photographs.h5 --exemplars 66"
+    run(f"stochdeconv collect {folder}/photos/church -m {folder}/squeezenet.keras {with_photographs}")
     return folder
 
 

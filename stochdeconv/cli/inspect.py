@@ -121,6 +121,10 @@ def _tell(facts: dict[str, Any], *, as_json: bool) -> None:
         f"network   {facts['model']['name']} ({facts['model']['source']}), weights {facts['model']['weights_hash'][:12]}"
     )
     print(f"images    {facts['n_images']}, {facts['n_rows']} with a row of their own, {len(skipped)} skipped")
+    if facts["n_exemplars"]:
+        print(
+            f"exemplars {facts['n_exemplars']} photographs are kept in this file, and images made from it hold pieces of them"
+        )
     for name, reason in skipped.items():
         print(f"skipped   {name}: {reason}")
     print()
@@ -143,6 +147,7 @@ def describe_statistics(statistics: ClassStatistics) -> dict[str, Any]:
         "input_size": list(statistics.input_size),
         "n_images": statistics.n_images,
         "n_rows": statistics.n_rows,
+        "n_exemplars": 0 if statistics.exemplars is None else len(statistics.exemplars),
         "skipped": dict(statistics.skipped),
         "layers": [
             {

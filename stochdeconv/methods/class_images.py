@@ -14,10 +14,10 @@ import numpy as np
 
 from stochdeconv.errors import InputError, SettingsError
 from stochdeconv.methods.objective import channel_directions, check_model, target_loss
-from stochdeconv.methods.recipe import Recipe, own_recipe, parse_recipe
+from stochdeconv.methods.recipe import Recipe, of_places, own_recipe, parse_recipe
 from stochdeconv.methods.settings import RunSettings
 from stochdeconv.optimization.descent import Descent
-from stochdeconv.sampling.samplers import check_sampling, sample_targets
+from stochdeconv.sampling.samplers import LOCAL, check_sampling, sample_targets
 from stochdeconv.sampling.traversals import component_targets, spaced_deviations, walk_targets
 from stochdeconv.settings import OPEN
 from stochdeconv.statistics.class_statistics import INPUT
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from stochdeconv.sampling.targets import Targets
     from stochdeconv.statistics.class_statistics import ClassStatistics
 
+# The sampler of statistics without photographs.
+_USUAL = "bootstrap"
 # A walk starts from its middle frame after this part of the steps.
 _OPENING = 0.5
 
@@ -50,8 +52,9 @@ class GenerateSettings(RunSettings):
         N frames from one sample to another, as a GIF and an MP4.
     gif : bool
         Show how the images come about, the first 16 of them, as a GIF and an MP4.
-    sampler : {"chain", "joint", "bootstrap", "independent"}
-        How targets are sampled, see `samplers.sample_targets`.
+    sampler : {"local", "chain", "joint", "bootstrap", "independent"}
+        How targets are sampled, see `samplers.sample_targets`; ``local`` draws them place by place from photographs, see
+        `local.sample_places`. By default local where the statistics hold photographs (collect's exemplars), else bootstrap.
     temperature : float
         Multiplies the deviations of the samples, and of images along a component, from the class's mean.
     row_weight : float
@@ -80,7 +83,7 @@ class GenerateSettings(RunSettings):
     component: str | None = None
     walk: int | None = None
     gif: bool = False
-    sampler: str = "bootstrap"
+    sampler: str = OPEN
     temperature: float = 1.0
     row_weight: float = 0.9
     gradient_rule: str = "true"
@@ -101,7 +104,12 @@ class GenerateSettings(RunSettings):
             raise SettingsError("a component is shown by at least 2 images, one at either end; got 1")
         if self.walk is not None and self.gif:
             raise SettingsError("a walk is an animation already; leave gif=True out")
-        check_sampling(self.sampler, temperature=self.temperature, row_weight=self.row_weight)
+        if self.sampler == LOCAL and self.is_series:
+            raise SettingsError(
+                "the sampler 'local' draws images one by one; leave component= and walk= out, or choose another"
+            )
+        sampler = self.sampler or _USUAL
+        check_sampling(sampler, temperature=self.temperature, row_weight=self.row_weight, also=[LOCAL])
         Descent(gradient_rule=self.gradient_rule)
         if not isinstance(self.recipe, Recipe):
             parse_recipe(self.recipe or "")
@@ -117,10 +125,39 @@ class GenerateSettings(RunSettings):
             what = "an animation of the steps" if self.gif else "a series"
             raise SettingsError(f"{what} is made in one process; leave gif=, component= and walk= out, or the workers")
 
-    def targets(self, statistics: ClassStatistics) -> Targets:
+    def sampler_for(self, statistics: ClassStatistics, size: tuple[int, int]) -> str:
+        """Choose the sampler of images of a size where that was left open.
+
+        Parameters
+        ----------
+        statistics : ClassStatistics
+        size : tuple of int
+            (height, width).
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        InputError
+            Places are to be drawn for images of another size than the photographs'.
+        """
+        is_own_size = size == tuple(statistics.input_size)
+        if self.sampler == LOCAL and not is_own_size:
+            height, width = statistics.input_size
+            raise InputError(
+                f"the sampler 'local' draws places from photographs of {height}x{width}: leave size= out, or choose another"
+            )
+        if self.sampler is not None:
+            return self.sampler
+        is_free = is_own_size and not self.is_series and str(self.init) == "noise"
+        return LOCAL if is_free and statistics.exemplars is not None else _USUAL
+
+    def targets(self, model: ImageModel, statistics: ClassStatistics, sampler: str) -> Targets:
         """Return what the images are to activate."""
         sampling: dict[str, Any] = {
-            "sampler": self.sampler,
+            "sampler": _USUAL if sampler == LOCAL else sampler,
             "temperature": self.temperature,
             "seed": self.seed,
             "row_weight": self.row_weight,
@@ -131,7 +168,12 @@ class GenerateSettings(RunSettings):
             return walk_targets(statistics, n_frames=self.walk, **sampling)
         if self.n_images is not None:
             sampling["n_images"] = self.n_images
-        return sample_targets(statistics, **sampling)
+        targets = sample_targets(statistics, **sampling)
+        if sampler != LOCAL:
+            return targets
+        from stochdeconv.sampling.local import sample_places
+
+        return sample_places(model, statistics, targets, temperature=self.temperature, seed=self.seed)
 
     def deviations(self) -> np.ndarray:
         """Return how far along the component the images are to go, (image,), in standard deviations."""
@@ -146,6 +188,7 @@ class ClassImages:
     model: ImageModel
     statistics: ClassStatistics
     settings: GenerateSettings
+    sampler: str
     targets: Targets
     recipe: Recipe
     size: tuple[int, int]
@@ -165,10 +208,16 @@ class ClassImages:
 
         check_model(model, statistics)
         size = statistics.input_size if settings.size is None else model.image_size(settings.size)
-        recipe = _recipe_at(size, settings.recipe, model, statistics)
+        sampler = settings.sampler_for(statistics, size)
+        if sampler == LOCAL:
+            from stochdeconv.sampling.local import check_exemplars
+
+            check_exemplars(statistics)
+        recipe = _recipe_at(size, settings.recipe, model, statistics, is_of_places=sampler == LOCAL)
         is_noise = str(settings.init) == "noise"
         photo = None if is_noise else load_image(settings.init, size, channels=model.n_channels)
-        return cls(model, statistics, settings, settings.targets(statistics), recipe, size, photo, callback)
+        targets = settings.targets(model, statistics, sampler)
+        return cls(model, statistics, settings, sampler, targets, recipe, size, photo, callback)
 
     @property
     def parts(self) -> list[slice]:
@@ -233,13 +282,15 @@ class ClassImages:
 
     def _loss(self, targets: Targets, images: slice) -> Loss:
         score_layer = self.model.score_layer if self.recipe.class_score else None
-        return target_loss(
-            self.statistics,
-            targets.take(images),
-            self.recipe,
-            directions=self._directions,
-            score_layer=score_layer,
-        )
+        own = targets.take(images)
+        loss = target_loss(self.statistics, own, self.recipe, directions=self._directions, score_layer=score_layer)
+        if self.sampler == LOCAL and self.recipe.maps:
+            from stochdeconv.losses import match
+            from stochdeconv.sampling.local import target_maps
+
+            maps = target_maps(self.model, self.statistics, own, self.statistics.map_layers)
+            loss = loss + self.recipe.maps * match(maps)
+        return loss
 
     @functools.cached_property
     def _directions(self) -> dict[str, np.ndarray | None]:
@@ -252,6 +303,10 @@ class ClassImages:
 
         if self.photo is not None or self.recipe.start == "grey":
             return self.photo
+        if self.sampler == LOCAL:
+            from stochdeconv.sampling.places import as_pictures
+
+            return as_pictures(targets.pixels)
         colors = layout_maps(self.statistics[INPUT], targets.layers[INPUT].scores)
         return np.clip(np.stack([stretch(layout, self.size) for layout in colors]), 0.0, 1.0)
 
@@ -282,7 +337,12 @@ def _count(callback: Callable[[Step], None], n_before: int, n_all: int, step: St
 
 
 def _recipe_at(
-    size: tuple[int, int], recipe: Recipe | str | None, model: ImageModel, statistics: ClassStatistics
+    size: tuple[int, int],
+    recipe: Recipe | str | None,
+    model: ImageModel,
+    statistics: ClassStatistics,
+    *,
+    is_of_places: bool,
 ) -> Recipe:
     """Read the recipe of images of a size, changes of the network's own taken from a text.
 
@@ -292,7 +352,8 @@ def _recipe_at(
         The spectrum is asked of images of another size than it was measured at.
     """
     if not isinstance(recipe, Recipe):
-        recipe = parse_recipe(recipe or "", _own_recipe_at(size, model, statistics))
+        own = _own_recipe_at(size, model, statistics)
+        recipe = parse_recipe(recipe or "", of_places(own) if is_of_places else own)
     if recipe.spectrum and size != tuple(statistics.input_size):
         height, width = statistics.input_size
         raise InputError(

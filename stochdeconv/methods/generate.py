@@ -12,12 +12,14 @@ import numpy as np
 
 from stochdeconv.methods.class_images import ClassImages, GenerateSettings
 from stochdeconv.methods.settings import with_batch_size
+from stochdeconv.sampling.samplers import LOCAL
 from stochdeconv.settings import read_settings, takes
 
 if TYPE_CHECKING:
     from stochdeconv.methods.runs import RunResult
     from stochdeconv.networks.image_model import ImageModel
     from stochdeconv.optimization.results import OptimizationResult, Step
+    from stochdeconv.sampling.targets import Targets
     from stochdeconv.statistics.class_statistics import ClassStatistics
 
 
@@ -93,7 +95,11 @@ def generate(
         result,
         model=model,
         settings=settings.record(
-            "n_images", size=list(maker.size), init=str(settings.init), recipe=asdict(maker.recipe)
+            "n_images",
+            sampler=maker.sampler,
+            size=list(maker.size),
+            init=str(settings.init),
+            recipe=asdict(maker.recipe),
         ),
         seed=settings.seed,
         seconds=time.monotonic() - started,
@@ -103,6 +109,8 @@ def generate(
     )
     if settings.component is not None:
         run = _with_deviations(run, model, statistics, settings.component, settings.deviations())
+    if maker.sampler == LOCAL:
+        run = _with_copying(run, statistics, maker.targets)
     frames = as_frames(run.images) if settings.walk is not None else film.frames() if film is not None else None
     return hand_over(replace(run, frames=frames))
 
@@ -119,6 +127,17 @@ def _told(
             images = functools.partial(np.copy, result.images)
             callback(Step((number + 1) * n_steps, n_batches * n_steps, losses, images, number, n_steps))
         yield result
+
+
+def _with_copying(run: RunResult, statistics: ClassStatistics, targets: Targets) -> RunResult:
+    """Say in the record that the images hold pieces of photographs, and how much of them is from a single one."""
+    from stochdeconv.sampling.local import copying
+
+    owed = copying(targets.sources[: len(run.images)])
+    pieces = {"exemplars": len(statistics.exemplars)} | {
+        name: [round(float(share), 4) for share in shares] for name, shares in owed.items()
+    }
+    return replace(run, record={**run.record, "pieces_of_photographs": pieces})
 
 
 def _with_deviations(

@@ -21,6 +21,14 @@ _CHOICES = {
 }
 
 
+# What is left out where maps are drawn place by place, and the steps that go from what is drawn: it is nearly there.
+_WHOLE_IMAGE = (
+    *("moments", "color", "layout", "shallow_layout", "color_layout", "facets", "sharpness", "spectrum"),
+    *("class_term", "class_score", "total_variation", "jitter", "scale", "rotate"),
+)
+_LEARNING_RATE_OF_PLACES = 0.02
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe(*WEIGHTS):  # type: ignore[misc]  # bases that are read off the registry, which no checker follows
     """What is asked of a generated image, and how strongly; a weight of 0 leaves a term out.
@@ -31,6 +39,8 @@ class Recipe(*WEIGHTS):  # type: ignore[misc]  # bases that are read off the reg
 
     Attributes
     ----------
+    maps : float
+        Relative squared distance to the maps that the sampler `local` draws, each layer; other samplers draw none.
     class_term : float
         Cross-entropy of the class.
     class_score : float
@@ -53,6 +63,7 @@ class Recipe(*WEIGHTS):  # type: ignore[misc]  # bases that are read off the reg
         Largest random change of the view's size (fraction) and rotation (degrees).
     """
 
+    maps: float = 1.0
     class_term: float = 0.2
     class_score: float = 0.0
     total_variation: float = 100.0
@@ -114,6 +125,15 @@ def parse_recipe(text: str, base: Recipe | None = None) -> Recipe:
             expected = "true or false" if kind is bool else f"a value like {defaults[name]}"
             raise InputError(f"recipe: {name} is {expected}; got '{value}'") from None
     return replace(base, **changes)
+
+
+def of_places(recipe: Recipe) -> Recipe:
+    """Leave of a recipe what images need whose maps are drawn place by place: the maps decide, seen without random views.
+
+    What else is asked of images, textures above all, is asked of the image as a whole, and paints over what was drawn.
+    """
+    nothing: dict[str, Any] = dict.fromkeys(_WHOLE_IMAGE, 0)
+    return replace(recipe, **nothing, learning_rate=_LEARNING_RATE_OF_PLACES)
 
 
 def own_recipe(model: ImageModel) -> Recipe:

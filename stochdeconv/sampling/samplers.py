@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -208,7 +208,9 @@ def _independent(rows: Rows, seed: int, _: float) -> Deviation:
     return deviation
 
 
-#: Samplers by name.
+#: The sampler that completes what `bootstrap` samples place by place, from photographs; see `local.sample_places`.
+LOCAL = "local"
+#: Samplers of descriptors, by name.
 SAMPLERS = {
     "chain": Sampler("from the class neuron down, each layer given the one above it", _chain),
     "joint": Sampler("all layers at once, from one Gaussian", _joint),
@@ -224,13 +226,12 @@ def check_temperature(temperature: float) -> None:
     check_number("temperature", temperature, at_least=0)  # 1 is the class's own spread
 
 
-def check_sampling(sampler: str, *, temperature: float, row_weight: float) -> None:
+def check_sampling(sampler: str, *, temperature: float, row_weight: float, also: Sequence[str] = ()) -> None:
     """Raise InputError for an unknown sampler or a number out of its range; see `sample_targets`."""
-    if sampler not in SAMPLERS:
-        near = closest(str(sampler), SAMPLERS)
-        raise InputError(
-            f"no sampler '{sampler}'{f'; closest: {near}' if near else ''}; there are {', '.join(SAMPLERS)}"
-        )
+    names = [*SAMPLERS, *also]
+    if sampler not in names:
+        near = closest(str(sampler), names)
+        raise InputError(f"no sampler '{sampler}'{f'; closest: {near}' if near else ''}; there are {', '.join(names)}")
     check_temperature(temperature)
     if not 0 <= row_weight <= 1:
         raise SettingsError(f"row_weight= is a number from 0 (a joint draw) to 1 (a real row); got {row_weight}")

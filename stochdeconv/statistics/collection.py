@@ -19,7 +19,7 @@ from stochdeconv.errors import AmbiguousClassError, InputError, SettingsError, S
 from stochdeconv.images.folders import find_images, image_keys
 from stochdeconv.networks.classes import find_folder_class
 from stochdeconv.parsing import read_list
-from stochdeconv.settings import Settings, read_settings, takes
+from stochdeconv.settings import Settings, check_count, read_settings, takes
 from stochdeconv.statistics.class_statistics import ClassStatistics
 from stochdeconv.statistics.finalisation import finalise
 from stochdeconv.statistics.measurement import Progress, measure, measured_layers, open_spool
@@ -51,6 +51,9 @@ class CollectSettings(Settings):
         Rows and columns of a layout, at most: maps are averaged into them.
     batch_size : int
         Images the network sees at once; the last batch is filled up, so that every image is computed alike.
+    exemplars : int
+        Photographs kept as they are, drawn by their names, for the sampler `local`: the file then holds pieces of photographs and says so.
+        0 keeps none.
     shard : str or (i, n), ``I/N``, optional
         Every N-th image from the I-th on, I from 1 to N; `merge` puts shards together.
     """
@@ -62,12 +65,14 @@ class CollectSettings(Settings):
     n_components: int = 64
     layout_size: int = 14
     batch_size: int = 32
+    exemplars: int = 0
     shard: str | tuple[int, int] | None = None
 
     def _settle(self) -> None:
         super()._settle()
         if self.layers is not None:
             read_list(self.layers, "layer")
+        check_count("exemplars", self.exemplars, at_least=0)
         self.part()
 
     def part(self) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from stochdeconv.statistics.statistic import Array, Field
 def compact(statistics: ClassStatistics, n_rows: int) -> ClassStatistics:
     """Keep fewer rows (drawn by their names), and what compresses to half its size.
 
-    Numbers of rows, covariances and spectra are rounded to 11 significant bits, those of float16.
+    Numbers of rows, covariances and spectra are rounded to 11 significant bits, those of float16. Exemplars are left out.
 
     Parameters
     ----------
@@ -54,4 +54,6 @@ def _compacted(fields: Mapping[str, Any], kinds: Mapping[str, Field], rows: np.n
                 smaller[name] = smaller[name][rows]
             if kind.is_rounded_when_compacted:
                 smaller[name] = rounded(smaller[name])
+    if "exemplars" in smaller:
+        smaller["exemplars"] = None  # what is made small is made to be given on
     return smaller

@@ -44,7 +44,7 @@ class Edges(PhotographStatistic):
         "log_gradient_std": Array("<f4", per_row=True),
     }
 
-    def storage(self, shape):
+    def storage(self, shape, settings):
         """Keep two numbers of each photograph."""
         return Storage(columns={"log_gradient": ("<f4", 2)})
 

@@ -69,7 +69,7 @@ def open_spool(
         for statistic in LAYER_STATISTICS:
             _reserve(layout, statistic.storage(layer), layer.column)
     for of_photographs in PHOTOGRAPH_STATISTICS:
-        _reserve(layout, of_photographs.storage(layers[0].shape), str)
+        _reserve(layout, of_photographs.storage(layers[0].shape, manifest["settings"]), str)
     spool = Spool.temporary(manifest, **layout) if folder is None else Spool(folder, manifest, **layout)
     try:
         spool.open(resume=resume, overwrite=overwrite)
@@ -239,7 +239,7 @@ def _add(
         for of_photographs in PHOTOGRAPH_STATISTICS:
             parts = [photograph.measured[of_photographs.name] for photograph in read.values()]
             values = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
-            _store(spool, rows, of_photographs.storage(layers[0].shape), values, str)
+            _store(spool, rows, of_photographs.storage(layers[0].shape, spool.manifest["settings"]), values, str)
         spool.append(rows, [numbers[place] for place in places])
     spool.skipped.extend((numbers[i], entry) for i, entry in enumerate(photographs) if isinstance(entry, str))
     spool.n_done = numbers[-1] + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stochdeconv.statistics.edges import EDGES
+from stochdeconv.statistics.exemplars import EXEMPLARS
 from stochdeconv.statistics.firing import FIRING
 from stochdeconv.statistics.layout import LAYOUT
 from stochdeconv.statistics.moments import MOMENTS
@@ -11,7 +12,7 @@ from stochdeconv.statistics.spectrum import SPECTRUM
 from stochdeconv.statistics.statistic import LayerStatistic, PhotographStatistic, Statistic
 
 #: All of them. Samplers have their columns in this order, and a seed's samples depend on it: add new ones at the end.
-STATISTICS: tuple[Statistic, ...] = (MOMENTS, LAYOUT, REGIONS, EDGES, SPECTRUM, FIRING)
+STATISTICS: tuple[Statistic, ...] = (MOMENTS, LAYOUT, REGIONS, EDGES, SPECTRUM, FIRING, EXEMPLARS)
 
 #: Those of layers and those of photographs.
 LAYER_STATISTICS = tuple(statistic for statistic in STATISTICS if isinstance(statistic, LayerStatistic))

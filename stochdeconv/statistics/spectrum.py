@@ -35,7 +35,7 @@ class Spectrum(PhotographStatistic):
     weights = SpectrumWeights
     class_fields: ClassVar = {"amplitude_mean": Array("<f4", is_rounded_when_compacted=True)}
 
-    def storage(self, shape):
+    def storage(self, shape, settings):
         """Add up the spectra."""
         height, width, n_channels = shape
         return Storage(sums={"amplitude": (height, width // 2 + 1, n_channels)})

@@ -233,8 +233,8 @@ class LayerStatistic(Statistic):
 class PhotographStatistic(Statistic):
     """A statistic of the photographs themselves; a subclass redefines what it takes part in."""
 
-    def storage(self, shape: tuple[int, int, int]) -> Storage:
-        """Say what is kept of each photograph of a (height, width, channel)."""
+    def storage(self, shape: tuple[int, int, int], settings: Mapping[str, Any]) -> Storage:
+        """Say what is kept of each photograph of a (height, width, channel), in a collection of these settings."""
         return Storage()
 
     def measure(self, photograph: np.ndarray) -> dict[str, np.ndarray]:

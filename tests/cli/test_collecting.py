@@ -77,6 +77,19 @@ def test_inspect_shows_the_layers_and_what_they_explain(made):
         assert f"{layer['explained']:.1%}" in displayed
 
 
+def test_a_file_that_holds_photographs_says_so(made, here):
+    words = ("collect", made / "photos/church", "-m", made / "tiny.keras", *SMALL)
+    succeed(*words, "-o", "with.h5", "--exemplars", "3")
+    assert "exemplars 3 photographs are kept in this file" in succeed("inspect", "with.h5").stdout
+    assert json.loads(succeed("inspect", "with.h5", "--json").stdout)["n_exemplars"] == 3
+    assert json.loads(succeed("inspect", made / "church.h5", "--json").stdout)["n_exemplars"] == 0
+    assert "photographs are kept" not in succeed("inspect", made / "church.h5").stdout
+    few = refuse("generate", "with.h5", "-o", "out", "--sampler", "local")
+    assert "needs at least 16 photographs" in few and "--exemplars 500" in few
+    none = refuse("generate", made / "church.h5", "-o", "out", "--sampler", "local")
+    assert "(--exemplars 500)" in none
+
+
 def test_unreadable_images_are_skipped_and_named(made, here):
     shutil.copytree(made / "held", "church")
     Path("church/05.png").write_bytes(b"no picture")

@@ -12,6 +12,7 @@ from stochdeconv import backend
 from stochdeconv.errors import InputError, LayerNotFoundError, MissingInputError, ModelError
 from stochdeconv.images.files import load_image, save_png
 from stochdeconv.images.sheets import contact_sheet
+from stochdeconv.methods import class_images
 from stochdeconv.methods.class_images import ClassImages, GenerateSettings
 from stochdeconv.methods.generate import generate
 from stochdeconv.methods.maximize import maximize
@@ -477,5 +478,51 @@ def test_two_classes_share_a_compiled_step(model, statistics):
 
 def test_a_default_of_the_sampler_is_the_same_wherever_it_is_called_from():
     theirs = inspect.signature(sample_targets).parameters
-    for name in ("sampler", "temperature", "row_weight", "seed"):
+    assert theirs["sampler"].default == class_images._USUAL
+    for name in ("temperature", "row_weight", "seed"):
         assert getattr(GenerateSettings(), name) == theirs[name].default, name
+
+
+@pytest.fixture(scope="module")
+def with_exemplars(model, photographs):
+    return collect(model, photographs, n_components=16, exemplars=50)
+
+
+def test_places_are_drawn_from_photographs_where_there_are_any(model, statistics, with_exemplars):
+    run = {"n_images": 2, "n_steps": 40, "seed": 4}
+    result = generate(model, with_exemplars, **run)
+    record = result.record
+    assert record["settings"]["sampler"] == "local"
+    assert record["pieces_of_photographs"]["exemplars"] == 50
+    assert all(len(record["pieces_of_photographs"][name]) == 2 for name in ("largest_share", "largest_piece"))
+    # The images come to what was drawn, and nothing else is asked of them.
+    terms = [name for name in result.history[0] if name not in ("batch", "step")]
+    assert terms == [f"match:{layer}" for layer in ("low", "middle", "fine", "deep")]
+    first, last = (sum(result.history[step][term] for term in terms) for step in (0, -1))
+    assert last < 0.9 * first
+    drawn = result.arrays["pixels"] / 255
+    assert np.abs(result.images - drawn).mean() < 0.1
+    usual = generate(model, statistics, **run)
+    assert usual.record["settings"]["sampler"] == "bootstrap" and "pieces_of_photographs" not in usual.record
+    explicit = generate(model, with_exemplars, sampler="bootstrap", **run)
+    np.testing.assert_array_equal(explicit.images, usual.images)
+
+
+def test_an_image_drawn_place_by_place_depends_on_its_number_alone(model, with_exemplars):
+    run = {"n_steps": 5, "sampler": "local", "seed": 4}
+    both = generate(model, with_exemplars, n_images=2, batch_size=1, **run)
+    together = generate(model, with_exemplars, n_images=2, batch_size=2, **run)
+    np.testing.assert_array_equal(both.arrays["sources"], together.arrays["sources"])
+    np.testing.assert_allclose(both.images, together.images, atol=1e-3)
+
+
+def test_what_cannot_be_drawn_place_by_place_is_drawn_as_ever_or_refused(model, statistics, with_exemplars):
+    run = {"n_steps": 2, "n_images": 2}
+    assert generate(model, with_exemplars, size=64, **run).record["settings"]["sampler"] == "bootstrap"
+    assert generate(model, with_exemplars, component="input:0", **run).record["settings"]["sampler"] == "bootstrap"
+    with pytest.raises(InputError, match="from photographs of 48x48"):
+        generate(model, with_exemplars, size=64, sampler="local", **run)
+    with pytest.raises(InputError, match="one by one"):
+        generate(model, with_exemplars, component="input:0", sampler="local", **run)
+    with pytest.raises(InputError, match=r"hold none: collect with some hundreds \(--exemplars 500\)"):
+        generate(model, statistics, sampler="local", **run)
