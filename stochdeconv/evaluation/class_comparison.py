@@ -154,7 +154,7 @@ def measure_class(
         own_reference = reference if has_class else replace(reference, class_index=None)
         tick = progress.ticker(f"{title}: {name}")
         images = measure(entry.images(name), judge, size=size, class_index=own_reference.class_index, tick=tick)
-        estimates = measure_figures(images, own_reference, seed=seed)
+        estimates = measure_figures(images, own_reference, seed=seed, owed=entry.owed(name))
         rows[name] = _row(entry.images(name), images, estimates, own_reference, train_paths, judge)
 
     n_most = max(len(entry.images(name)) for name in entry.runs)

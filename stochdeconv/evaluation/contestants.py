@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from stochdeconv.errors import InputError, MissingInputError, closest
 from stochdeconv.evaluation import NOISE_FLOOR, REAL
 from stochdeconv.evaluation.classes import ClassKey
+from stochdeconv.evaluation.figures import COPYING_KEYS
 from stochdeconv.evaluation.photographs import SUFFIX
 from stochdeconv.images.folders import find_class_folders, find_images
-from stochdeconv.methods.runs import read_record
+from stochdeconv.methods.runs import RECORD, read_record
 from stochdeconv.networks.classes import comparable
 
 if TYPE_CHECKING:
@@ -66,6 +69,26 @@ class ClassEntry:
     def images(self, name: str) -> tuple[Path, ...]:
         """List a contestant's images of this class, run after run."""
         return tuple(path for run in self.runs[name] for path in run.images)
+
+    def owed(self, name: str) -> dict[str, np.ndarray]:
+        """Read what a contestant's images, (image,), owe to single photographs; NaN where they were not drawn from any."""
+        return {key: np.concatenate([_owed(run, key) for run in self.runs[name]]) for key in COPYING_KEYS}
+
+
+def _owed(run: Run, key: str) -> np.ndarray:
+    pieces = run.record.get("pieces_of_photographs")
+    values = pieces.get(key) if isinstance(pieces, Mapping) else None
+    if values is None:
+        return np.full(len(run.images), np.nan)
+    try:
+        shares = np.asarray(values, np.float64)
+        if shares.shape == (len(run.images),):
+            return shares
+    except (TypeError, ValueError):
+        pass
+    raise InputError(
+        f"'{run.folder / RECORD}': pieces_of_photographs says {values!r} of {key}; expected a number for each of {len(run.images)} images"
+    )
 
 
 def read_contestants(contestants: Mapping[str, Sequence[Path]]) -> tuple[Contestant, ...]:

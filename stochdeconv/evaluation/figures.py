@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +38,11 @@ FIGURES = (
     Figure(
         "color_distance", "Colour distance", "Jensen-Shannon distance of the colours to those of photographs", "low"
     ),
+    Figure("largest_share", "From one photograph", "largest part of an image drawn from a single photograph", "low"),
+    Figure("largest_piece", "In one piece", "largest part that lies together as it lay in one photograph", "low"),
 )
+#: Of images that were drawn place by place, by their run.json; undefined for all others.
+COPYING_KEYS = ("largest_share", "largest_piece")
 FIGURE_KEYS = tuple(figure.key for figure in FIGURES)
 #: Of a judge that looks for faces. Beside them stand the figures of pixels, which ask no judge; all others need a network's features.
 FACE_FIGURES = (
@@ -103,6 +107,7 @@ def measure_figures(
     seed: tuple[int, ...],
     same: np.ndarray | None = None,
     against: np.ndarray | None = None,
+    owed: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Estimate]:
     """Compute every figure of one class's images.
 
@@ -117,6 +122,8 @@ def measure_figures(
     against : ndarray of int, optional
         Rows of the reference to measure against instead of all of them (for two disjoint halves). Units and
         thresholds stay those of the full set.
+    owed : mapping of str to ndarray of shape (image,), optional
+        By each of `COPYING_KEYS`, what the images owe to single photographs; NaN where an image was not drawn from any.
 
     Returns
     -------
@@ -133,6 +140,7 @@ def measure_figures(
         "spectrum_slope": (mean_of(pixels.spectrum_slopes(images.spectra)), None),
         "gradient_kurtosis": (median_of(images.kurtoses), None),
         "color_distance": (pixels.color_distance(images.colors, real.colors, same=same), 1.0),
+        **{key: (mean_of(values), None) for key, values in (owed or {}).items()},
     }
     estimates = {}
     for number, figure in enumerate(FIGURES if images.faces is None else FACE_FIGURES):

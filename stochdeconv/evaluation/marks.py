@@ -47,6 +47,10 @@ def judge_marks(figures: Figures, *, real: Figures, baselines: Sequence[Figures]
     marks["cam_peaks"] = _between(figures, real, "cam_peaks", 0.7, 1.3)
     for key in ("spectrum_slope", "gradient_kurtosis", "color_distance"):
         marks[key] = _nearer_than_baselines(figures, real, baselines, key)
+    for key, most in (("largest_share", 0.12), ("largest_piece", 0.03)):
+        share = _value(figures, key)
+        if share is not None:
+            marks[key] = Mark(share <= most, f"≤ {most:g} of the image")
     return {key: mark for key, mark in marks.items() if key in figures}
 
 

@@ -622,3 +622,33 @@ def test_what_a_face_detector_cannot_do_is_refused(face_data, tmp_path, change, 
     with pytest.raises(InputError, match=message):
         compare({"two": [face_data / "runs/two"]}, output=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_images_owe_to_single_photographs_is_read_off_their_records(judge, data, tmp_path, whole_page):
+    pieces = {"exemplars": 30, "largest_share": [0.2, 0.1, 0.1, 0.2], "largest_piece": [0.01, 0.02, 0.01, 0.02]}
+    images = [photograph(seed) for seed in range(300, 304)]
+    drawn = write_run(tmp_path / "drawn", images, pieces_of_photographs=pieces)
+    metrics = compare(
+        {"drawn": [drawn], **runs(data, "good", classes=["cat"])},
+        real=data / "real",
+        judge=judge,
+        output=tmp_path / "out",
+    )
+    assert value(metrics, "drawn", "largest_share") == pytest.approx(0.15)
+    assert value(metrics, "drawn", "largest_piece") == pytest.approx(0.015)
+    assert metrics["marks"]["drawn"]["largest_share"]["met"] is False
+    assert metrics["marks"]["drawn"]["largest_piece"]["met"] is True
+    for name in ("good", "real", "real_vs_real"):
+        assert value(metrics, name, "largest_share") is None
+    assert "From one photograph" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_the_report_is_silent_of_photographs_that_nothing_was_drawn_from(result):
+    assert "From one photograph" not in (result[1] / "report.html").read_text()
+
+
+def test_a_record_of_other_images_is_refused(judge, data, tmp_path):
+    pieces = {"largest_share": [0.2], "largest_piece": [0.01]}
+    drawn = write_run(tmp_path / "drawn", [photograph(1), photograph(2)], pieces_of_photographs=pieces)
+    with pytest.raises(InputError, match="a number for each of 2 images"):
+        compare({"drawn": [drawn]}, real=data / "real", judge=judge, output=tmp_path / "out")

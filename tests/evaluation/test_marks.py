@@ -36,6 +36,8 @@ BASELINES = [
         ("spectrum_slope", -0.5, -2.1),  # the best baseline misses by 0.8
         ("gradient_kurtosis", 19.0, 21.0),
         ("color_distance", 0.49, 0.51),
+        ("largest_share", 0.12, 0.13),
+        ("largest_piece", 0.03, 0.031),
     ],
 )
 def test_mark(key, good, bad):

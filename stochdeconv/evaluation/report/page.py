@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from stochdeconv.evaluation import NOISE_FLOOR, REAL
-from stochdeconv.evaluation.figures import FACE_FIGURES, FIGURES, Figure
+from stochdeconv.evaluation.figures import COPYING_KEYS, FACE_FIGURES, FIGURES, Figure
 from stochdeconv.evaluation.report import plots
 from stochdeconv.evaluation.report.templates import fill
 from stochdeconv.evaluation.report.verdict import Verdict, find_verdict, is_of_faces
@@ -67,7 +67,11 @@ def render_report(metrics: Mapping[str, Any], entrants: Sequence[Contestant], me
     ]
     verdict = find_verdict(metrics, roles)
     of_faces = is_of_faces(metrics)
-    figures = FACE_FIGURES if of_faces else FIGURES
+    figures = [
+        figure
+        for figure in (FACE_FIGURES if of_faces else FIGURES)
+        if figure.key not in COPYING_KEYS or any(row["figures"][figure.key]["value"] is not None for row in rows)
+    ]
     titles = [of.entry.class_key.title for of in measured]
     return fill(
         "report.html.j2",
