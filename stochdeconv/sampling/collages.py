@@ -14,15 +14,18 @@ from stochdeconv.sampling.places import Candidates, Grid, as_pictures
 PATCH = 8
 # The coarsest level is at least this many pixels high and wide.
 _COARSEST = 24
-# How much worse a candidate is for its distance, of the median one: as much as a patch that lies two standard deviations off.
-_CONTEXT_WEIGHT = 2.0
-# Of what colours and light differ by between a patch and the image, this much is given to the patch at each level from the finest on.
-_RELIGHTING = (0.8, 0.6, 0.3, 0.0)
-_MOST_RELIGHTING = 0.25
+# How much worse a candidate is for its distance, of the median one.
+_CONTEXT_WEIGHT = 6.0
 # Widths of the noise: from one that leaves colours and their layout open to one of a few grey levels, level by level from the finest.
-_WIDTHS = ((0.1, 0.01, 6), (0.15, 0.03, 6), (0.25, 0.04, 7), (0.3, 0.05, 10))
+_WIDEST = 0.3
+_WIDTHS = ((0.15, 0.03, 6), (0.25, 0.05, 8), (0.4, 0.06, 8), (0.3, 0.06, 10))
+# Where overlapping patches disagree their mean has too little contrast, and whatever is smooth would be most like it: this part of a
+# candidate's contrast is not held against it. At 0 textures give way to haze, at 0.8 all is edges.
+_CONTRAST = 0.5
 # Pixels from one patch to the next.
 _STRIDES = (2, 2, 2, 1)
+# Candidates of its own that a patch has beside what the coarser level drew up to so many patches away.
+_OWN_CANDIDATES, _INHERITED = (0, 8, 32, 64), 2
 # Pixels that candidates are moved by, at most, to fit better.
 _MOVES = (2, 1, 1, 0)
 # Share of an image's patches that one photograph may have, and one piece of a photograph, patches that lie together as they lay there. From
@@ -30,8 +33,8 @@ _MOVES = (2, 1, 1, 0)
 MOST_OF_ONE_PHOTOGRAPH, MOST_OF_ONE_PIECE = 0.12, 0.03
 _HELD_BACK_FROM = 0.5
 _PENALTY = 8.0
-# Candidates that are looked at again after the first width of a level, and patches whose candidates are held at once.
-_KEPT_CANDIDATES, _PATCHES_AT_ONCE = 32, 256
+# Patches whose candidates are held at once.
+_PATCHES_AT_ONCE = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,10 +121,15 @@ def draw_collage(
     image, sources = colors, np.zeros((0, 0, 3), np.int16)
     for number in reversed(range(len(levels))):
         level = levels[number]
-        widths = np.geomspace(*_WIDTHS[number]).astype(np.float32)
+        widest, narrowest, n_widths = _WIDTHS[number]
+        if level is levels[-1]:
+            widest = max(widest, _WIDEST)  # colours are all that is there
+        widths = np.geomspace(widest, narrowest, n_widths).astype(np.float32)
         image = stretch(image, level.pixels.shape[1:3])
         image = image + temperature * widths[0] * _noise(rng, image.shape)
         patches = _Patches(level, grid, candidates, number, temperature)
+        if sources.size:
+            patches.inherit(sources, _STRIDES[number + 1])
         for width, narrower in zip(widths, [*widths[1:], 0.0], strict=True):
             image = patches.denoised(image, width, rng)
             if narrower:
@@ -175,7 +183,8 @@ class _Patches:
     """The patches of one level, and where each of their candidates lies now."""
 
     def __init__(self, level: Level, grid: Grid, candidates: Candidates, number: int, temperature: float):
-        self._level, self._moves, self._relighting = level, _MOVES[number], np.float32(_RELIGHTING[number])
+        self._number = number
+        self._level, self._moves = level, _MOVES[number]
         height, width = level.pixels.shape[1:3]
         self._rows, self._columns = _starts(height, _STRIDES[number]), _starts(width, _STRIDES[number])
         self.top, self.left = (part.ravel() for part in np.meshgrid(self._rows, self._columns, indexing="ij"))
@@ -198,6 +207,29 @@ class _Patches:
         profile = np.hanning(PATCH + 2)[1:-1].astype(np.float32)
         self._window = (profile[:, None] * profile)[..., None]
 
+    def inherit(self, sources: np.ndarray, stride: int) -> None:
+        """Offer each patch what the coarser level drew about it, before a few of its own candidates: pieces stay together."""
+        rows, columns = sources.shape[:2]
+        row, column = (
+            np.clip(np.rint((start + PATCH / 2) / 2 - PATCH / 2) // stride, 0, last).astype(np.int64)
+            for start, last in ((self.top, rows - 1), (self.left, columns - 1))
+        )
+        reach = range(-_INHERITED, _INHERITED + 1, max(1, 2 // stride))
+        about = np.stack(
+            [sources[np.clip(row + i, 0, rows - 1), np.clip(column + j, 0, columns - 1)] for i in reach for j in reach],
+            axis=1,
+        ).astype(np.int64)
+        n_own = _OWN_CANDIDATES[self._number]
+        best = self._unlike[:, :1]
+        offered = {
+            "photographs": about[..., 0],
+            "down": self._within(self.top, 2 * about[..., 1], 0),
+            "across": self._within(self.left, 2 * about[..., 2], 1),
+            "_unlike": np.broadcast_to(best, about.shape[:2]),
+        }
+        for name, values in offered.items():
+            setattr(self, name, np.concatenate([values, getattr(self, name)[:, :n_own]], axis=1))
+
     def _within(self, start: np.ndarray, moved: np.ndarray, axis: int) -> np.ndarray:
         return np.clip(start[:, None] + np.rint(moved).astype(np.int64), 0, self._bounds[axis])
 
@@ -214,11 +246,11 @@ class _Patches:
             part = slice(start, start + _PATCHES_AT_ONCE)
             patches = as_pictures(windows[self.photographs[part], self.down[part], self.across[part]])
             patch = seen[part][:, None]
-            if self._relighting:
-                differ = patch.mean(axis=(-2, -1), keepdims=True) - patches.mean(axis=(-2, -1), keepdims=True)
-                patches += self._relighting * np.clip(differ, -_MOST_RELIGHTING, _MOST_RELIGHTING)
             difference = (patches - patch).reshape(*patches.shape[:2], -1)
-            score = np.einsum("pcv,pcv->pc", difference, difference) / np.float32(-2.0 * width**2)
+            score = np.einsum("pcv,pcv->pc", difference, difference)
+            detail = (patches - patches.mean(axis=(-2, -1), keepdims=True)).reshape(difference.shape)
+            score -= np.float32(_CONTRAST) * np.einsum("pcv,pcv->pc", detail, detail)
+            score /= np.float32(-2.0 * width**2)
             score -= self._unlike[part] + self._penalties[self.photographs[part]]
             scores[part] = score
             weights = np.exp(score - score.max(axis=1, keepdims=True))
@@ -239,8 +271,8 @@ class _Patches:
             np.clip(where + moves, 0, self._bounds[axis], out=where)
 
     def _keep_best(self, scores: np.ndarray) -> None:
-        """Sort candidates by how well they fit, the best first, leave the last out, and hold back whom too many patches are from."""
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :_KEPT_CANDIDATES]
+        """Sort candidates by how well they fit, the best first, and hold back whom too many patches are from."""
+        order = np.argsort(-scores, axis=1, kind="stable")
         for name in ("photographs", "down", "across", "_unlike"):
             setattr(self, name, np.take_along_axis(getattr(self, name), order, axis=1))
         self._is_sorted = True

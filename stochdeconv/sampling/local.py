@@ -15,17 +15,18 @@ from stochdeconv.errors import InputError
 from stochdeconv.sampling.collages import PATCH, Collage, draw_collage, levels_of, patch_starts, pieces
 from stochdeconv.sampling.places import Contexts, Grid, as_pictures
 from stochdeconv.sampling.targets import Rows, Targets
-from stochdeconv.statistics.class_statistics import INPUT
-from stochdeconv.statistics.layout import layout_maps
+from stochdeconv.statistics.pooling import pooling_matrix
 
 if TYPE_CHECKING:
     from stochdeconv.networks.image_model import ImageModel
     from stochdeconv.statistics.class_statistics import ClassStatistics
 
 # Places of photographs that are looked at for each place of an image, before the first width of the noise.
-_N_CANDIDATES = 96
+_N_CANDIDATES = 64
 # Fewer photographs cannot keep to the share that each may have of an image, the one that is left out not counted.
 LEAST_EXEMPLARS = 16
+# Cells, down and across, of the colours that an image begins with.
+_COLOR_CELLS = 14
 # Photographs that go through the network at once.
 _BATCH = 32
 # Keeps these draws apart from any other use of (seed, i).
@@ -57,9 +58,9 @@ def sample_places(
 ) -> Targets:
     """Complete sampled targets place by place, down to pixels.
 
-    What a deep layer is to show at each place is that of the photograph a target's row is of. For each place, places of *other*
-    photographs that look like it to the network are drawn, so that neighbours agree (see `collages.draw_collage`); the photograph itself
-    is left out.
+    What a deep layer is to show at each place, and the colours an image begins with, are those of the photograph a target's row is of. For
+    each place, places of *other* photographs that look like it to the network are drawn, so that neighbours agree (see
+    `collages.draw_collage`); the photograph itself is left out.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ def sample_places(
     statistics : ClassStatistics
         With exemplars.
     targets : Targets
-        Of the sampler ``bootstrap``: rows, and the colours that an image begins with.
+        Of the sampler ``bootstrap``, which follow rows.
     temperature : float
         See `collages.draw_collage`.
     seed, first_index : int
@@ -90,13 +91,13 @@ def sample_places(
         contexts = Contexts.of(model, statistics)
     levels = levels_of(statistics.exemplars.pixels)
     starts = exemplars_of_rows(statistics, targets.source_rows)
-    colors = layout_maps(statistics[INPUT], targets.layers[INPUT].scores)
 
     def draw(number: int) -> Collage:
         start = int(starts[number])
         candidates = contexts.candidates(contexts.keys[start], _N_CANDIDATES, left_out=[start])
+        colors = _blurred(as_pictures(statistics.exemplars.pixels[start]))
         rng = np.random.default_rng([seed, first_index + number, _STREAM])
-        return draw_collage(levels, contexts.grid, candidates, colors[number], temperature=temperature, rng=rng)
+        return draw_collage(levels, contexts.grid, candidates, colors, temperature=temperature, rng=rng)
 
     # Image by image side by side, each on one thread: the bytes do not depend on the number of processors.
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
@@ -106,6 +107,12 @@ def sample_places(
         "sources": np.stack([collage.sources for collage in collages]),
     }
     return replace(targets, fields={**targets.fields, **drawn})
+
+
+def _blurred(picture: np.ndarray) -> np.ndarray:
+    """Average a picture (height, width, channel) into the cells of a layout: its colours, and nothing of what is in them."""
+    rows, columns = (pooling_matrix(side, min(side, _COLOR_CELLS)) for side in picture.shape[:2])
+    return np.einsum("rh,hwc,sw->rsc", rows, picture, columns)
 
 
 def exemplars_of_rows(statistics: ClassStatistics, rows: np.ndarray) -> np.ndarray:
