@@ -3,7 +3,8 @@
 The last fifth of each class's photographs (sorted by name) is held out: the statistics never see it, and the images are compared with
 it. The judge is another network than the one that makes the images. Images use the seeds 0, 1, 2, …; nothing is picked. What is
 finished is not made again, so the run can be stopped and continued. CLASS.png shows all images of a class: a row a preset, then a
-row a sampler. overview.png shows the first of every class: a row of `simonyan`, then two of `bootstrap`.
+row a sampler. overview.png shows the first of every class: a row of `simonyan`, then two of `bootstrap`. `local` draws from photographs
+that the statistics keep; the other samplers make nothing of these.
 
     python scripts/experiments/compare_with_simonyan.py photos/church -m vgg16 --judge mobilenet -o out/church
     python scripts/experiments/compare_with_simonyan.py n03028079 n02102040 -m squeezenet.keras --judge mobilenet.keras
@@ -19,26 +20,27 @@ from finished_runs import figure_text, halved, images_of, save_sheet
 import stochdeconv as sd
 from stochdeconv.images.folders import find_images, hold_out
 from stochdeconv.methods.maximize import PRESETS
-from stochdeconv.methods.recipe import own_recipe
+from stochdeconv.methods.recipe import of_places, own_recipe
 from stochdeconv.methods.runs import is_made
 
-SAMPLERS = ("chain", "joint", "bootstrap")
+SAMPLERS = ("chain", "joint", "bootstrap", "local")
 
 
 def main() -> None:
     """Read the arguments, make all images and compare them."""
     parser = argument_parser(__doc__, "model", "judge", "output", n_images=8, n_steps=128, seed=0)
     parser.add_argument("images", type=Path, nargs="+", help="folders of photographs, named by their class")
+    parser.add_argument("--exemplars", type=int, default=500, help="photographs that local draws from; 0 leaves it out")
     arguments = parser.parse_args()
     output = arguments.output
     settings = {"n_images": arguments.n_images, "n_steps": arguments.n_steps, "seed": arguments.seed}
 
     model = sd.load_model(arguments.model)
-    runs: dict[str, list[Path]] = {name: [] for name in (*PRESETS, *SAMPLERS)}
+    runs: dict[str, list[Path]] = {name: [] for name in (*PRESETS, *SAMPLERS) if arguments.exemplars or name != "local"}
     for folder in arguments.images:
         name = folder.resolve().name
         split(folder, output)
-        statistics = statistics_of(model, output, name)
+        statistics = statistics_of(model, output, name, exemplars=arguments.exemplars)
         for contestant, finished in runs.items():
             run = output / contestant / name
             finished.append(run)
@@ -73,7 +75,8 @@ def main() -> None:
 def settings_of(contestant: str, model) -> dict[str, object]:
     """Say what a contestant's defaults are now; what a preset leaves open (the weight of its decay) is the network's."""
     if contestant in SAMPLERS:
-        return {"recipe": asdict(own_recipe(model))}
+        own = own_recipe(model)
+        return {"recipe": asdict(of_places(own) if contestant == "local" else own)}
     defaults = vars(PRESETS[contestant].at(model.input_size))
     return {name: value for name, value in defaults.items() if value is not None}
 
@@ -88,11 +91,11 @@ def split(folder: Path, output: Path) -> None:
                 (links / file.name).symlink_to(file.resolve())
 
 
-def statistics_of(model, output: Path, name: str):
+def statistics_of(model, output: Path, name: str, *, exemplars: int):
     """Collect the statistics of a class, once."""
     path = output / f"{name}.h5"
     if not path.exists():
-        sd.save_statistics(sd.collect(model, output / "train" / name), path)
+        sd.save_statistics(sd.collect(model, output / "train" / name, exemplars=exemplars), path)
     return sd.load_statistics(path)
 
 
