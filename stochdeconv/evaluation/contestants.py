@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stochdeconv.errors import InputError, MissingInputError, closest
-from stochdeconv.evaluation import NOISE_FLOOR, REAL
+from stochdeconv.evaluation import COPYING_KEYS, NOISE_FLOOR, REAL
 from stochdeconv.evaluation.classes import ClassKey
-from stochdeconv.evaluation.figures import COPYING_KEYS
 from stochdeconv.evaluation.photographs import SUFFIX
 from stochdeconv.images.folders import find_class_folders, find_images
 from stochdeconv.methods.runs import RECORD, read_record

@@ -41,8 +41,6 @@ FIGURES = (
     Figure("largest_share", "From one photograph", "largest part of an image drawn from a single photograph", "low"),
     Figure("largest_piece", "In one piece", "largest part that lies together as it lay in one photograph", "low"),
 )
-#: Of images that were drawn place by place, by their run.json; undefined for all others.
-COPYING_KEYS = ("largest_share", "largest_piece")
 FIGURE_KEYS = tuple(figure.key for figure in FIGURES)
 #: Of a judge that looks for faces. Beside them stand the figures of pixels, which ask no judge; all others need a network's features.
 FACE_FIGURES = (

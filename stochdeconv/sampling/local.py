@@ -45,6 +45,16 @@ def check_exemplars(statistics: ClassStatistics) -> None:
             f"the sampler 'local' needs at least {LEAST_EXEMPLARS} photographs, so that none is copied, better some hundreds; these "
             f"statistics hold {len(statistics.exemplars)}: collect with more (--exemplars 500), or choose another sampler"
         )
+    size, rows = statistics.exemplars.pixels.shape[1:3], statistics.exemplars.rows
+    if (
+        size != tuple(statistics.input_size)
+        or len(rows) != len(statistics.exemplars)
+        or rows.max() >= statistics.n_rows
+    ):
+        raise InputError(
+            f"the statistics hold photographs of {size[0]}x{size[1]} where images are {'x'.join(map(str, statistics.input_size))}, or "
+            "of rows that are not there: the file is damaged, collect anew"
+        )
 
 
 def sample_places(
@@ -119,8 +129,7 @@ def exemplars_of_rows(statistics: ClassStatistics, rows: np.ndarray) -> np.ndarr
     """Find the exemplar that each of some rows is the photograph of, or, where it was not kept, the one whose row is nearest."""
     weighted = Rows.of(statistics).weighted
     held = statistics.exemplars.rows
-    distances = ((weighted[rows][:, None] - weighted[held][None]) ** 2).sum(axis=-1)
-    return distances.argmin(axis=1)
+    return np.array([((weighted[held] - weighted[row]) ** 2).sum(axis=1).argmin() for row in rows])
 
 
 def target_maps(

@@ -187,6 +187,9 @@ def test_where_there_is_too_little_it_is_said(model, statistics, targets):
         fields = {**statistics.fields, "exemplars": exemplars}
         with pytest.raises(InputError, match=message):
             sample_places(model, replace(statistics, fields=fields), targets)
+    for damaged in (Exemplars(held.pixels[:, :24], held.rows), Exemplars(held.pixels, held.rows + 10)):
+        with pytest.raises(InputError, match="the file is damaged, collect anew"):
+            sample_places(model, statistics.with_fields(exemplars=damaged), targets)
     with pytest.raises(InputError, match="told apart by a deep layer"):
         sample_places(model, statistics.with_fields(facets=None), targets)
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
-from stochdeconv.evaluation import NOISE_FLOOR, REAL
-from stochdeconv.evaluation.figures import COPYING_KEYS, FACE_FIGURES, FIGURES, Figure
+from stochdeconv.evaluation import COPYING_KEYS, NOISE_FLOOR, REAL
+from stochdeconv.evaluation.figures import FACE_FIGURES, FIGURES, Figure
 from stochdeconv.evaluation.report import plots
 from stochdeconv.evaluation.report.templates import fill
 from stochdeconv.evaluation.report.verdict import Verdict, find_verdict, is_of_faces
