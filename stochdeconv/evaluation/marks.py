@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from stochdeconv.sampling.collages import MOST_OF_ONE_PHOTOGRAPH, MOST_OF_ONE_PIECE
+
 Figures = Mapping[str, Mapping[str, float | None]]
 
 
@@ -47,7 +49,7 @@ def judge_marks(figures: Figures, *, real: Figures, baselines: Sequence[Figures]
     marks["cam_peaks"] = _between(figures, real, "cam_peaks", 0.7, 1.3)
     for key in ("spectrum_slope", "gradient_kurtosis", "color_distance"):
         marks[key] = _nearer_than_baselines(figures, real, baselines, key)
-    for key, most in (("largest_share", 0.12), ("largest_piece", 0.03)):
+    for key, most in (("largest_share", MOST_OF_ONE_PHOTOGRAPH), ("largest_piece", MOST_OF_ONE_PIECE)):
         share = _value(figures, key)
         if share is not None:
             marks[key] = Mark(share <= most, f"≤ {most:g} of the image")

@@ -44,21 +44,21 @@ class Level:
     Attributes
     ----------
     pixels : ndarray of shape (exemplar, height, width, channel), uint8
-    factor : tuple of float
-        Pixels of the image to one of these, down and across.
+    factor : float
+        Pixels of the image to one of these.
     """
 
     pixels: np.ndarray
-    factor: tuple[float, float]
+    factor: float
 
 
 def levels_of(pixels: np.ndarray) -> list[Level]:
     """Shrink exemplars (exemplar, height, width, channel) by twos, the finest first."""
     size = pixels.shape[1:3]
-    levels = [Level(pixels, (1.0, 1.0))]
+    levels = [Level(pixels, 1.0)]
     while min(size) // 2 ** len(levels) >= _COARSEST and len(levels) < len(_WIDTHS):
         smaller = tuple(side // 2 ** len(levels) for side in size)
-        levels.append(Level(_shrunk(levels[-1].pixels, smaller), (size[0] / smaller[0], size[1] / smaller[1])))
+        levels.append(Level(_shrunk(levels[-1].pixels, smaller), 2.0 ** len(levels)))
     return levels
 
 
@@ -189,16 +189,16 @@ class _Patches:
         self._rows, self._columns = _starts(height, _STRIDES[number]), _starts(width, _STRIDES[number])
         self.top, self.left = (part.ravel() for part in np.meshgrid(self._rows, self._columns, indexing="ij"))
         row, column = (
-            grid.nearest((start + PATCH / 2) * factor - 0.5, axis)
-            for axis, (start, factor) in enumerate(zip((self.top, self.left), level.factor, strict=True))
+            grid.nearest((start + PATCH / 2) * level.factor - 0.5, axis)
+            for axis, start in enumerate((self.top, self.left))
         )
         n_columns = grid.shape[1]
         place = row * n_columns + column
         self.photographs = candidates.photographs[place]
         there = candidates.places[place]
         self._bounds = height - PATCH, width - PATCH
-        self.down = self._within(self.top, (there // n_columns - row[:, None]) * grid.step[0] / level.factor[0], 0)
-        self.across = self._within(self.left, (there % n_columns - column[:, None]) * grid.step[1] / level.factor[1], 1)
+        self.down = self._within(self.top, (there // n_columns - row[:, None]) * grid.step[0] / level.factor, 0)
+        self.across = self._within(self.left, (there % n_columns - column[:, None]) * grid.step[1] / level.factor, 1)
         typical = max(float(np.median(candidates.distances)), 1e-12)
         tolerance = typical * max(temperature, 1e-6)
         self._unlike = (_CONTEXT_WEIGHT / tolerance * candidates.distances[place]).astype(np.float32)

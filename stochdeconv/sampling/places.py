@@ -95,13 +95,10 @@ class Contexts:
         The places: positions of the layers they are told apart by.
     keys : ndarray of shape (exemplar, place, dimension), float32
         Of each place: principal components of the 3 x 3 neighbourhood in these layers, halfway whitened.
-    encode : callable
-        Pictures (image, height, width, channel) -> their keys.
     """
 
     grid: Grid
     keys: np.ndarray
-    encode: Callable[[np.ndarray], np.ndarray]
 
     @classmethod
     def of(cls, model: ImageModel, statistics: ClassStatistics) -> Contexts:
@@ -129,7 +126,7 @@ class Contexts:
         encode = _fit(model, layers, pixels[fitted])
         keys = np.concatenate([encode(pixels[i : i + _BATCH]) for i in range(0, len(pixels), _BATCH)])
         shape = statistics[layers[0]].shape[:2]
-        return cls(Grid.of(shape, statistics.input_size), keys, encode)
+        return cls(Grid.of(shape, statistics.input_size), keys)
 
     def candidates(self, keys: np.ndarray, n_candidates: int, *, left_out: Collection[int] = ()) -> Candidates:
         """Find the places of the exemplars that are most like given ones.

@@ -97,12 +97,6 @@ def test_the_likest_place_is_the_place_itself_unless_its_photograph_is_left_out(
     np.testing.assert_allclose(others.distances[31], best, atol=1e-4)
 
 
-def test_keys_are_those_of_the_pictures(model, statistics):
-    contexts = Contexts.of(model, statistics)
-    picture = statistics.exemplars.pixels[[3]] / np.float32(255)
-    np.testing.assert_allclose(contexts.encode(picture)[0], contexts.keys[3], atol=1e-4)
-
-
 def test_a_photograph_comes_back_where_every_exemplar_is_it():
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:SIZE, :SIZE] / SIZE
@@ -121,9 +115,15 @@ def test_exemplars_shrink_by_averages():
     pixels = np.random.default_rng(0).integers(0, 256, (2, 96, 50, 3)).astype(np.uint8)
     fine, coarse = levels_of(pixels)
     assert fine.pixels is pixels
-    assert coarse.pixels.shape == (2, 48, 25, 3) and coarse.factor == (2.0, 2.0)
+    assert coarse.pixels.shape == (2, 48, 25, 3) and coarse.factor == 2.0
     mean = pixels.reshape(2, 48, 2, 25, 2, 3).mean(axis=(2, 4))
     np.testing.assert_allclose(coarse.pixels, mean, atol=0.51)
+
+
+def test_levels_of_an_odd_size_keep_their_places():
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 101, 99, 3)).astype(np.uint8)
+    coarse = levels_of(pixels)[-1]
+    assert coarse.pixels.shape == (1, 25, 24, 3) and coarse.factor == 4.0
 
 
 def test_image_i_depends_on_seed_and_i_alone(model, statistics, targets, drawn):
