@@ -9,6 +9,7 @@ from toys import draw_weights
 from stochdeconv.errors import InputError
 from stochdeconv.images.files import save_png
 from stochdeconv.networks.image_model import load_model
+from stochdeconv.sampling import collages
 from stochdeconv.sampling.collages import PATCH, draw_collage, levels_of, patch_starts, pieces
 from stochdeconv.sampling.local import copying, exemplars_of_rows, sample_places, target_maps
 from stochdeconv.sampling.places import Candidates, Contexts, Grid
@@ -141,6 +142,13 @@ def test_the_scene_is_the_rows_and_its_photograph_is_left_out(statistics, target
         assert start not in sources[..., 0]
         likeness = [np.abs(image.astype(float) - other).mean() for other in statistics.exemplars.pixels]
         assert np.argsort(likeness).tolist().index(start) < 10
+
+
+def test_the_scenes_photograph_gives_nothing_even_if_nobody_is_held_back(model, statistics, targets, monkeypatch):
+    monkeypatch.setattr(collages, "_PENALTY", 0.0)
+    one = targets.take(slice(0, 1))
+    (start,) = exemplars_of_rows(statistics, one.source_rows)
+    assert start not in sample_places(model, statistics, one, seed=1).sources[..., 0]
 
 
 def test_no_photograph_has_much_of_an_image(drawn):
