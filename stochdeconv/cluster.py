@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from stochdeconv.methods.class_images import ClassImages, GenerateSettings
     from stochdeconv.networks.image_model import ImageModel
     from stochdeconv.optimization.results import OptimizationResult
+    from stochdeconv.sampling.targets import Targets
     from stochdeconv.statistics.class_statistics import ClassStatistics
 
 Progress = Callable[[int, int, str], None]
@@ -107,14 +108,13 @@ class _Worker:
             return np.fromfile(Path(folder) / "shard.h5", np.uint8)
 
     def batch(
-        self, run: str, statistics: ClassStatistics, settings: GenerateSettings, number: int
+        self, run: str, statistics: ClassStatistics, settings: GenerateSettings, targets: Targets, number: int
     ) -> OptimizationResult:
-        """Make a batch of the images of a run."""
+        """Make a batch of the images of a run, toward targets that were sampled once for all workers."""
         from stochdeconv.methods.class_images import ClassImages
 
         if self._images is None or run != self._run:
-            # Once a run: the targets of all its images are sampled together.
-            self._run, self._images = run, ClassImages.of(self._model, statistics, settings, None)
+            self._run, self._images = run, ClassImages.of(self._model, statistics, settings, None, targets)
         return self._images.batch(number)
 
 
@@ -309,12 +309,12 @@ class Cluster:
         return _n_shards(n_images, self.n_workers)
 
     def batches(
-        self, statistics: ClassStatistics, settings: GenerateSettings, numbers: Sequence[int]
+        self, statistics: ClassStatistics, settings: GenerateSettings, targets: Targets, numbers: Sequence[int]
     ) -> Iterator[OptimizationResult]:
         """Make the batches of a run of `generate`, in their order; what its `make_batches` takes."""
-        held, run = _ray().put(statistics), uuid.uuid4().hex
+        held, aimed_at, run = _ray().put(statistics), _ray().put(targets), uuid.uuid4().hex
         settled = settings.settled()
-        yield from self._each(lambda worker, number: worker.batch.remote(run, held, settled, number), numbers)
+        yield from self._each(lambda worker, number: worker.batch.remote(run, held, settled, aimed_at, number), numbers)
 
 
 def _identity(model: ImageModel) -> tuple[str, str, str]:

@@ -126,6 +126,61 @@ def made(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def landscape_folder(tmp_path_factory):
+    """Fifty landscapes: blue above, green below, a disc of light somewhere."""
+    import numpy as np
+
+    from stochdeconv.images.files import save_png
+
+    folder = tmp_path_factory.mktemp("landscapes") / "sunset"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:48, :48] / 48
+    for i in range(50):
+        horizon, cx, cy = rng.uniform(0.4, 0.7), rng.uniform(0.2, 0.8), rng.uniform(0.1, 0.4)
+        image = np.where((y < horizon)[..., None], [0.3, 0.5, 0.9], [0.2, 0.6, 0.2])
+        image[(x - cx) ** 2 + (y - cy) ** 2 < 0.01] = [1.0, 0.9, 0.3]
+        save_png(folder / f"{i:02d}.png", np.clip(image + 0.05 * rng.normal(size=image.shape), 0, 1))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def landscapes(landscape_folder):
+    """The same, (48, 48, 3) in [0, 1], by name."""
+    from stochdeconv.images.files import load_image
+
+    return {path.name: load_image(path, (48, 48)) for path in sorted(landscape_folder.iterdir())}
+
+
+@pytest.fixture(scope="session")
+def landscape_model():
+    """A network with three layers of positions, 48, 24 and 12 a side."""
+    import keras
+    from toys import draw_weights
+
+    from stochdeconv.networks.image_model import load_model
+
+    layers = [
+        keras.Input((48, 48, 3)),
+        keras.layers.Conv2D(8, 5, activation="relu", padding="same", name="low"),
+        keras.layers.Conv2D(12, 3, strides=2, activation="relu", padding="same", name="middle"),
+        keras.layers.Conv2D(16, 3, strides=2, activation="relu", padding="same", name="fine"),
+        keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Dense(3, activation="softmax", name="predictions"),
+    ]
+    network = draw_weights(keras.Sequential(layers), 3)
+    return load_model(network, preprocessing="tf", class_names=["sunset", "dog", "eel"], dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def landscape_statistics(landscape_model, landscape_folder):
+    """Of the landscapes, all of them kept."""
+    from stochdeconv.statistics.collection import collect
+
+    return collect(landscape_model, landscape_folder, n_components=16, n_contexts=24, exemplars=50)
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """An empty working folder."""

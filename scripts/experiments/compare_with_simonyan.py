@@ -3,8 +3,8 @@
 The last fifth of each class's photographs (sorted by name) is held out: the statistics never see it, and the images are compared with
 it. The judge is another network than the one that makes the images. Images use the seeds 0, 1, 2, …; nothing is picked. What is
 finished is not made again, so the run can be stopped and continued. CLASS.png shows all images of a class: a row a preset, then a
-row a sampler. overview.png shows the first of every class: a row of `simonyan`, then two of `bootstrap`. `local` draws from photographs
-that the statistics keep; the other samplers make nothing of these.
+row a sampler. overview.png shows the first of every class: a row of `simonyan`, then two of `bootstrap`. `exemplars` draws from
+photographs that the statistics keep; the other samplers make nothing of these.
 
     python scripts/experiments/compare_with_simonyan.py photos/church -m vgg16 --judge mobilenet -o out/church
     python scripts/experiments/compare_with_simonyan.py n03028079 n02102040 -m squeezenet.keras --judge mobilenet.keras
@@ -20,23 +20,27 @@ from finished_runs import figure_text, halved, images_of, save_sheet
 import stochdeconv as sd
 from stochdeconv.images.folders import find_images, hold_out
 from stochdeconv.methods.maximize import PRESETS
-from stochdeconv.methods.recipe import of_places, own_recipe
+from stochdeconv.methods.recipe import of_local, of_places, own_recipe
 from stochdeconv.methods.runs import is_made
 
-SAMPLERS = ("chain", "joint", "bootstrap", "local")
+SAMPLERS = ("chain", "joint", "bootstrap", "local", "exemplars")
 
 
 def main() -> None:
     """Read the arguments, make all images and compare them."""
     parser = argument_parser(__doc__, "model", "judge", "output", n_images=8, n_steps=128, seed=0)
     parser.add_argument("images", type=Path, nargs="+", help="folders of photographs, named by their class")
-    parser.add_argument("--exemplars", type=int, default=500, help="photographs that local draws from; 0 leaves it out")
+    parser.add_argument(
+        "--exemplars", type=int, default=500, help="photographs that exemplars draws from; 0 leaves it out"
+    )
     arguments = parser.parse_args()
     output = arguments.output
     settings = {"n_images": arguments.n_images, "n_steps": arguments.n_steps, "seed": arguments.seed}
 
     model = sd.load_model(arguments.model)
-    runs: dict[str, list[Path]] = {name: [] for name in (*PRESETS, *SAMPLERS) if arguments.exemplars or name != "local"}
+    runs: dict[str, list[Path]] = {
+        name: [] for name in (*PRESETS, *SAMPLERS) if arguments.exemplars or name != "exemplars"
+    }
     for folder in arguments.images:
         name = folder.resolve().name
         split(folder, output)
@@ -76,7 +80,8 @@ def settings_of(contestant: str, model) -> dict[str, object]:
     """Say what a contestant's defaults are now; what a preset leaves open (the weight of its decay) is the network's."""
     if contestant in SAMPLERS:
         own = own_recipe(model)
-        return {"recipe": asdict(of_places(own) if contestant == "local" else own)}
+        cut = {"local": of_local, "exemplars": of_places}
+        return {"recipe": asdict(cut[contestant](own) if contestant in cut else own)}
     defaults = vars(PRESETS[contestant].at(model.input_size))
     return {name: value for name, value in defaults.items() if value is not None}
 

@@ -5,7 +5,7 @@ from stochdeconv.losses.functions import loss
 from stochdeconv.losses.outliers import outliers
 from stochdeconv.losses.regularizers import alpha_norm, amplitude_spectrum, edge_sharpness, l2, total_variation
 from stochdeconv.losses.scores import activation_norm, cross_entropy, direction, diversity, guide, unit
-from stochdeconv.losses.targets import channel_moments, facet_moments, layout_scores, match
+from stochdeconv.losses.targets import channel_moments, facet_moments, layout_scores, local_maps, match
 from stochdeconv.losses.terms import Activations, Loss, Term, WeightedTerm
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "guide",
     "l2",
     "layout_scores",
+    "local_maps",
     "loss",
     "match",
     "outliers",

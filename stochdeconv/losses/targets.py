@@ -12,6 +12,7 @@ from stochdeconv.errors import InputError
 from stochdeconv.losses.functions import Definition, FunctionTerm, loss
 from stochdeconv.losses.terms import Loss, Tensor, Term, WeightedTerm
 from stochdeconv.statistics.layout import ask_layout_scores
+from stochdeconv.statistics.local_gaussians import ask_local_map
 from stochdeconv.statistics.moments import ask_channel_moments
 from stochdeconv.statistics.regions import Regions, ask_facet_moments
 from stochdeconv.statistics.statistic import PureLoss
@@ -178,4 +179,24 @@ def match(target: Mapping[str, np.ndarray]) -> Loss:
     if not target:
         raise InputError("match needs the activations of at least one layer; got an empty mapping")
     terms = (_relative_distance(layer, np.asarray(values, np.float32)) for layer, values in target.items())
+    return Loss(tuple(map(WeightedTerm, terms)))
+
+
+def local_maps(targets: Mapping[str, np.ndarray], directions: Mapping[str, np.ndarray]) -> Loss:
+    """Ask layers for what they should show at every position: ``|Pa - t|² / |t|²``, summed over layers.
+
+    Parameters
+    ----------
+    targets : mapping of str to ndarray of shape (image, height, width, direction)
+        See `local.local_targets`.
+    directions : mapping of str to ndarray of shape (channel, direction)
+        Of each of these layers: the P above.
+
+    Returns
+    -------
+    Loss
+    """
+    terms = (
+        term_of(ask_local_map(name, target=target, directions=directions[name])) for name, target in targets.items()
+    )
     return Loss(tuple(map(WeightedTerm, terms)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import warnings
@@ -14,10 +15,10 @@ import numpy as np
 
 from stochdeconv.errors import InputError, SettingsError
 from stochdeconv.methods.objective import channel_directions, check_model, target_loss
-from stochdeconv.methods.recipe import Recipe, of_places, own_recipe, parse_recipe
+from stochdeconv.methods.recipe import Recipe, of_local, of_places, own_recipe, parse_recipe
 from stochdeconv.methods.settings import RunSettings
 from stochdeconv.optimization.descent import Descent
-from stochdeconv.sampling.samplers import LOCAL, check_sampling, sample_targets
+from stochdeconv.sampling.samplers import EXEMPLARS, LOCAL, PLACE_BY_PLACE, check_sampling, sample_targets
 from stochdeconv.sampling.traversals import component_targets, spaced_deviations, walk_targets
 from stochdeconv.settings import OPEN
 from stochdeconv.statistics.class_statistics import INPUT
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
     from stochdeconv.sampling.targets import Targets
     from stochdeconv.statistics.class_statistics import ClassStatistics
 
-# The sampler of statistics without photographs.
+# The sampler where places cannot be drawn, and of the rows whose scenes they are drawn in.
 _USUAL = "bootstrap"
+# What is left of a network's own recipe where places are drawn.
+_CUT = {LOCAL: of_local, EXEMPLARS: of_places}
 # A walk starts from its middle frame after this part of the steps.
 _OPENING = 0.5
 
@@ -52,13 +55,16 @@ class GenerateSettings(RunSettings):
         N frames from one sample to another, as a GIF and an MP4.
     gif : bool
         Show how the images come about, the first 16 of them, as a GIF and an MP4.
-    sampler : {"local", "chain", "joint", "bootstrap", "independent"}
-        How targets are sampled, see `samplers.sample_targets`; ``local`` draws them place by place from photographs, see
-        `local.sample_places`. By default local where the statistics hold photographs (collect's exemplars), else bootstrap.
+    sampler : {"local", "exemplars", "chain", "joint", "bootstrap", "independent"}
+        How targets are sampled, see `samplers.sample_targets`; ``local`` draws images place by place from local Gaussians, see
+        `local.draw_places`, ``exemplars`` from photographs that the statistics keep, see `exemplars.sample_places`. By default exemplars
+        where there are enough, else local where the statistics hold what it needs, else bootstrap; bootstrap, too, of series, of another
+        size than the statistics', from a photograph (`init`), and with a `row_weight` of 0.
     temperature : float
-        Multiplies the deviations of the samples, and of images along a component, from the class's mean.
+        Multiplies the deviations of the samples, and of images along a component, from the class's mean; place by place, the noise.
     row_weight : float
-        How much of real images' deviations a chain or bootstrap sample is made of, 0 (Gaussian throughout) to 1.
+        How much of real images' deviations a chain or bootstrap sample is made of, 0 (Gaussian throughout) to 1. Place by place the scene
+        is a row's own.
     gradient_rule : {"true", "guided", "deconvnet", "mix"}
         How gradients pass a ReLU, see `gradient.loss_gradient`.
     init : path, ``noise|IMAGE``
@@ -104,12 +110,16 @@ class GenerateSettings(RunSettings):
             raise SettingsError("a component is shown by at least 2 images, one at either end; got 1")
         if self.walk is not None and self.gif:
             raise SettingsError("a walk is an animation already; leave gif=True out")
-        if self.sampler == LOCAL and self.is_series:
+        if self.sampler in PLACE_BY_PLACE and self.is_series:
             raise SettingsError(
-                "the sampler 'local' draws images one by one; leave component= and walk= out, or choose another"
+                f"the sampler '{self.sampler}' draws images one by one; leave component= and walk= out, or choose another"
+            )
+        if self.sampler in PLACE_BY_PLACE and self.row_weight == 0:
+            raise SettingsError(
+                f"the sampler '{self.sampler}' draws in the scene of a row; row_weight= is above 0, or choose another"
             )
         sampler = self.sampler or _USUAL
-        check_sampling(sampler, temperature=self.temperature, row_weight=self.row_weight, also=[LOCAL])
+        check_sampling(sampler, temperature=self.temperature, row_weight=self.row_weight, also=PLACE_BY_PLACE)
         Descent(gradient_rule=self.gradient_rule)
         if not isinstance(self.recipe, Recipe):
             parse_recipe(self.recipe or "")
@@ -143,21 +153,31 @@ class GenerateSettings(RunSettings):
         InputError
             Places are to be drawn for images of another size than the photographs'.
         """
+        from stochdeconv.sampling.exemplars import check_exemplars
+        from stochdeconv.sampling.local import check_local
+
+        checks = {EXEMPLARS: check_exemplars, LOCAL: check_local}
         is_own_size = size == tuple(statistics.input_size)
-        if self.sampler == LOCAL and not is_own_size:
-            height, width = statistics.input_size
-            raise InputError(
-                f"the sampler 'local' draws places from photographs of {height}x{width}: leave size= out, or choose another"
-            )
+        if self.sampler in PLACE_BY_PLACE:
+            if not is_own_size:
+                height, width = statistics.input_size
+                raise InputError(
+                    f"the sampler '{self.sampler}' draws images of {height}x{width} pixels: leave size= out, or choose another"
+                )
+            checks[self.sampler](statistics)
         if self.sampler is not None:
             return self.sampler
-        is_free = is_own_size and not self.is_series and str(self.init) == "noise"
-        return LOCAL if is_free and statistics.exemplars is not None else _USUAL
+        if is_own_size and not self.is_series and str(self.init) == "noise" and self.row_weight:
+            for sampler, check in checks.items():
+                with contextlib.suppress(InputError):
+                    check(statistics)
+                    return sampler
+        return _USUAL
 
     def targets(self, model: ImageModel, statistics: ClassStatistics, sampler: str) -> Targets:
         """Return what the images are to activate."""
         sampling: dict[str, Any] = {
-            "sampler": _USUAL if sampler == LOCAL else sampler,
+            "sampler": _USUAL if sampler in PLACE_BY_PLACE else sampler,
             "temperature": self.temperature,
             "seed": self.seed,
             "row_weight": self.row_weight,
@@ -169,11 +189,16 @@ class GenerateSettings(RunSettings):
         if self.n_images is not None:
             sampling["n_images"] = self.n_images
         targets = sample_targets(statistics, **sampling)
-        if sampler != LOCAL:
-            return targets
-        from stochdeconv.sampling.local import sample_places
+        drawing: dict[str, Any] = {"temperature": self.temperature, "seed": self.seed}
+        if sampler == LOCAL:
+            from stochdeconv.sampling.local import draw_places
 
-        return sample_places(model, statistics, targets, temperature=self.temperature, seed=self.seed)
+            return draw_places(statistics, targets, **drawing)
+        if sampler == EXEMPLARS:
+            from stochdeconv.sampling.exemplars import sample_places
+
+            return sample_places(model, statistics, targets, **drawing)
+        return targets
 
     def deviations(self) -> np.ndarray:
         """Return how far along the component the images are to go, (image,), in standard deviations."""
@@ -202,21 +227,19 @@ class ClassImages:
         statistics: ClassStatistics,
         settings: GenerateSettings,
         callback: Callable[[Step], None] | None,
+        targets: Targets | None = None,
     ) -> ClassImages:
-        """Work out what the settings leave to the network and the statistics."""
+        """Work out what the settings leave to the network and the statistics, and sample targets unless they were already."""
         from stochdeconv.images.files import load_image
 
         check_model(model, statistics)
         size = statistics.input_size if settings.size is None else model.image_size(settings.size)
         sampler = settings.sampler_for(statistics, size)
-        if sampler == LOCAL:
-            from stochdeconv.sampling.local import check_exemplars
-
-            check_exemplars(statistics)
-        recipe = _recipe_at(size, settings.recipe, model, statistics, is_of_places=sampler == LOCAL)
+        recipe = _recipe_at(size, settings.recipe, model, statistics, sampler=sampler)
         is_noise = str(settings.init) == "noise"
         photo = None if is_noise else load_image(settings.init, size, channels=model.n_channels)
-        targets = settings.targets(model, statistics, sampler)
+        if targets is None:
+            targets = settings.targets(model, statistics, sampler)
         return cls(model, statistics, settings, sampler, targets, recipe, size, photo, callback)
 
     @property
@@ -284,13 +307,22 @@ class ClassImages:
         score_layer = self.model.score_layer if self.recipe.class_score else None
         own = targets.take(images)
         loss = target_loss(self.statistics, own, self.recipe, directions=self._directions, score_layer=score_layer)
-        if self.sampler == LOCAL and self.recipe.maps:
-            from stochdeconv.losses import match
-            from stochdeconv.sampling.local import target_maps
+        return (
+            loss + self.recipe.maps * self._match(own) if self.sampler in PLACE_BY_PLACE and self.recipe.maps else loss
+        )
 
-            maps = target_maps(self.model, self.statistics, own, self.statistics.map_layers)
-            loss = loss + self.recipe.maps * match(maps)
-        return loss
+    def _match(self, targets: Targets) -> Loss:
+        """Ask for the maps that were drawn place by place."""
+        from stochdeconv.losses import local_maps, match
+        from stochdeconv.sampling.exemplars import target_maps
+        from stochdeconv.sampling.local import local_targets
+
+        layers = self.statistics.map_layers
+        if self.sampler == EXEMPLARS:
+            return match(target_maps(self.model, self.statistics, targets, layers))
+        layers = [name for name in layers if self.statistics[name].local_means is not None]
+        directions = {name: self.statistics[name].local_directions for name in layers}
+        return local_maps(local_targets(self.statistics, targets, layers), directions)
 
     @functools.cached_property
     def _directions(self) -> dict[str, np.ndarray | None]:
@@ -303,8 +335,8 @@ class ClassImages:
 
         if self.photo is not None or self.recipe.start == "grey":
             return self.photo
-        if self.sampler == LOCAL:
-            from stochdeconv.sampling.places import as_pictures
+        if self.sampler in PLACE_BY_PLACE:
+            from stochdeconv.statistics.patches import as_pictures
 
             return as_pictures(targets.pixels)
         colors = layout_maps(self.statistics[INPUT], targets.layers[INPUT].scores)
@@ -342,7 +374,7 @@ def _recipe_at(
     model: ImageModel,
     statistics: ClassStatistics,
     *,
-    is_of_places: bool,
+    sampler: str,
 ) -> Recipe:
     """Read the recipe of images of a size, changes of the network's own taken from a text.
 
@@ -353,7 +385,7 @@ def _recipe_at(
     """
     if not isinstance(recipe, Recipe):
         own = _own_recipe_at(size, model, statistics)
-        recipe = parse_recipe(recipe or "", of_places(own) if is_of_places else own)
+        recipe = parse_recipe(recipe or "", _CUT[sampler](own) if sampler in _CUT else own)
     if recipe.spectrum and size != tuple(statistics.input_size):
         height, width = statistics.input_size
         raise InputError(

@@ -12,7 +12,7 @@ import numpy as np
 
 from stochdeconv.methods.class_images import ClassImages, GenerateSettings
 from stochdeconv.methods.settings import with_batch_size
-from stochdeconv.sampling.samplers import LOCAL
+from stochdeconv.sampling.samplers import EXEMPLARS
 from stochdeconv.settings import read_settings, takes
 
 if TYPE_CHECKING:
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from stochdeconv.statistics.class_statistics import ClassStatistics
 
 
-#: Who makes the batches of a run: (statistics, settings, numbers) -> results, in order.
-MakeBatches: TypeAlias = "Callable[[ClassStatistics, GenerateSettings, Sequence[int]], Iterable[OptimizationResult]]"
+#: Who makes the batches of a run: (statistics, settings, targets, numbers) -> results, in order.
+MakeBatches: TypeAlias = (
+    "Callable[[ClassStatistics, GenerateSettings, Targets, Sequence[int]], Iterable[OptimizationResult]]"
+)
 
 
 @takes(GenerateSettings)
@@ -54,8 +56,8 @@ def generate(
     callback : callable, optional
         Called with a `Step` after each step.
     make_batches : callable, optional
-        Who makes the batches, if not this process: (statistics, settings, numbers of the batches) -> their results, in this order,
-        each as `class_images.ClassImages.batch` makes it; such as `cluster.Cluster.batches`.
+        Who makes the batches, if not this process: (statistics, settings, targets of all images, numbers of the batches) -> their results,
+        in this order, each as `class_images.ClassImages.batch` makes it; such as `cluster.Cluster.batches`.
         It is not for a series, nor for an animation of the steps.
     **keywords
         Fields of `GenerateSettings`, in its place.
@@ -86,7 +88,7 @@ def generate(
     maker = ClassImages.of(model, statistics, settings, callback if film is None else film)
     if make_batches is not None:
         numbers = range(len(maker.parts))
-        made = make_batches(statistics, settings, numbers)
+        made = make_batches(statistics, settings, maker.targets, numbers)
         result = OptimizationResult.joined(gather(_told(made, len(numbers), settings.n_steps, callback)))
     else:
         result = maker.series() if settings.is_series else maker.samples()
@@ -109,7 +111,7 @@ def generate(
     )
     if settings.component is not None:
         run = _with_deviations(run, model, statistics, settings.component, settings.deviations())
-    if maker.sampler == LOCAL:
+    if maker.sampler == EXEMPLARS:
         run = _with_copying(run, statistics, maker.targets)
     frames = as_frames(run.images) if settings.walk is not None else film.frames() if film is not None else None
     return hand_over(replace(run, frames=frames))
@@ -131,7 +133,7 @@ def _told(
 
 def _with_copying(run: RunResult, statistics: ClassStatistics, targets: Targets) -> RunResult:
     """Say in the record that the images hold pieces of photographs, and how much of them is from a single one."""
-    from stochdeconv.sampling.local import copying
+    from stochdeconv.sampling.exemplars import copying
 
     owed = copying(targets.sources[: len(run.images)])
     pieces = {"exemplars": len(statistics.exemplars)} | {

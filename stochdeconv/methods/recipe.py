@@ -27,6 +27,8 @@ _WHOLE_IMAGE = (
     *("class_term", "class_score", "total_variation", "jitter", "scale", "rotate"),
 )
 _LEARNING_RATE_OF_PLACES = 0.02
+# Maps of local Gaussians are means: without textures of their own images fade, and without random views these are noise.
+_LOCAL: dict[str, Any] = {"moments": 0.1, "facets": 0.5, "jitter": 3, "learning_rate": 0.03}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +134,13 @@ def of_places(recipe: Recipe) -> Recipe:
 
     What else is asked of images, textures above all, is asked of the image as a whole, and paints over what was drawn.
     """
-    nothing: dict[str, Any] = dict.fromkeys(_WHOLE_IMAGE, 0)
+    nothing: dict[str, Any] = {name: type(getattr(recipe, name))(0) for name in _WHOLE_IMAGE}
     return replace(recipe, **nothing, learning_rate=_LEARNING_RATE_OF_PLACES)
+
+
+def of_local(recipe: Recipe) -> Recipe:
+    """Leave of a recipe what images need whose maps are drawn from local Gaussians: the maps, and a little of the textures."""
+    return replace(of_places(recipe), **_LOCAL)
 
 
 def own_recipe(model: ImageModel) -> Recipe:

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from stochdeconv.images.files import stretch
-from stochdeconv.sampling.places import Candidates, Grid, as_pictures
+from stochdeconv.sampling.candidates import Candidates
+from stochdeconv.sampling.overlaps import Overlaps
+from stochdeconv.statistics.patches import PATCH, as_pictures
+from stochdeconv.statistics.places import Grid
 
-# Pixels of a patch's side, at every level.
-PATCH = 8
-# The coarsest level is at least this many pixels high and wide.
-_COARSEST = 24
 # How much worse a candidate is for its distance, of the median one.
 _CONTEXT_WEIGHT = 6.0
 # Widths of the noise: from one that leaves colours and their layout open to one of a few grey levels, level by level from the finest.
@@ -22,8 +21,9 @@ _WIDTHS = ((0.15, 0.03, 6), (0.25, 0.05, 8), (0.4, 0.06, 8), (0.3, 0.06, 10))
 # Where overlapping patches disagree their mean has too little contrast, and whatever is smooth would be most like it: this part of a
 # candidate's contrast is not held against it. At 0 textures give way to haze, at 0.8 all is edges.
 _CONTRAST = 0.5
-# Pixels from one patch to the next.
+# Pixels from one patch to the next, level by level; of the finest.
 _STRIDES = (2, 2, 2, 1)
+STRIDE = _STRIDES[0]
 # Candidates of its own that a patch has beside what the coarser level drew up to so many patches away.
 _OWN_CANDIDATES, _INHERITED = (0, 8, 32, 64), 2
 # Pixels that candidates are moved by, at most, to fit better.
@@ -35,38 +35,6 @@ _HELD_BACK_FROM = 0.5
 _PENALTY = 8.0
 # Patches whose candidates are held at once.
 _PATCHES_AT_ONCE = 256
-
-
-@dataclass(frozen=True, eq=False)
-class Level:
-    """The exemplars at one resolution.
-
-    Attributes
-    ----------
-    pixels : ndarray of shape (exemplar, height, width, channel), uint8
-    factor : float
-        Pixels of the image to one of these.
-    """
-
-    pixels: np.ndarray
-    factor: float
-
-
-def levels_of(pixels: np.ndarray) -> list[Level]:
-    """Shrink exemplars (exemplar, height, width, channel) by twos, the finest first."""
-    size = pixels.shape[1:3]
-    levels = [Level(pixels, 1.0)]
-    while min(size) // 2 ** len(levels) >= _COARSEST and len(levels) < len(_WIDTHS):
-        smaller = tuple(side // 2 ** len(levels) for side in size)
-        levels.append(Level(_shrunk(levels[-1].pixels, smaller), 2.0 ** len(levels)))
-    return levels
-
-
-def _shrunk(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Average blocks of two by two pixels; a last odd row or column is left out."""
-    rows, columns = size
-    blocks = pixels[:, : 2 * rows, : 2 * columns].reshape(len(pixels), rows, 2, columns, 2, -1)
-    return ((blocks.sum(axis=(2, 4), dtype=np.uint16) + 2) // 4).astype(np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +54,7 @@ class Collage:
 
 
 def draw_collage(
-    levels: Sequence[Level],
+    levels: Sequence[np.ndarray],
     grid: Grid,
     candidates: Candidates,
     colors: np.ndarray,
@@ -103,8 +71,8 @@ def draw_collage(
 
     Parameters
     ----------
-    levels : sequence of Level
-        The exemplars, see `levels_of`.
+    levels : sequence of ndarray of shape (exemplar, height, width, channel), uint8
+        The exemplars, see `patches.pyramid`.
     grid : Grid
         The places that have candidates.
     candidates : Candidates
@@ -122,10 +90,10 @@ def draw_collage(
     for number in reversed(range(len(levels))):
         level = levels[number]
         widest, narrowest, n_widths = _WIDTHS[number]
-        if level is levels[-1]:
+        if number == len(levels) - 1:
             widest = max(widest, _WIDEST)  # colours are all that is there
         widths = np.geomspace(widest, narrowest, n_widths).astype(np.float32)
-        image = stretch(image, level.pixels.shape[1:3])
+        image = stretch(image, level.shape[1:3])
         image = image + temperature * widths[0] * _noise(rng, image.shape)
         patches = _Patches(level, grid, candidates, number, temperature)
         if sources.size:
@@ -138,21 +106,14 @@ def draw_collage(
     return Collage(np.clip(image, 0.0, 1.0), sources)
 
 
-def patch_starts(n_pixels: int) -> np.ndarray:
-    """Return the first row, or column, of each patch of the finest level."""
-    return _starts(n_pixels, _STRIDES[0])
-
-
-def _starts(n_pixels: int, stride: int) -> np.ndarray:
-    return np.unique(np.append(np.arange(0, n_pixels - PATCH + 1, stride), n_pixels - PATCH))
-
-
 def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return rng.standard_normal(shape, dtype=np.float32)
 
 
 def pieces(sources: np.ndarray) -> np.ndarray:
     """Give each piece of a photograph a number, (row, column): patches that touch and lay beside each other where they are from.
+
+    Neighbours that were moved against each other by no more than candidates are to fit better are of one piece: the eye sees no joint.
 
     Parameters
     ----------
@@ -166,13 +127,17 @@ def pieces(sources: np.ndarray) -> np.ndarray:
     from scipy import sparse
 
     number = np.arange(sources.shape[0] * sources.shape[1]).reshape(sources.shape[:2])
-    beside = (sources[:, 1:] == sources[:, :-1]).all(axis=-1)
-    below = (sources[1:] == sources[:-1]).all(axis=-1)
+    beside, below = _continues(sources[:, 1:], sources[:, :-1]), _continues(sources[1:], sources[:-1])
     one = np.concatenate([number[:, :-1][beside], number[:-1][below]])
     other = np.concatenate([number[:, 1:][beside], number[1:][below]])
     touching = sparse.coo_matrix((np.ones(len(one), bool), (one, other)), shape=(number.size, number.size))
     _, labels = sparse.csgraph.connected_components(touching, directed=False)
     return labels.reshape(number.shape)
+
+
+def _continues(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    moved = np.abs(one[..., 1:].astype(np.int32) - other[..., 1:]).max(axis=-1)
+    return (one[..., 0] == other[..., 0]) & (moved <= max(_MOVES))
 
 
 def _penalty(shares: np.ndarray, most: float) -> np.ndarray:
@@ -182,30 +147,31 @@ def _penalty(shares: np.ndarray, most: float) -> np.ndarray:
 class _Patches:
     """The patches of one level, and where each of their candidates lies now."""
 
-    def __init__(self, level: Level, grid: Grid, candidates: Candidates, number: int, temperature: float):
+    def __init__(self, pixels: np.ndarray, grid: Grid, candidates: Candidates, number: int, temperature: float):
         self._number = number
-        self._level, self._moves = level, _MOVES[number]
-        height, width = level.pixels.shape[1:3]
-        self._rows, self._columns = _starts(height, _STRIDES[number]), _starts(width, _STRIDES[number])
-        self.top, self.left = (part.ravel() for part in np.meshgrid(self._rows, self._columns, indexing="ij"))
-        row, column = (
-            grid.nearest((start + PATCH / 2) * level.factor - 0.5, axis)
-            for axis, start in enumerate((self.top, self.left))
-        )
+        self._pixels, self._moves = pixels, _MOVES[number]
+        height, width = pixels.shape[1:3]
+        self._overlaps = Overlaps((height, width), _STRIDES[number])
+        rows, columns = self._overlaps.rows, self._overlaps.columns
+        self.top, self.left = (part.ravel() for part in np.meshgrid(rows, columns, indexing="ij"))
+        factor = 2.0**number
+        place = grid.places(*((starts + PATCH / 2) * factor - 0.5 for starts in (rows, columns))).ravel()
         n_columns = grid.shape[1]
-        place = row * n_columns + column
         self.photographs = candidates.photographs[place]
         there = candidates.places[place]
         self._bounds = height - PATCH, width - PATCH
-        self.down = self._within(self.top, (there // n_columns - row[:, None]) * grid.step[0] / level.factor, 0)
-        self.across = self._within(self.left, (there % n_columns - column[:, None]) * grid.step[1] / level.factor, 1)
+        down, across = (
+            there // n_columns - (place // n_columns)[:, None],
+            there % n_columns - (place % n_columns)[:, None],
+        )
+        self.down = self._within(self.top, down * grid.step[0] / factor, 0)
+        self.across = self._within(self.left, across * grid.step[1] / factor, 1)
         typical = max(float(np.median(candidates.distances)), 1e-12)
-        tolerance = typical * max(temperature, 1e-6)
-        self._unlike = (_CONTEXT_WEIGHT / tolerance * candidates.distances[place]).astype(np.float32)
-        self._penalties = np.zeros(len(level.pixels), np.float32)
+        # The colder, the more decides what a place looks like to the network, and the more holds back whom too much is from.
+        self._strictness = 1.0 / max(temperature, 1e-6)
+        self._unlike = (self._strictness * _CONTEXT_WEIGHT / typical * candidates.distances[place]).astype(np.float32)
+        self._penalties = np.zeros(len(pixels), np.float32)
         self._is_sorted = False
-        profile = np.hanning(PATCH + 2)[1:-1].astype(np.float32)
-        self._window = (profile[:, None] * profile)[..., None]
 
     def inherit(self, sources: np.ndarray, stride: int) -> None:
         """Offer each patch what the coarser level drew about it, before a few of its own candidates: pieces stay together."""
@@ -238,27 +204,28 @@ class _Patches:
         own = np.arange(len(self.top))
         if self._is_sorted:
             self._look_around(own, rng)
-        windows = np.lib.stride_tricks.sliding_window_view(self._level.pixels, (PATCH, PATCH), axis=(1, 2))
-        seen = np.lib.stride_tricks.sliding_window_view(image, (PATCH, PATCH), axis=(0, 1))[self.top, self.left]
-        means = np.empty((len(own), PATCH, PATCH, image.shape[-1]), np.float32)
+        windows = np.lib.stride_tricks.sliding_window_view(self._pixels, (PATCH, PATCH), axis=(1, 2))
+        n_channels = image.shape[-1]
+        seen = self._overlaps.cut(image)
+        means = np.empty_like(seen)
         scores = np.empty(self.photographs.shape, np.float32)
         for start in range(0, len(own), _PATCHES_AT_ONCE):
             part = slice(start, start + _PATCHES_AT_ONCE)
-            patches = as_pictures(windows[self.photographs[part], self.down[part], self.across[part]])
-            patch = seen[part][:, None]
-            difference = (patches - patch).reshape(*patches.shape[:2], -1)
+            found = windows[self.photographs[part], self.down[part], self.across[part]]
+            patches = as_pictures(np.moveaxis(found, 2, -1)).reshape(*found.shape[:2], -1)
+            difference = patches - seen[part][:, None]
             score = np.einsum("pcv,pcv->pc", difference, difference)
-            detail = (patches - patches.mean(axis=(-2, -1), keepdims=True)).reshape(difference.shape)
+            pixels = patches.reshape(*found.shape[:2], PATCH * PATCH, n_channels)
+            detail = (pixels - pixels.mean(axis=2, keepdims=True)).reshape(difference.shape)
             score -= np.float32(_CONTRAST) * np.einsum("pcv,pcv->pc", detail, detail)
             score /= np.float32(-2.0 * width**2)
             score -= self._unlike[part] + self._penalties[self.photographs[part]]
             scores[part] = score
             weights = np.exp(score - score.max(axis=1, keepdims=True))
             weights /= weights.sum(axis=1, keepdims=True)
-            mean = np.matmul(weights[:, None], patches.reshape(*patches.shape[:2], -1))[:, 0]
-            means[part] = np.moveaxis(mean.reshape(-1, image.shape[-1], PATCH, PATCH), 1, -1)
+            means[part] = np.matmul(weights[:, None], patches)[:, 0]
         self._keep_best(scores)
-        return self._overlapped(means, image.shape)
+        return self._overlaps.averaged(means)
 
     def _look_around(self, own: np.ndarray, rng: np.random.Generator) -> None:
         """Move candidates a little, but for the one that fits best so far."""
@@ -277,21 +244,12 @@ class _Patches:
             setattr(self, name, np.take_along_axis(getattr(self, name), order, axis=1))
         self._is_sorted = True
         shares = np.bincount(self.photographs[:, 0], minlength=len(self._penalties)) / len(self.photographs)
-        self._penalties += _penalty(shares, MOST_OF_ONE_PHOTOGRAPH)
+        self._penalties += self._strictness * _penalty(shares, MOST_OF_ONE_PHOTOGRAPH)
         labels = pieces(self.sources()).ravel()
         sizes = np.bincount(labels) / len(labels)
-        self._unlike[:, 0] += _penalty(sizes, MOST_OF_ONE_PIECE)[labels]
-
-    def _overlapped(self, patches: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        total, weight = np.zeros(shape, np.float32), np.zeros((*shape[:2], 1), np.float32)
-        weighted = patches * self._window
-        for i in range(PATCH):
-            for j in range(PATCH):  # no two patches have their corner at the same place
-                total[self.top + i, self.left + j] += weighted[:, i, j]
-                weight[self.top + i, self.left + j] += self._window[i, j]
-        return total / weight
+        self._unlike[:, 0] += self._strictness * _penalty(sizes, MOST_OF_ONE_PIECE)[labels]
 
     def sources(self) -> np.ndarray:
         """Tell where the patches that fit best are from, see `Collage`."""
         sources = np.stack([self.photographs[:, 0], self.down[:, 0] - self.top, self.across[:, 0] - self.left], axis=-1)
-        return sources.astype(np.int16).reshape(len(self._rows), len(self._columns), 3)
+        return sources.astype(np.int16).reshape(len(self._overlaps.rows), len(self._overlaps.columns), 3)

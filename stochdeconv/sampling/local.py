@@ -1,200 +1,239 @@
-"""The sampler `local`: p(layer below | layer above) place by place, drawn from exemplars, down to the image's own pixels."""
+"""The sampler `local`: images drawn place by place from the local Gaussians of a class, with no photograph at hand."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from stochdeconv.errors import InputError
-from stochdeconv.sampling.collages import PATCH, Collage, draw_collage, levels_of, patch_starts, pieces
-from stochdeconv.sampling.places import Contexts, Grid, as_pictures
-from stochdeconv.sampling.targets import Rows, Targets
-from stochdeconv.statistics.pooling import pooling_matrix
+from stochdeconv.images.files import stretch
+from stochdeconv.sampling.overlaps import Overlaps
+from stochdeconv.sampling.targets import Targets
+from stochdeconv.statistics.class_statistics import INPUT
+from stochdeconv.statistics.layout import layout_maps
+from stochdeconv.statistics.local_gaussians import LEAST_IMAGES, LocalGaussians
+from stochdeconv.statistics.patches import PATCH, level_sizes, patches, starts_about
+from stochdeconv.statistics.places import Grid
 
 if TYPE_CHECKING:
-    from stochdeconv.networks.image_model import ImageModel
     from stochdeconv.statistics.class_statistics import ClassStatistics
 
-# Places of photographs that are looked at for each place of an image, before the first width of the noise.
-_N_CANDIDATES = 64
-# Fewer photographs cannot keep to the share that each may have of an image, the one that is left out not counted.
-LEAST_EXEMPLARS = 16
-# Cells, down and across, of the colours that an image begins with.
-_COLOR_CELLS = 14
-# Photographs that go through the network at once.
-_BATCH = 32
+# Widths of the noise: from one that leaves colours and their layout open to one of a few grey levels, level by level from the finest.
+_WIDTHS = ((0.15, 0.01, 12), (0.25, 0.015, 14), (0.4, 0.02, 14), (0.4, 0.03, 16))
+# Pixels from one patch to the next.
+_STRIDES = (2, 2, 2, 1)
+# Width of the noise that an image is taken to have when it is told which component a patch is of.
+_TOLERANCE = 0.05
 # Keeps these draws apart from any other use of (seed, i).
-_STREAM = 7
+_STREAM = 11
 
 
-def check_exemplars(statistics: ClassStatistics) -> None:
-    """Raise InputError unless the statistics hold photographs enough to draw places from."""
-    if statistics.exemplars is None:
+def check_local(statistics: ClassStatistics) -> None:
+    """Raise InputError unless the statistics hold local Gaussians."""
+    if statistics.local is None:
         raise InputError(
-            "the sampler 'local' draws places from photographs, and these statistics hold none: collect with some hundreds "
-            "(--exemplars 500), or choose another sampler"
-        )
-    if len(statistics.exemplars) < LEAST_EXEMPLARS:
-        raise InputError(
-            f"the sampler 'local' needs at least {LEAST_EXEMPLARS} photographs, so that none is copied, better some hundreds; these "
-            f"statistics hold {len(statistics.exemplars)}: collect with more (--exemplars 500), or choose another sampler"
-        )
-    size, rows = statistics.exemplars.pixels.shape[1:3], statistics.exemplars.rows
-    if (
-        size != tuple(statistics.input_size)
-        or len(rows) != len(statistics.exemplars)
-        or rows.max() >= statistics.n_rows
-    ):
-        raise InputError(
-            f"the statistics hold photographs of {size[0]}x{size[1]} where images are {'x'.join(map(str, statistics.input_size))}, or "
-            "of rows that are not there: the file is damaged, collect anew"
+            f"the sampler 'local' draws from local Gaussians, and these statistics of {statistics.n_images} image"
+            f"{'s' * (statistics.n_images != 1)} hold none: collect again, {LEAST_IMAGES} images or better some hundreds, with a layer "
+            "that has at least one position for 8 pixels of the image; or choose another sampler"
         )
 
 
-def sample_places(
-    model: ImageModel,
-    statistics: ClassStatistics,
-    targets: Targets,
-    *,
-    temperature: float = 1.0,
-    seed: int = 0,
-    first_index: int = 0,
+def draw_places(
+    statistics: ClassStatistics, targets: Targets, *, temperature: float = 1.0, seed: int = 0, first_index: int = 0
 ) -> Targets:
     """Complete sampled targets place by place, down to pixels.
 
-    What a deep layer is to show at each place, and the colours an image begins with, are those of the photograph a target's row is of. For
-    each place, places of *other* photographs that look like it to the network are drawn, so that neighbours agree (see
-    `collages.draw_collage`); the photograph itself is left out.
+    The context of each place and the colours that an image begins with are those of a target's row. Under wide noise, patch by patch,
+    the image is replaced by its posterior mean given the contexts' Gaussians, overlapping patches are averaged, and less noise is added;
+    from coarse to fine. So neighbours come to agree: diffusion with a denoiser that knows no more than patches and their contexts (Zoran
+    & Weiss 2011, Kamb & Ganguli 2024).
 
     Parameters
     ----------
-    model : ImageModel
-        The network the statistics were collected with.
     statistics : ClassStatistics
-        With exemplars.
+        With local Gaussians.
     targets : Targets
         Of the sampler ``bootstrap``, which follow rows.
     temperature : float
-        See `collages.draw_collage`.
+        Multiplies the noise.
     seed, first_index : int
         The draw for target i depends on (seed, first_index + i) alone.
 
     Returns
     -------
     Targets
-        With two more fields: ``pixels`` (image, height, width, channel), uint8, the image that was drawn, and ``sources``
-        (image, row, column, 3), int16: of each patch the exemplar it is from, and how far away it lay there, see `collages.Collage`.
+        With one more field: ``pixels`` (image, height, width, channel), uint8, the image that was drawn.
 
     Raises
     ------
     InputError
-        There are no exemplars, too few, or no layer that tells places apart.
+        There are no local Gaussians.
     """
-    check_exemplars(statistics)
-    with threadpool_limits(1, user_api="blas"):
-        contexts = Contexts.of(model, statistics)
-    levels = levels_of(statistics.exemplars.pixels)
-    starts = exemplars_of_rows(statistics, targets.source_rows)
+    check_local(statistics)
+    rows = targets.source_rows
+    if (rows < 0).any():
+        raise InputError(
+            "places are drawn in the scene of a row, and these targets follow none: sample them with a row_weight above 0"
+        )
+    scores = statistics[INPUT].scores[rows]
+    colors = np.clip(layout_maps(statistics[INPUT], scores), 0.0, 1.0)
+    levels = _levels_of(statistics)
 
-    def draw(number: int) -> Collage:
-        start = int(starts[number])
-        candidates = contexts.candidates(contexts.keys[start], _N_CANDIDATES, left_out=[start])
-        colors = _blurred(as_pictures(statistics.exemplars.pixels[start]))
+    def draw(number: int) -> np.ndarray:
         rng = np.random.default_rng([seed, first_index + number, _STREAM])
-        return draw_collage(levels, contexts.grid, candidates, colors, temperature=temperature, rng=rng)
+        image = colors[number]
+        for level in reversed(levels):
+            image = level.draw(image, statistics.contexts[rows[number]], temperature, rng)
+        return np.rint(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
 
     # Image by image side by side, each on one thread: the bytes do not depend on the number of processors.
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        collages = list(pool.map(draw, range(targets.n_images)))
-    drawn = {
-        "pixels": np.stack([np.rint(collage.image * 255.0).astype(np.uint8) for collage in collages]),
-        "sources": np.stack([collage.sources for collage in collages]),
-    }
-    return replace(targets, fields={**targets.fields, **drawn})
+        drawn = np.stack(list(pool.map(draw, range(targets.n_images))))
+    return replace(targets, fields={**targets.fields, "pixels": drawn})
 
 
-def _blurred(picture: np.ndarray) -> np.ndarray:
-    """Average a picture (height, width, channel) into the cells of a layout: its colours, and nothing of what is in them."""
-    rows, columns = (pooling_matrix(side, min(side, _COLOR_CELLS)) for side in picture.shape[:2])
-    return np.einsum("rh,hwc,sw->rsc", rows, picture, columns)
-
-
-def exemplars_of_rows(statistics: ClassStatistics, rows: np.ndarray) -> np.ndarray:
-    """Find the exemplar that each of some rows is the photograph of, or, where it was not kept, the one whose row is nearest."""
-    weighted = Rows.of(statistics).weighted
-    held = statistics.exemplars.rows
-    return np.array([((weighted[held] - weighted[row]) ** 2).sum(axis=1).argmin() for row in rows])
-
-
-def target_maps(
-    model: ImageModel, statistics: ClassStatistics, targets: Targets, layers: Sequence[str]
-) -> dict[str, np.ndarray]:
-    """Put together what images should activate, position by position: what the network shows where their patches are from.
+def local_targets(statistics: ClassStatistics, targets: Targets, layers: Sequence[str]) -> dict[str, np.ndarray]:
+    """Tell what images should show: at each position the mean of the component that the patch there was drawn from.
 
     Parameters
     ----------
-    model : ImageModel
     statistics : ClassStatistics
     targets : Targets
-        Of `sample_places`.
+        Of `draw_places`.
     layers : sequence of str
         Of the statistics, with positions.
 
     Returns
     -------
-    dict of str to ndarray of shape (image, height, width, channel), float32
+    dict of str to ndarray of shape (image, height, width, direction), float32
+        Along the layer's ``local_directions``.
     """
-    grids = {name: Grid.of(statistics[name].shape[:2], statistics.input_size) for name in layers}
-    origins = {name: _origins(grid, targets.sources, statistics.input_size) for name, grid in grids.items()}
-    maps = {name: np.empty((targets.n_images, *statistics[name].shape), np.float32) for name in layers}
-    pixels = statistics.exemplars.pixels
-    drawn = np.unique(np.concatenate([origin[0].ravel() for origin in origins.values()]))
-    for start in range(0, len(drawn), _BATCH):
-        exemplars = drawn[start : start + _BATCH]
-        held = model.activations(as_pictures(pixels[exemplars]), layers, batch_size=_BATCH)
-        for name, (which, row, column) in origins.items():
-            number = np.searchsorted(exemplars, which).clip(0, len(exemplars) - 1)
-            here = exemplars[number] == which
-            maps[name][here] = held[name][number[here], row[here], column[here]]
+    finest = _levels_of(statistics)[0]
+    size = statistics.input_size
+    pictures = targets.pixels.astype(np.float32) / np.float32(255.0)
+    contexts = statistics.contexts[targets.source_rows]
+    maps = {}
+    with threadpool_limits(1, user_api="blas"):
+        for name in layers:
+            grid = Grid.of(statistics[name].shape[:2], size)
+            down, across = grid.centers(0), grid.centers(1)
+            starts = [starts_about(centers, size[axis]) for axis, centers in enumerate((down, across))]
+            places = finest.grid.places(down, across).ravel()
+            means = statistics[name].local_means
+            of_images = []
+            for picture, own in zip(pictures, contexts, strict=True):
+                cut = patches(picture, *starts).reshape(len(places), -1)
+                kinds = finest.kinds(cut, own[places])
+                of_images.append(means[own[places], kinds].reshape(*grid.shape, -1))
+            maps[name] = np.stack(of_images)
     return maps
 
 
-def _origins(grid: Grid, sources: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tell for each position of a layer (image, row, column) of which exemplar's position it takes what it shows."""
-    nearest, wanted = [], []
-    for axis in (0, 1):
-        centers = grid.centers(axis)
-        middles = patch_starts(size[axis]) + (PATCH - 1) / 2
-        nearest.append(np.abs(middles - centers[:, None]).argmin(axis=1))
-        wanted.append(centers)
-    own = sources[:, nearest[0]][:, :, nearest[1]].astype(np.int64)
-    row = grid.nearest(wanted[0][:, None] + own[..., 1], 0)
-    column = grid.nearest(wanted[1] + own[..., 2], 1)
-    return own[..., 0], row, column
+def _levels_of(statistics: ClassStatistics) -> list[_Level]:
+    """Return the levels of an image, the finest first."""
+    local: LocalGaussians = statistics.local
+    rows, columns = map(int, local.grid)
+    grid = Grid.of((rows, columns), statistics.input_size)
+    return [_Level(local, number, grid, size) for number, size in enumerate(level_sizes(statistics.input_size))]
 
 
-def copying(sources: np.ndarray) -> Mapping[str, np.ndarray]:
-    """Measure how much images owe to single photographs.
+@dataclass(frozen=True, eq=False)
+class _Level:
+    """The Gaussians of one level."""
+
+    local: LocalGaussians
+    number: int
+    grid: Grid
+    size: tuple[int, int]
+
+    def draw(self, image: np.ndarray, contexts: np.ndarray, temperature: float, rng: np.random.Generator) -> np.ndarray:
+        """Draw this level's image about that of the coarser one, (height, width, channel)."""
+        widest, narrowest, n_widths = _WIDTHS[self.number]
+        widths = np.geomspace(widest, narrowest, n_widths).astype(np.float32)
+        image = stretch(image, self.size)
+        overlaps = Overlaps(self.size, _STRIDES[self.number])
+        factor = 2.0**self.number
+        down, across = ((starts + PATCH / 2) * factor - 0.5 for starts in (overlaps.rows, overlaps.columns))
+        own = contexts[self.grid.places(down, across).ravel()]
+        for width in widths:
+            image = image + temperature * width * rng.standard_normal(image.shape, dtype=np.float32)
+            image = overlaps.averaged(self._denoised(overlaps.cut(image), own, float(width) ** 2))
+        return image
+
+    def _denoised(self, cut: np.ndarray, contexts: np.ndarray, noise: float) -> np.ndarray:
+        """Return the posterior mean of patches (patch, value) under noise of a variance."""
+        values, rest = self._seen(cut)
+        means = np.empty_like(values)
+        for context, own in _by_context(contexts):
+            mixture = _Mixture(self.local, self.number, context, values[own], noise)
+            means[own] = mixture.posterior_means()
+        residual = float(self.local.patch_residuals[self.number])
+        return (
+            self.local.patch_means[self.number]
+            + means @ self.local.patch_axes[self.number].T
+            + np.float32(residual / (residual + noise)) * rest
+        )
+
+    def kinds(self, cut: np.ndarray, contexts: np.ndarray) -> np.ndarray:
+        """Tell of which component of its context each patch is, (patch,), int64."""
+        values, _ = self._seen(cut)
+        kinds = np.empty(len(cut), np.int64)
+        for context, own in _by_context(contexts):
+            mixture = _Mixture(self.local, self.number, context, values[own], _TOLERANCE**2)
+            kinds[own] = mixture.log_weights.argmax(axis=0)
+        return kinds
+
+    def _seen(self, cut: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Part patches into their coordinates and what these leave out."""
+        centered = cut - self.local.patch_means[self.number]
+        values = centered @ self.local.patch_axes[self.number]
+        return values, centered - values @ self.local.patch_axes[self.number].T
+
+
+def _by_context(contexts: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    order = np.argsort(contexts, kind="stable")
+    there, starts = np.unique(contexts[order], return_index=True)
+    yield from zip(map(int, there), np.split(order, starts[1:]), strict=True)
+
+
+class _Mixture:
+    """Patches under noise, seen by the mixture of their context.
 
     Parameters
     ----------
-    sources : ndarray of shape (image, row, column, 3)
-        See `collages.Collage`.
-
-    Returns
-    -------
-    mapping of str to ndarray of shape (image,)
-        ``largest_share``: of the patches, that come from one photograph; ``largest_piece``: of the patches, that lie together and come
-        from one photograph at one offset, so that they show a piece of it as it is.
+    local : LocalGaussians
+    level, context : int
+    values : ndarray of shape (patch, dimension)
+    noise : float
+        Variance.
     """
-    shares, largest = [], []
-    for own in sources:
-        shares.append(np.bincount(own[..., 0].ravel()).max() / own[..., 0].size)
-        largest.append(np.bincount(pieces(own).ravel()).max() / own[..., 0].size)
-    return {"largest_share": np.array(shares), "largest_piece": np.array(largest)}
+
+    def __init__(self, local: LocalGaussians, level: int, context: int, values: np.ndarray, noise: float):
+        weights = local.weights[level, context]
+        self._means = local.means[level, context, weights > 0]
+        self._axes = local.axes[level, context]
+        self._variances = local.variances[level, context]
+        self._residual = float(local.residuals[level, context])
+        self._noise = np.float32(noise)
+        self._deviations = values - self._means[:, None]
+        along = self._deviations @ self._axes
+        beside = np.maximum((self._deviations**2).sum(axis=-1) - (along**2).sum(axis=-1), 0.0)
+        distances = (along**2 / (self._variances + self._noise)).sum(axis=-1) + beside / (self._residual + noise)
+        #: Logarithm of how likely each component is, but for a constant, (component, patch). All have one covariance.
+        self.log_weights = np.log(weights[weights > 0])[:, None] - 0.5 * distances
+
+    def posterior_means(self) -> np.ndarray:
+        """Return what the patches are without the noise, (patch, dimension)."""
+        shares = np.exp(self.log_weights - self.log_weights.max(axis=0))
+        shares /= shares.sum(axis=0)
+        deviations = (shares[..., None] * self._deviations).sum(axis=0)
+        means = shares.T @ self._means
+        beside = np.float32(self._residual / (self._residual + float(self._noise)))
+        along = (deviations @ self._axes) * (self._variances / (self._variances + self._noise) - beside)
+        return means + beside * deviations + along @ self._axes.T

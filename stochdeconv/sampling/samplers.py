@@ -208,15 +208,14 @@ def _independent(rows: Rows, seed: int, _: float) -> Deviation:
     return deviation
 
 
-#: The sampler that completes what `bootstrap` samples place by place, from photographs; see `local.sample_places`.
-LOCAL = "local"
+#: Samplers that complete what `bootstrap` samples place by place: from local Gaussians, see `local.draw_places`, and from photographs that
+#: the statistics keep, see `exemplars.sample_places`.
+LOCAL, EXEMPLARS = PLACE_BY_PLACE = ("local", "exemplars")
 #: Samplers of descriptors, by name.
 SAMPLERS = {
     "chain": Sampler("from the class neuron down, each layer given the one above it", _chain),
     "joint": Sampler("all layers at once, from one Gaussian", _joint),
-    "bootstrap": Sampler(
-        "a real image's activations, moved in directions the class varies in; the default", _bootstrap
-    ),
+    "bootstrap": Sampler("a real image's activations, moved in directions the class varies in", _bootstrap),
     "independent": Sampler("each layer alone, for comparison: its layers contradict each other", _independent),
 }
 
@@ -231,6 +230,10 @@ def check_sampling(sampler: str, *, temperature: float, row_weight: float, also:
     names = [*SAMPLERS, *also]
     if sampler not in names:
         near = closest(str(sampler), names)
+        if sampler in PLACE_BY_PLACE:
+            raise InputError(
+                f"the sampler '{sampler}' draws images, not descriptors: generate has it; here there are {', '.join(names)}"
+            )
         raise InputError(f"no sampler '{sampler}'{f'; closest: {near}' if near else ''}; there are {', '.join(names)}")
     check_temperature(temperature)
     if not 0 <= row_weight <= 1:

@@ -12,7 +12,7 @@ from stochdeconv.statistics.class_statistics import ClassStatistics
 from stochdeconv.statistics.drawing import drawn_by_key
 from stochdeconv.statistics.registry import CLASS_FIELDS, LAYER_FIELDS
 from stochdeconv.statistics.rounding import rounded
-from stochdeconv.statistics.statistic import Array, Field
+from stochdeconv.statistics.statistic import Array, Field, Record
 
 
 def compact(statistics: ClassStatistics, n_rows: int) -> ClassStatistics:
@@ -42,18 +42,18 @@ def compact(statistics: ClassStatistics, n_rows: int) -> ClassStatistics:
         image_names=tuple(statistics.image_names[row] for row in chosen),
         logits=None if statistics.logits is None else statistics.logits[chosen],
         fields=_compacted(statistics.fields, CLASS_FIELDS, chosen),
-        settings={**statistics.settings, "n_rows": len(chosen)},
+        settings={**statistics.settings, "n_rows": len(chosen), "exemplars": 0},
     )
 
 
 def _compacted(fields: Mapping[str, Any], kinds: Mapping[str, Field], rows: np.ndarray) -> dict[str, Any]:
     smaller = dict(fields)
     for name, kind in kinds.items():
-        if isinstance(kind, Array) and smaller[name] is not None:
+        if isinstance(kind, Record) and kind.is_dropped_when_compacted:
+            smaller[name] = None
+        elif isinstance(kind, Array) and smaller[name] is not None:
             if kind.per_row:
                 smaller[name] = smaller[name][rows]
             if kind.is_rounded_when_compacted:
                 smaller[name] = rounded(smaller[name])
-    if "exemplars" in smaller:
-        smaller["exemplars"] = None  # what is made small is made to be given on
     return smaller

@@ -18,7 +18,7 @@ class Exemplars:
     Attributes
     ----------
     pixels : ndarray of shape (exemplar, height, width, channel), uint8
-        RGB, resized and cropped to the network's size.
+        Resized and cropped to the network's size, RGB or of one channel.
     rows : ndarray of shape (exemplar,), int64
         Row of the statistics that each is the image of.
     """
@@ -35,17 +35,20 @@ class ExemplarPhotographs(PhotographStatistic):
     """The photographs that are kept: a file that has them holds pieces of photographs, and says so.
 
     Field of the class: ``exemplars``, the `Exemplars`, or None where none were asked for. Nothing of them is sampled as a column or asked
-    as a loss: the sampler `local` draws places from them.
+    as a loss: the sampler `exemplars` draws places from them.
     """
 
     name = "exemplars"
     class_fields: ClassVar = {
-        "exemplars": Record(Exemplars, {"pixels": Array("|u1", one_a_chunk=True), "rows": Array("<i8")})
+        "exemplars": Record(
+            Exemplars, {"pixels": Array("|u1", one_a_chunk=True), "rows": Array("<i8")}, is_dropped_when_compacted=True
+        )
     }
 
     def storage(self, shape, settings):
-        """Keep the pixels of each photograph, until it is known which are drawn."""
-        return Storage(columns={"pixels": ("|u1", int(np.prod(shape)))} if settings.get("exemplars") else {})
+        """Keep the pixels of each photograph, until it is known which are drawn; the local Gaussians read them, too."""
+        is_needed = settings["exemplars"] or settings["n_contexts"]
+        return Storage(columns={"pixels": ("|u1", int(np.prod(shape)))} if is_needed else {})
 
     def measure(self, photograph):
         """Round to the eight bits that photographs have."""
@@ -53,7 +56,7 @@ class ExemplarPhotographs(PhotographStatistic):
 
     def summarise(self, measured):
         """Draw which are kept: the same ones however the photographs were split."""
-        n_exemplars = measured.settings.get("exemplars")
+        n_exemplars = measured.settings["exemplars"]
         if not n_exemplars:
             return {"exemplars": None}
         keys = measured.spool.keys

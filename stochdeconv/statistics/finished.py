@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from stochdeconv.statistics.spool import differing
 if TYPE_CHECKING:
     from stochdeconv.networks.image_model import ImageModel
 
-_COMPARED = ("n_components", "layout_size", "batch_size")
+_COMPARED = ("n_components", "layout_size", "batch_size", "n_contexts", "exemplars")
 
 
 def check_finished(path: Path, model: ImageModel, images: Path, settings: CollectSettings) -> None:
@@ -47,7 +48,12 @@ def check_finished(path: Path, model: ImageModel, images: Path, settings: Collec
         "weights_hash": model.weights_hash,
         "preprocessing": dict(model.preprocessing),
         "class": class_of(model, images, settings.class_name),
-        "layers": [[layer.name] for layer in measured_layers(model, layers, settings.layout_size)],
+        "layers": [
+            [layer.name]
+            for layer in measured_layers(
+                model, layers, layout_size=settings.layout_size, n_contexts=settings.n_contexts
+            )
+        ],
         # Only a file that was made smaller afterwards has n_rows.
         "settings": {**{name: getattr(settings, name) for name in _COMPARED}, "n_rows": None},
         "shard": [number, n_shards],
@@ -67,7 +73,7 @@ def _of_statistics(path: Path) -> dict[str, Any]:
         "preprocessing": dict(statistics.preprocessing),
         "class": None if statistics.class_index is None else statistics.of_class,
         "layers": [[name] for name in statistics],
-        "settings": {name: statistics.settings.get(name) for name in (*_COMPARED, "n_rows")},
+        "settings": _compared(statistics.settings),
         "shard": [1, 1],
         # Statistics do not know how large the files were.
         "images": sorted([name, None] for name in (*statistics.image_names, *dict(statistics.skipped))),
@@ -80,5 +86,12 @@ def _of_shard(path: Path) -> dict[str, Any]:
     return {
         **{name: manifest[name] for name in ("weights_hash", "preprocessing", "class", "shard", "images")},
         "layers": [layer[:1] for layer in manifest["layers"]],
-        "settings": {name: manifest["settings"].get(name) for name in (*_COMPARED, "n_rows")},
+        "settings": _compared(manifest["settings"]),
+    }
+
+
+def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
+    # Earlier programs knew neither contexts nor exemplars.
+    return {"n_contexts": 0, "exemplars": 0, "n_rows": None} | {
+        name: settings[name] for name in (*_COMPARED, "n_rows") if name in settings
     }

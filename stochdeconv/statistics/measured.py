@@ -17,12 +17,26 @@ LOGIT = "logit"
 
 @dataclass(frozen=True)
 class MeasuredLayer:
-    """A layer to be measured, and the names its columns and sums have in the spool."""
+    """A layer to be measured, and the names its columns and sums have in the spool.
+
+    Attributes
+    ----------
+    number : int
+    name : str
+    shape, layout_shape : tuple of int
+        (height, width, channel).
+    places : tuple of int or None
+        (row, column, direction) of the places at which the layer is looked at for the local Gaussians; None where it is not.
+    image_size : tuple of int
+        (height, width) of the images.
+    """
 
     number: int
     name: str
     shape: tuple[int, int, int]
     layout_shape: tuple[int, int, int]
+    places: tuple[int, int, int] | None
+    image_size: tuple[int, int]
 
     def column(self, kind: str) -> str:
         """Name the spool's column or sum of this layer."""
@@ -31,7 +45,11 @@ class MeasuredLayer:
 
 def layers_of(manifest: Mapping[str, Any]) -> list[MeasuredLayer]:
     """Read the measured layers out of a manifest."""
-    return [MeasuredLayer(i, name, tuple(s), tuple(pooled)) for i, (name, s, pooled) in enumerate(manifest["layers"])]
+    size = tuple(manifest["layers"][0][1][:2])
+    return [
+        MeasuredLayer(number, name, tuple(shape), tuple(pooled), None if places is None else tuple(places), size)
+        for number, (name, shape, pooled, places) in enumerate(manifest["layers"])
+    ]
 
 
 @dataclass(frozen=True, eq=False)

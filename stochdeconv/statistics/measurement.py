@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from stochdeconv.errors import InputError, ModelError, StochDeconvError
 from stochdeconv.images.files import load_image
 from stochdeconv.statistics.class_statistics import INPUT
+from stochdeconv.statistics.local_gaussians import looked_at
 from stochdeconv.statistics.measured import LOGIT, MeasuredLayer, layers_of
 from stochdeconv.statistics.registry import LAYER_STATISTICS, PHOTOGRAPH_STATISTICS
 from stochdeconv.statistics.spool import Spool
@@ -30,7 +31,9 @@ Progress = Callable[[int, int, str], None]
 COMMIT_SECONDS = 5.0
 
 
-def measured_layers(model: ImageModel, layers: Sequence[str] | None, layout_size: int) -> list[MeasuredLayer]:
+def measured_layers(
+    model: ImageModel, layers: Sequence[str] | None, *, layout_size: int, n_contexts: int
+) -> list[MeasuredLayer]:
     """Look up the layers to measure: the image itself, then the rest from the first to the deepest."""
     names = [name for name in (model.default_layers if layers is None else layers) if name != INPUT]
     shapes = {name: tuple(model.layer_shape(name)) for name in names}
@@ -50,8 +53,12 @@ def measured_layers(model: ImageModel, layers: Sequence[str] | None, layout_size
             raise InputError(f"layer '{name}' gives no map: its shape is {shape}; (height, width, channel) is expected")
         height, width, n_channels = (1, 1, *shape) if len(shape) == 1 else shape
         layout_shape = (min(height, layout_size), min(width, layout_size), n_channels)
-        measured.append(MeasuredLayer(number, name, (height, width, n_channels), layout_shape))
-    return measured
+        measured.append(MeasuredLayer(number, name, (height, width, n_channels), layout_shape, None, model.input_size))
+    if not n_contexts:
+        return measured
+    image, *rest = measured
+    places = looked_at([layer.shape for layer in rest], model.input_size)
+    return [image, *(replace(layer, places=own) for layer, own in zip(rest, places, strict=True))]
 
 
 def open_spool(

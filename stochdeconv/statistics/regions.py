@@ -38,8 +38,8 @@ _PLACES_PER_IMAGE = 48
 _PLACES_AT_A_TIME = 2048
 # A region that covers little of an image says little: its mean is drawn toward the image's own by this share of all places.
 _PRIOR_SHARE = 0.011
-# Kinds of places are told apart by a layer with at most this many pixels of the image to one of its positions.
-_COARSEST_PLACES = 8.5
+#: Kinds of places are told apart by a layer with at most this many pixels of the image to one of its positions.
+COARSEST_PLACES = 8.5
 # Weight of the regions' means in the samplers, against the channel means.
 _REGION_WEIGHT = 2.0
 # Keeps a quotient finite where nothing varies; far below any activation's variance.
@@ -170,7 +170,7 @@ def _key_layer(layers: Sequence[LayerMeasurements]) -> LayerMeasurements | None:
     fine = [
         part
         for part in layers[1:]
-        if part.layer.layout_shape[:2] == grid and part.layer.shape[0] * _COARSEST_PLACES >= height
+        if part.layer.layout_shape[:2] == grid and part.layer.shape[0] * COARSEST_PLACES >= height
     ]
     return fine[-1] if fine and grid != (1, 1) else None
 

@@ -6,13 +6,14 @@ from stochdeconv.statistics.edges import EDGES
 from stochdeconv.statistics.exemplars import EXEMPLARS
 from stochdeconv.statistics.firing import FIRING
 from stochdeconv.statistics.layout import LAYOUT
+from stochdeconv.statistics.local_gaussians import LOCAL
 from stochdeconv.statistics.moments import MOMENTS
 from stochdeconv.statistics.regions import REGIONS
 from stochdeconv.statistics.spectrum import SPECTRUM
 from stochdeconv.statistics.statistic import LayerStatistic, PhotographStatistic, Statistic
 
 #: All of them. Samplers have their columns in this order, and a seed's samples depend on it: add new ones at the end.
-STATISTICS: tuple[Statistic, ...] = (MOMENTS, LAYOUT, REGIONS, EDGES, SPECTRUM, FIRING, EXEMPLARS)
+STATISTICS: tuple[Statistic, ...] = (MOMENTS, LAYOUT, REGIONS, EDGES, SPECTRUM, FIRING, EXEMPLARS, LOCAL)
 
 #: Those of layers and those of photographs.
 LAYER_STATISTICS = tuple(statistic for statistic in STATISTICS if isinstance(statistic, LayerStatistic))

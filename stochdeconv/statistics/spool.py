@@ -22,7 +22,7 @@ from stochdeconv.statistics.exact_sums import ExactSum
 from stochdeconv.statistics.maps import MapReader
 
 FORMAT = "stochdeconv-spool"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _MANIFEST = "manifest.json"
 _STATE = "state.npz"
 _LOCK = "lock"

@@ -66,10 +66,13 @@ class Record:
         The dataclass.
     fields : mapping of str to Array, Number or Text
         All of its fields.
+    is_dropped_when_compacted : bool
+        What is made small is made to be given on: it leaves out what is not to be.
     """
 
     kind: type
     fields: Mapping[str, Array | Number | Text]
+    is_dropped_when_compacted: bool = False
 
 
 Field = Array | Number | Text | Record

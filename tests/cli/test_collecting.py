@@ -10,7 +10,7 @@ from pathlib import Path
 
 import keras
 import pytest
-from commands import N_PHOTOS, SMALL, call, files_in, refuse, succeed
+from commands import N_PHOTOS, SHORT, SMALL, call, files_in, refuse, succeed
 from toys import CLASS_NAMES
 
 from stochdeconv.cli import terminal
@@ -84,10 +84,16 @@ def test_a_file_that_holds_photographs_says_so(made, here):
     assert json.loads(succeed("inspect", "with.h5", "--json").stdout)["n_exemplars"] == 3
     assert json.loads(succeed("inspect", made / "church.h5", "--json").stdout)["n_exemplars"] == 0
     assert "photographs are kept" not in succeed("inspect", made / "church.h5").stdout
-    few = refuse("generate", "with.h5", "-o", "out", "--sampler", "local")
-    assert "needs at least 16 photographs" in few and "--exemplars 500" in few
-    none = refuse("generate", made / "church.h5", "-o", "out", "--sampler", "local")
+    few = refuse("generate", "with.h5", "-o", "out", "--sampler", "exemplars")
+    assert "needs at least 32 photographs" in few and "--exemplars 500" in few
+    none = refuse("generate", made / "church.h5", "-o", "out", "--sampler", "exemplars")
     assert "(--exemplars 500)" in none
+    succeed(*words, "-o", "without.h5", "--n-contexts", "0")
+    local = refuse("generate", "without.h5", "-o", "out", "--sampler", "local")
+    assert f"these statistics of {N_PHOTOS} images hold none: collect again, 16 images" in local
+    # Nobody asked for photographs: too few of them are not used.
+    succeed("generate", "with.h5", "-o", "usual", *SHORT)
+    assert json.loads(Path("usual/run.json").read_text())["settings"]["sampler"] == "local"
 
 
 def test_unreadable_images_are_skipped_and_named(made, here):

@@ -20,9 +20,10 @@ from stochdeconv.methods.objective import target_loss
 from stochdeconv.methods.recipe import Recipe, parse_recipe
 from stochdeconv.methods.runs import RunInterrupted
 from stochdeconv.networks.image_model import load_model
-from stochdeconv.sampling.samplers import sample_targets
+from stochdeconv.sampling.samplers import PLACE_BY_PLACE, sample_targets
 from stochdeconv.sampling.traversals import component_deviations
 from stochdeconv.statistics.collection import collect
+from stochdeconv.statistics.exemplars import Exemplars
 from stochdeconv.statistics.layout import layout_maps
 from stochdeconv.statistics.pooling import pooled_map
 
@@ -69,7 +70,8 @@ def photographs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def statistics(model, photographs):
-    return collect(model, photographs, n_components=16)
+    """Without local Gaussians: images are asked for descriptors."""
+    return collect(model, photographs, n_components=16, n_contexts=0)
 
 
 def test_generated_images_have_what_was_sampled(model, statistics):
@@ -108,9 +110,9 @@ def test_a_gpu_is_given_more_images_at_a_time(model, statistics, monkeypatch, ha
     assert result.record["settings"]["batch_size"] == expected
     given = []
 
-    def make_batches(statistics, settings, numbers):
+    def make_batches(statistics, settings, targets, numbers):
         given.append((settings.batch_size, len(numbers)))
-        images = ClassImages.of(model, statistics, settings, None)
+        images = ClassImages.of(model, statistics, settings, None, targets)
         return [images.batch(number) for number in numbers]
 
     run = {"n_images": 9, "n_steps": 1, "batch_size": batch_size, "make_batches": make_batches}
@@ -218,7 +220,7 @@ def test_images_of_any_shape_start_from_the_whole_layout(tmp_path, photographs):
     wide = load_model(
         keras.Model(inputs, keras.layers.Conv2D(8, 3, activation="relu", name="conv")(inputs)), preprocessing="tf"
     )
-    statistics = collect(wide, photographs, n_components=8)
+    statistics = collect(wide, photographs, n_components=8, n_contexts=0)
     recipe = Recipe(learning_rate=1e-5, jitter=0, scale=0, rotate=0)
     result = generate(wide, statistics, n_images=2, n_steps=1, recipe=recipe)
     drawn = layout_maps(statistics["input"], result.arrays["input/scores"])
@@ -484,45 +486,73 @@ def test_a_default_of_the_sampler_is_the_same_wherever_it_is_called_from():
 
 
 @pytest.fixture(scope="module")
-def with_exemplars(model, photographs):
-    return collect(model, photographs, n_components=16, exemplars=50)
+def whole(model, photographs):
+    """With local Gaussians and photographs."""
+    return collect(model, photographs, n_components=16, n_contexts=24, exemplars=50)
 
 
-def test_places_are_drawn_from_photographs_where_there_are_any(model, statistics, with_exemplars):
-    run = {"n_images": 2, "n_steps": 40, "seed": 4}
-    result = generate(model, with_exemplars, **run)
-    record = result.record
-    assert record["settings"]["sampler"] == "local"
-    assert record["pieces_of_photographs"]["exemplars"] == 50
-    assert all(len(record["pieces_of_photographs"][name]) == 2 for name in ("largest_share", "largest_piece"))
-    # The images come to what was drawn, and nothing else is asked of them.
+@pytest.mark.parametrize("sampler", PLACE_BY_PLACE)
+def test_images_come_to_what_was_drawn_place_by_place(model, whole, sampler):
+    result = generate(model, whole, sampler=sampler, n_images=2, n_steps=40, seed=4)
     terms = [name for name in result.history[0] if name not in ("batch", "step")]
-    assert terms == [f"match:{layer}" for layer in ("low", "middle", "fine", "deep")]
-    first, last = (sum(result.history[step][term] for term in terms) for step in (0, -1))
-    assert last < 0.9 * first
-    drawn = result.arrays["pixels"] / 255
-    assert np.abs(result.images - drawn).mean() < 0.1
-    usual = generate(model, statistics, **run)
-    assert usual.record["settings"]["sampler"] == "bootstrap" and "pieces_of_photographs" not in usual.record
-    explicit = generate(model, with_exemplars, sampler="bootstrap", **run)
-    np.testing.assert_array_equal(explicit.images, usual.images)
+    called = {"local": "local_map", "exemplars": "match"}[sampler]
+    maps = [term for term in terms if term.startswith(called)]
+    assert maps == [f"{called}:{layer}" for layer in ("low", "middle", "fine", "deep")]
+    # Of maps that are means a little of the textures is asked besides, of photographs' own nothing.
+    others = {term.partition(":")[0] for term in terms if term not in maps}
+    assert others == ({"channel_moments", "facet_moments"} if sampler == "local" else set())
+    first, last = (sum(result.history[step][term] for term in maps) for step in (0, -1))
+    assert last < 0.95 * first
+    assert np.abs(result.images - result.arrays["pixels"] / 255).mean() < 0.1
 
 
-def test_an_image_drawn_place_by_place_depends_on_its_number_alone(model, with_exemplars):
-    run = {"n_steps": 5, "sampler": "local", "seed": 4}
-    both = generate(model, with_exemplars, n_images=2, batch_size=1, **run)
-    together = generate(model, with_exemplars, n_images=2, batch_size=2, **run)
-    np.testing.assert_array_equal(both.arrays["sources"], together.arrays["sources"])
+def test_pieces_of_photographs_are_told(model, whole):
+    run = {"n_images": 2, "n_steps": 2}
+    told = generate(model, whole, **run).record
+    assert told["settings"]["sampler"] == "exemplars"
+    assert told["pieces_of_photographs"]["exemplars"] == 50
+    assert all(len(told["pieces_of_photographs"][name]) == 2 for name in ("largest_share", "largest_piece"))
+    assert "pieces_of_photographs" not in generate(model, whole, sampler="local", **run).record
+
+
+@pytest.mark.parametrize("sampler", PLACE_BY_PLACE)
+def test_an_image_drawn_place_by_place_depends_on_its_number_alone(model, whole, sampler):
+    run = {"n_steps": 5, "sampler": sampler, "seed": 4}
+    both = generate(model, whole, n_images=2, batch_size=1, **run)
+    together = generate(model, whole, n_images=2, batch_size=2, **run)
+    np.testing.assert_array_equal(both.arrays["pixels"], together.arrays["pixels"])
     np.testing.assert_allclose(both.images, together.images, atol=1e-3)
 
 
-def test_what_cannot_be_drawn_place_by_place_is_drawn_as_ever_or_refused(model, statistics, with_exemplars):
-    run = {"n_steps": 2, "n_images": 2}
-    assert generate(model, with_exemplars, size=64, **run).record["settings"]["sampler"] == "bootstrap"
-    assert generate(model, with_exemplars, component="input:0", **run).record["settings"]["sampler"] == "bootstrap"
-    with pytest.raises(InputError, match="from photographs of 48x48"):
-        generate(model, with_exemplars, size=64, sampler="local", **run)
+def test_by_default_places_are_drawn_from_the_best_there_is(model, statistics, whole):
+    def sampler_of(held, **settings):
+        return generate(model, held, n_steps=2, n_images=2, **settings).record["settings"]["sampler"]
+
+    assert sampler_of(whole) == "exemplars"
+    few = Exemplars(whole.exemplars.pixels[:5], whole.exemplars.rows[:5])
+    assert sampler_of(whole.with_fields(exemplars=few)) == "local"
+    assert sampler_of(whole.with_fields(exemplars=None)) == "local"
+    assert sampler_of(statistics) == "bootstrap"
+    for settings in ({"size": 64}, {"component": "input:0"}, {"row_weight": 0.0}):
+        assert sampler_of(whole, **settings) == "bootstrap", settings
+
+
+@pytest.mark.parametrize("sampler", PLACE_BY_PLACE)
+def test_what_cannot_be_drawn_place_by_place_is_refused(model, statistics, whole, sampler):
+    run = {"n_steps": 2, "n_images": 2, "sampler": sampler}
+    with pytest.raises(InputError, match="draws images of 48x48"):
+        generate(model, whole, size=64, **run)
     with pytest.raises(InputError, match="one by one"):
-        generate(model, with_exemplars, component="input:0", sampler="local", **run)
-    with pytest.raises(InputError, match=r"hold none: collect with some hundreds \(--exemplars 500\)"):
-        generate(model, statistics, sampler="local", **run)
+        generate(model, whole, component="input:0", **run)
+    with pytest.raises(InputError, match="in the scene of a row"):
+        generate(model, whole, row_weight=0.0, **run)
+    with pytest.raises(InputError, match="hold none: collect "):
+        generate(model, statistics, **run)
+
+
+def test_more_can_be_asked_beside_the_places(model, whole):
+    plain, more = (
+        generate(model, whole, n_images=1, n_steps=2, recipe=recipe) for recipe in ("", "class_term=0.5,moments=0.1")
+    )
+    assert set(more.history[0]) - set(plain.history[0]) >= {"cross_entropy:logits", "channel_moments:low"}
+    assert plain.record["settings"]["recipe"]["class_term"] == 0

@@ -1,54 +1,20 @@
-"""Images drawn place by place from photographs: known answers, nothing copied, image i depends on (seed, i) alone."""
+"""Images drawn place by place from local Gaussians: known answers, image i depends on (seed, i) alone."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from toys import draw_weights
 
 from stochdeconv.errors import InputError
-from stochdeconv.images.files import save_png
-from stochdeconv.networks.image_model import load_model
-from stochdeconv.sampling import collages
-from stochdeconv.sampling.collages import PATCH, draw_collage, levels_of, patch_starts, pieces
-from stochdeconv.sampling.local import copying, exemplars_of_rows, sample_places, target_maps
-from stochdeconv.sampling.places import Candidates, Contexts, Grid
+from stochdeconv.sampling.local import draw_places, local_targets
 from stochdeconv.sampling.samplers import sample_targets
-from stochdeconv.statistics.collection import collect
-from stochdeconv.statistics.exemplars import Exemplars
-
-SIZE = 48
+from stochdeconv.statistics.patches import patches, starts_about
+from stochdeconv.statistics.places import Grid
 
 
 @pytest.fixture(scope="module")
-def model():
-    import keras
-
-    layers = [
-        keras.Input((SIZE, SIZE, 3)),
-        keras.layers.Conv2D(8, 5, activation="relu", padding="same", name="low"),
-        keras.layers.Conv2D(12, 3, strides=2, activation="relu", padding="same", name="middle"),
-        keras.layers.Conv2D(16, 3, strides=2, activation="relu", padding="same", name="fine"),
-        keras.layers.GlobalAveragePooling2D(),
-        keras.layers.Dense(3, activation="softmax", name="predictions"),
-    ]
-    network = draw_weights(keras.Sequential(layers), 3)
-    return load_model(network, preprocessing="tf", class_names=["sunset", "dog", "eel"], dtype="float32")
-
-
-@pytest.fixture(scope="module")
-def statistics(model, tmp_path_factory):
-    """Of fifty landscapes: blue above, green below, a disc of light somewhere."""
-    folder = tmp_path_factory.mktemp("images") / "sunset"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[:SIZE, :SIZE] / SIZE
-    for i in range(50):
-        horizon, cx, cy = rng.uniform(0.4, 0.7), rng.uniform(0.2, 0.8), rng.uniform(0.1, 0.4)
-        image = np.where((y < horizon)[..., None], [0.3, 0.5, 0.9], [0.2, 0.6, 0.2])
-        image[(x - cx) ** 2 + (y - cy) ** 2 < 0.01] = [1.0, 0.9, 0.3]
-        save_png(folder / f"{i:02d}.png", np.clip(image + 0.05 * rng.normal(size=image.shape), 0, 1))
-    return collect(model, folder, n_components=16, exemplars=50)
+def statistics(landscape_statistics):
+    return landscape_statistics
 
 
 @pytest.fixture(scope="module")
@@ -57,153 +23,86 @@ def targets(statistics):
 
 
 @pytest.fixture(scope="module")
-def drawn(model, statistics, targets):
-    return sample_places(model, statistics, targets, seed=1)
+def drawn(statistics, targets):
+    return draw_places(statistics, targets, seed=1)
 
 
-@pytest.mark.parametrize(
-    ("n_positions", "n_pixels", "step", "first"),
-    [
-        (27, 224, 8, 7.5),
-        (109, 224, 2, 3.5),
-        (13, 224, 16, 15.5),
-        (28, 224, 8, 3.5),
-        (16, 224, 14, 6.5),
-        (12, 48, 4, 1.5),
-    ],
-)
-def test_positions_lie_about_the_middle_a_stride_apart(n_positions, n_pixels, step, first):
-    grid = Grid.of((n_positions, n_positions), (n_pixels, n_pixels))
-    assert grid.step == (step, step) and grid.first == (first, first)
-    centers = grid.centers(0)
-    np.testing.assert_allclose(centers + centers[::-1], n_pixels - 1)
-    np.testing.assert_array_equal(grid.nearest(centers + 0.4 * step, 1), np.arange(n_positions))
-    assert grid.nearest(np.array([-100.0, 10_000.0]), 0).tolist() == [0, n_positions - 1]
-
-
-def test_the_likest_place_is_the_place_itself_unless_its_photograph_is_left_out(model, statistics):
-    contexts = Contexts.of(model, statistics)
-    assert contexts.grid == Grid.of((24, 24), (SIZE, SIZE))
-    own = contexts.candidates(contexts.keys[7], 20)
-    np.testing.assert_array_equal(own.photographs[:, 0], 7)
-    np.testing.assert_array_equal(own.places[:, 0], np.arange(24 * 24))
-    assert own.distances[:, 0].max() < 1e-3 * np.median(own.distances)
-    others = contexts.candidates(contexts.keys[7], 20, left_out=[7])
-    assert 7 not in others.photographs
-    assert np.all(np.diff(others.distances, axis=1) >= 0)
-    # All distances, one by one.
-    exact = ((contexts.keys[7][31] - contexts.keys) ** 2).sum(axis=-1)
-    np.testing.assert_allclose(exact[others.photographs[31], others.places[31]], others.distances[31], atol=1e-4)
-    best = np.sort(np.partition(exact, 1, axis=1)[:, :2][np.arange(50) != 7].ravel())[:20]
-    np.testing.assert_allclose(others.distances[31], best, atol=1e-4)
-
-
-def test_a_photograph_comes_back_where_every_exemplar_is_it():
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[:SIZE, :SIZE] / SIZE
-    picture = np.stack([x, y, 0.5 + 0.4 * np.sin(20 * x * y)], axis=-1)
-    pixels = np.broadcast_to((255 * picture).astype(np.uint8), (20, SIZE, SIZE, 3))
-    grid = Grid.of((12, 12), (SIZE, SIZE))
-    place = np.repeat(np.arange(144)[:, None], 20, axis=1)
-    candidates = Candidates(np.broadcast_to(np.arange(20), place.shape), place, np.ones(place.shape, np.float32))
-    colors = np.full((6, 6, 3), 0.5, np.float32)
-    collage = draw_collage(levels_of(pixels), grid, candidates, colors, temperature=1.0, rng=rng)
-    assert np.abs(collage.image - pixels[0] / 255).mean() < 0.02
-    assert np.abs(collage.sources[..., 1:]).max() <= 4
-
-
-def test_exemplars_shrink_by_averages():
-    pixels = np.random.default_rng(0).integers(0, 256, (2, 96, 50, 3)).astype(np.uint8)
-    fine, coarse = levels_of(pixels)
-    assert fine.pixels is pixels
-    assert coarse.pixels.shape == (2, 48, 25, 3) and coarse.factor == 2.0
-    mean = pixels.reshape(2, 48, 2, 25, 2, 3).mean(axis=(2, 4))
-    np.testing.assert_allclose(coarse.pixels, mean, atol=0.51)
-
-
-def test_levels_of_an_odd_size_keep_their_places():
-    pixels = np.random.default_rng(0).integers(0, 256, (1, 101, 99, 3)).astype(np.uint8)
-    coarse = levels_of(pixels)[-1]
-    assert coarse.pixels.shape == (1, 25, 24, 3) and coarse.factor == 4.0
-
-
-def test_image_i_depends_on_seed_and_i_alone(model, statistics, targets, drawn):
-    last = sample_places(model, statistics, targets.take(slice(2, 3)), seed=1, first_index=2)
+def test_image_i_depends_on_seed_and_i_alone(statistics, targets, drawn):
+    last = draw_places(statistics, targets.take(slice(2, 3)), seed=1, first_index=2)
     np.testing.assert_array_equal(last.pixels[0], drawn.pixels[2])
-    np.testing.assert_array_equal(last.sources[0], drawn.sources[2])
-    other = sample_places(model, statistics, targets.take(slice(2, 3)), seed=2, first_index=2)
-    assert np.mean(other.sources[0] != last.sources[0]) > 0.3  # another draw of the same scene
+    other = draw_places(statistics, targets.take(slice(2, 3)), seed=2, first_index=2)
+    assert 1 < np.abs(other.pixels[0].astype(float) - last.pixels[0]).mean() < 40  # another draw of the same scene
 
 
-def test_the_scene_is_the_rows_and_its_photograph_is_left_out(statistics, targets, drawn):
-    starts = exemplars_of_rows(statistics, targets.source_rows)
-    np.testing.assert_array_equal(statistics.exemplars.rows[starts], targets.source_rows)
-    for image, start, sources in zip(drawn.pixels, starts, drawn.sources, strict=True):
-        assert start not in sources[..., 0]
-        likeness = [np.abs(image.astype(float) - other).mean() for other in statistics.exemplars.pixels]
-        assert np.argsort(likeness).tolist().index(start) < 10
+def test_scenes_are_those_of_their_rows(statistics, targets, drawn, landscapes):
+    names = np.array(statistics.image_names)
+    assert drawn.pixels.shape == (3, 48, 48, 3) and drawn.pixels.dtype == np.uint8
+    for image, row in zip(drawn.pixels, targets.source_rows, strict=True):
+        likeness = [np.abs(image / 255 - landscapes[name]).mean() for name in names]
+        assert np.argsort(likeness).tolist().index(row) < 10
 
 
-def test_the_scenes_photograph_gives_nothing_even_if_nobody_is_held_back(model, statistics, targets, monkeypatch):
-    monkeypatch.setattr(collages, "_PENALTY", 0.0)
-    one = targets.take(slice(0, 1))
-    (start,) = exemplars_of_rows(statistics, one.source_rows)
-    assert start not in sample_places(model, statistics, one, seed=1).sources[..., 0]
+def test_without_noise_all_seeds_draw_the_same(statistics, targets):
+    one, other = (draw_places(statistics, targets, temperature=0.0, seed=seed) for seed in (1, 2))
+    np.testing.assert_array_equal(one.pixels, other.pixels)
 
 
-def test_no_photograph_has_much_of_an_image(drawn):
-    owed = copying(drawn.sources)
-    assert owed["largest_share"].max() <= 0.15
-    assert owed["largest_piece"].max() <= 0.05
+def test_patches_are_those_of_the_contexts(statistics, targets, drawn):
+    """The sun is where its contexts are: swap the contexts of two rows, and the scenes go with them."""
+    first, second = targets.source_rows[:2]
+    swapped = statistics.contexts.copy()
+    swapped[[first, second]] = swapped[[second, first]]
+    other = draw_places(statistics.with_fields(contexts=swapped), targets.take(slice(0, 1)), seed=1)
+    own = np.abs(other.pixels[0].astype(float) - drawn.pixels[0]).mean()
+    assert own > 5  # of 255; another seed of the same scene differs by less than half of that
 
 
-def test_shares_and_pieces_are_counted():
-    sources = np.zeros((4, 5, 3), np.int16)
-    sources[..., 0] = np.arange(20).reshape(4, 5)
-    sources[0, :3] = sources[1, 0] = (30, 2, 2)
-    sources[3, 4] = (30, 2, 2)  # elsewhere: the same photograph and offset, another piece
-    sources[2, 0] = (30, 2, 3)  # touches, at another offset
-    owed = copying(sources[None])
-    assert owed["largest_share"].tolist() == [6 / 20]
-    assert owed["largest_piece"].tolist() == [4 / 20]
-    assert len(np.unique(pieces(sources))) == 17
+def test_a_mixture_of_one_point_gives_that_point_back(statistics, targets):
+    """Contexts that all hold one grey and nothing else: whatever the noise, the image is that grey."""
+    local = statistics.local
+    grey = np.full(local.patch_means.shape[1], 0.4, np.float32)
+    means = np.stack([(grey - mean) @ axes for mean, axes in zip(local.patch_means, local.patch_axes, strict=True)])
+    sure = replace(
+        local,
+        means=np.broadcast_to(means[:, None, None], local.means.shape),
+        variances=np.full_like(local.variances, 1e-9),
+        residuals=np.full_like(local.residuals, 1e-9),
+        patch_residuals=np.full_like(local.patch_residuals, 1e-9),
+    )
+    kept = [local.patch_means[0] + means[0] @ local.patch_axes[0].T]
+    image = draw_places(statistics.with_fields(local=sure), targets.take(slice(0, 1)), seed=1).pixels[0]
+    expected = kept[0].reshape(8, 8, 3)
+    assert np.abs(image / 255 - expected.mean(axis=(0, 1))).mean() < 0.05
 
 
-def test_maps_are_the_photographs_at_the_places_they_are_from(model, statistics, targets):
-    n = len(patch_starts(SIZE))
-    sources = np.zeros((1, n, n, 3), np.int16)
-    sources[..., 0] = 9
-    whole = replace(targets.take(slice(0, 1)), fields={"sources": sources})
+def test_targets_are_the_means_of_the_components_that_patches_are_of(statistics, targets, drawn):
     layers = ["low", "middle", "fine"]
-    photograph = model.activations(statistics.exemplars.pixels[[9]] / np.float32(255), layers)
-    for name, maps in target_maps(model, statistics, whole, layers).items():
-        np.testing.assert_allclose(maps, photograph[name], atol=1e-5)
-    moved = replace(whole, fields={"sources": sources + np.array([0, 4, -8], np.int16)})
-    maps = target_maps(model, statistics, moved, layers)
-    for name, step in (("low", 1), ("middle", 2), ("fine", 4)):
-        down, across = 4 // step, 8 // step
-        np.testing.assert_allclose(maps[name][:, :-down, across:], photograph[name][:, down:, :-across], atol=1e-5)
+    maps = local_targets(statistics, drawn, layers)
+    local = statistics.local
+    places = Grid.of(tuple(local.grid), (48, 48))
+    for name in layers:
+        own = Grid.of(statistics[name].shape[:2], (48, 48))
+        assert maps[name].shape == (3, *own.shape, statistics[name].local_directions.shape[1])
+        row, column = 5, 7
+        (top,), (left,) = (starts_about(own.centers(axis)[[i]], 48) for axis, i in enumerate((row, column)))
+        patch = patches(drawn.pixels[1] / 255, np.array([top]), np.array([left]))[0, 0]
+        place = places.places(own.centers(0)[[row]], own.centers(1)[[column]])[0, 0]
+        context = statistics.contexts[targets.source_rows[1], place]
+        # Every component, one by one, with the whole covariance.
+        z = (patch - local.patch_means[0]) @ local.patch_axes[0]
+        axes, noise = local.axes[0, context].astype(float), 0.05**2
+        rest = local.residuals[0, context] + noise
+        covariance = axes @ np.diag(local.variances[0, context] + noise - rest) @ axes.T + rest * np.eye(len(axes))
+        scores = [
+            np.log(weight) - 0.5 * (z - mean) @ np.linalg.solve(covariance, z - mean) if weight else -np.inf
+            for weight, mean in zip(local.weights[0, context], local.means[0, context], strict=True)
+        ]
+        expected = statistics[name].local_means[context, int(np.argmax(scores))]
+        np.testing.assert_allclose(maps[name][1, row, column], expected, rtol=1e-5)
 
 
-def test_where_there_is_too_little_it_is_said(model, statistics, targets):
-    held = statistics.exemplars
-    few = Exemplars(held.pixels[:5], held.rows[:5])
-    for exemplars, message in (
-        (None, "hold none: collect with some hundreds"),
-        (few, "at least 16 photographs.*hold 5"),
-    ):
-        fields = {**statistics.fields, "exemplars": exemplars}
-        with pytest.raises(InputError, match=message):
-            sample_places(model, replace(statistics, fields=fields), targets)
-    for damaged in (Exemplars(held.pixels[:, :24], held.rows), Exemplars(held.pixels, held.rows + 10)):
-        with pytest.raises(InputError, match="the file is damaged, collect anew"):
-            sample_places(model, statistics.with_fields(exemplars=damaged), targets)
-    with pytest.raises(InputError, match="told apart by a deep layer"):
-        sample_places(model, statistics.with_fields(facets=None), targets)
-
-
-def test_patches_cover_the_image():
-    for n_pixels in (24, 47, 48, 224):
-        starts = patch_starts(n_pixels)
-        assert starts[0] == 0 and starts[-1] == n_pixels - PATCH
-        assert np.diff(starts).max() <= PATCH // 2
+def test_what_is_missing_is_said(statistics, targets):
+    with pytest.raises(InputError, match="these statistics of 50 images hold none: collect again, 16 images"):
+        draw_places(statistics.with_fields(local=None), targets)
+    with pytest.raises(InputError, match="these targets follow none"):
+        draw_places(statistics, sample_targets(statistics, n_images=2, row_weight=0.0))

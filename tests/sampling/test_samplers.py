@@ -8,7 +8,7 @@ from stochdeconv.cli.flags import read_fields
 from stochdeconv.errors import InputError
 from stochdeconv.methods.class_images import GenerateSettings
 from stochdeconv.sampling.gaussians import Link, PrincipalGaussian, positive_root
-from stochdeconv.sampling.samplers import LOCAL, SAMPLERS, Targets, sample_targets
+from stochdeconv.sampling.samplers import PLACE_BY_PLACE, SAMPLERS, Targets, sample_targets
 
 
 @pytest.fixture(scope="module")
@@ -314,6 +314,12 @@ def test_positive_root_drops_what_is_negative():
 
 def test_help_names_every_sampler():
     written, _ = read_fields(GenerateSettings)["sampler"]
-    assert sorted(written.split("|")) == sorted([*SAMPLERS, LOCAL])
-    choices = ", ".join(f'"{name}"' for name in written.split("|") if name != LOCAL)
+    assert sorted(written.split("|")) == sorted([*SAMPLERS, *PLACE_BY_PLACE])
+    choices = ", ".join(f'"{name}"' for name in written.split("|") if name not in PLACE_BY_PLACE)
     assert f"sampler : {{{choices}}}" in sample_targets.__doc__
+
+
+def test_what_draws_images_is_not_asked_for_descriptors():
+    logit, *latents = markov_latents(20, np.random.default_rng(0))
+    with pytest.raises(InputError, match="the sampler 'local' draws images, not descriptors: generate has it"):
+        sample_targets(make_statistics(latents, logit), sampler="local")

@@ -40,7 +40,7 @@ def test_none_are_kept_unless_asked_for(model, folder, tmp_path):
     assert statistics.exemplars is None
     save_statistics(statistics, tmp_path / "a.h5")
     assert load_statistics(tmp_path / "a.h5").exemplars is None
-    # What images depend on is the same as before there were any.
+    # Images depend on them.
     assert statistics.hash() != collect(model, folder, exemplars=3, **SETTINGS).hash()
 
 

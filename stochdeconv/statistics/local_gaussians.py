@@ -1,0 +1,430 @@
+"""Local Gaussians: what patches of the image, and each layer, hold at a place, given what the network shows around it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import numpy as np
+
+from stochdeconv.statistics.drawing import drawn_by_key
+from stochdeconv.statistics.maps import BLOCK_IMAGES
+from stochdeconv.statistics.measured import LayerMeasurements, Measurements
+from stochdeconv.statistics.patches import PATCH, patches, pyramid, starts_about
+from stochdeconv.statistics.places import Grid, PlaceEncoder, principal_directions
+from stochdeconv.statistics.regions import COARSEST_PLACES
+from stochdeconv.statistics.rounding import float16_with_exponent
+from stochdeconv.statistics.shared_maps import SharedMap
+from stochdeconv.statistics.statistic import Array, LayerStatistic, PureLoss, Record, Storage, Tensor
+
+# Random directions that a layer's channels are seen along: enough for distances between means, and for places to be told apart by.
+_DIRECTIONS, _TELLING_DIRECTIONS = 64, 256
+#: Images that the Gaussians are fitted to, and that are needed for it.
+MAX_IMAGES, LEAST_IMAGES = 512, 16
+# Kinds of patches in one context, at most, and places there are for each of them and for a context at least.
+_COMPONENTS, _PER_COMPONENT = 8, 40
+# Principal directions of all patches, and of those of one context.
+_PATCH_DIMENSIONS, _AXES = 64, 24
+# Patches that the first are learned from; places that the contexts are.
+_FITTED_PATCHES, _FITTED_PLACES = 60_000, 120_000
+# A component's mean in a layer is drawn to its context's as by this many places more.
+_PRIOR_PLACES = 3.0
+_LEAST_VARIANCE = 1e-6
+_ROUNDS = 8
+_PLACES_AT_ONCE = 16_384
+# Keeps a quotient finite where a target is zero.
+_ENERGY_FLOOR = 1e-8
+
+
+@dataclass(frozen=True, eq=False)
+class LocalGaussians:
+    """Mixtures of Gaussians over patches of the image, one for each context and level of resolution.
+
+    A patch of 8 x 8 pixels, at level l, is ``patch_means[l] + patch_axes[l] z`` and white noise of the variance ``patch_residuals[l]``. In
+    context k, z is drawn from one of some components: mean ``means[l, k, j]`` with the weight ``weights[l, k, j]``, and for all of them
+    alike ``variances[l, k]`` along ``axes[l, k]`` and ``residuals[l, k]`` along everything else.
+
+    Attributes
+    ----------
+    grid : ndarray of shape (2,), int64
+        Rows and columns of the places.
+    patch_means : ndarray of shape (level, value)
+    patch_axes : ndarray of shape (level, value, dimension)
+    patch_residuals : ndarray of shape (level,)
+    means : ndarray of shape (level, context, component, dimension)
+    weights : ndarray of shape (level, context, component)
+        They sum to one; 0 where a context has fewer components.
+    axes : ndarray of shape (level, context, dimension, axis)
+    variances : ndarray of shape (level, context, axis)
+    residuals : ndarray of shape (level, context)
+    """
+
+    grid: np.ndarray
+    patch_means: np.ndarray
+    patch_axes: np.ndarray
+    patch_residuals: np.ndarray
+    means: np.ndarray
+    weights: np.ndarray
+    axes: np.ndarray
+    variances: np.ndarray
+    residuals: np.ndarray
+
+    @property
+    def n_contexts(self) -> int:
+        """Number of contexts."""
+        return self.means.shape[1]
+
+
+class LocalStatistic(LayerStatistic):
+    """Which local vectors go with which context: p(image and layers | what a deep layer shows around the place).
+
+    Contexts are clusters of places, told apart by the 3 x 3 neighbourhood in the first and the last layer on the grid of places.
+
+    Fields of the class: ``local``, the `LocalGaussians`, or None where there are too few images, no layer fine and deep enough, or no
+    contexts were asked for; ``contexts`` (row, place), uint16, or None: the context of each place of each row.
+    Fields of a layer, None where ``local`` is or the layer has no positions: ``local_means`` (context, component, direction), what the
+    layer shows where the image's finest patch is of a component, along ``local_directions`` (channel, direction), orthonormal and random.
+    """
+
+    name = "local"
+    class_fields: ClassVar = {
+        "local": Record(
+            LocalGaussians,
+            {
+                "grid": Array("<i8"),
+                "patch_means": Array("<f4"),
+                "patch_axes": Array("<f2", "<f4"),
+                "patch_residuals": Array("<f4"),
+                "means": Array("<f2", "<f4"),
+                "weights": Array("<f4"),
+                "axes": Array("<f2", "<f4"),
+                "variances": Array("<f4"),
+                "residuals": Array("<f4"),
+            },
+        ),
+        "contexts": Array("<u2", per_row=True, is_optional=True),
+    }
+    layer_fields: ClassVar = {
+        "local_means": Array("<f2", "<f4", is_optional=True),
+        "local_directions": Array("<f4", is_optional=True),
+    }
+
+    def storage(self, layer):
+        """Keep what the layer shows at each place, along random directions."""
+        if layer.places is None:
+            return Storage()
+        return Storage(columns={"places": ("<f2", int(np.prod(layer.places))), "places_exponent": ("<i2", 1)})
+
+    def measure(self, maps, layer):
+        """Look at the layer's positions nearest to the places, flattened: (image, value)."""
+        from keras import ops
+
+        if layer.places is None:
+            return {}
+        size = layer.image_size
+        places, own = Grid.of(layer.places[:2], size), Grid.of(layer.shape[:2], size)
+        for axis in (0, 1):
+            maps = ops.take(maps, own.nearest(places.centers(axis), axis).astype(np.int32), axis=axis + 1)
+        seen = ops.matmul(ops.reshape(maps, (-1, layer.shape[2])), random_directions(layer.shape[2], layer.places[2]))
+        return {"places": ops.reshape(seen, (maps.shape[0], -1))}
+
+    def encode(self, measured):
+        """Keep 16 bits of each value."""
+        if not measured:
+            return {}
+        values, exponent = float16_with_exponent(measured["places"])
+        return {"places": values, "places_exponent": exponent}
+
+    def summarise_together(self, measured):
+        """Find the contexts, and fit the Gaussians and the layers' means in each."""
+        nothing: dict[str, Any] = {"local_means": None, "local_directions": None}
+        of_layers = {part.layer.name: dict(nothing) for part in measured.layers}
+        seen = [part for part in measured.layers if part.layer.places is not None]
+        if not seen or len(measured.rows) < LEAST_IMAGES:
+            return {"local": None, "contexts": None}, of_layers
+        grid = max(_places(part)[:2] for part in seen)
+        keys = [measured.spool.keys[row] for row in measured.rows]
+        fitted = drawn_by_key(keys, MAX_IMAGES)
+        telling = [seen[number] for number in _telling([part.layer.shape[:2] for part in seen], grid)]
+        contexts = _contexts(telling, measured, fitted)
+        own = contexts[fitted].ravel()
+        n_contexts = int(contexts.max()) + 1
+        image = measured.layers[0].layer
+        pixels = measured.spool.read("pixels", measured.rows[fitted]).reshape(-1, *image.shape)
+        places = Grid.of(grid, image.shape[:2])
+        fits = []
+        for number, level in enumerate(pyramid(pixels)):
+            about = [
+                starts_about((places.centers(axis) + 0.5) / 2.0**number - 0.5, level.shape[axis + 1]) for axis in (0, 1)
+            ]
+            cut = patches(level, *about).reshape(len(own), -1)
+            fits.append(_fit_level(cut, own, n_contexts))
+            del cut
+        for part in seen:
+            of_layers[part.layer.name] = {
+                "local_means": _half(_means(part, measured.rows[fitted], own, fits[0].kinds, n_contexts, grid)),
+                "local_directions": random_directions(part.layer.shape[2], _n_directions(part)),
+            }
+        levels = {name: np.stack([fit.values[name] for fit in fits]) for name in fits[0].values}
+        return {"local": LocalGaussians(np.array(grid, np.int64), **levels), "contexts": contexts}, of_layers
+
+
+def _places(part: LayerMeasurements) -> tuple[int, int, int]:
+    """Return the places of a layer that has any."""
+    return cast(tuple[int, int, int], part.layer.places)
+
+
+def _n_directions(part: LayerMeasurements) -> int:
+    return min(part.layer.shape[2], _DIRECTIONS)
+
+
+def looked_at(shapes: Sequence[tuple[int, int, int]], size: tuple[int, int]) -> list[tuple[int, int, int] | None]:
+    """Choose the places of the local Gaussians, and along how many directions each layer is looked at there.
+
+    The places are the positions of the deepest layer that is fine enough, but no finer than patches; they are told apart by the first and
+    the last layer with just these positions. Layers with fewer are looked at where they have any.
+
+    Parameters
+    ----------
+    shapes : sequence of (height, width, channel)
+        Of the layers, the shallowest first.
+    size : tuple of int
+        (height, width) of the image.
+
+    Returns
+    -------
+    list of (row, column, direction) or None, for each layer
+        None for a layer without positions; for all where no layer is fine enough.
+    """
+    fine = [shape for shape in shapes if min(shape[:2]) > 1 and shape[0] * COARSEST_PLACES >= size[0]]
+    if not fine or min(size) < PATCH:
+        return [None] * len(shapes)
+    grid = tuple(min(positions, side // PATCH) for positions, side in zip(fine[-1][:2], size, strict=True))
+    telling = _telling([shape[:2] for shape in shapes], grid)
+    return [
+        None
+        if shape[:2] == (1, 1)
+        else (
+            min(grid[0], shape[0]),
+            min(grid[1], shape[1]),
+            min(shape[2], _TELLING_DIRECTIONS if number in telling else _DIRECTIONS),
+        )
+        for number, shape in enumerate(shapes)
+    ]
+
+
+def _telling(shapes: Sequence[tuple[int, ...]], grid: tuple[int, ...]) -> list[int]:
+    """Say which layers tell places apart: the first and the last on their grid, else the last that is finer."""
+    there = [number for number, shape in enumerate(shapes) if shape == grid]
+    if there:
+        return sorted({there[0], there[-1]})
+    return [max(number for number, shape in enumerate(shapes) if shape[0] >= grid[0] and shape[1] >= grid[1])]
+
+
+def random_directions(n_channels: int, n_directions: int) -> np.ndarray:
+    """Return orthonormal directions (channel, direction), float32: the same for every layer of so many channels, fewer the first of more.
+
+    Distances along random directions are those of the whole, but for a factor and some per cent (Johnson and Lindenstrauss 1984).
+    """
+    drawn = np.random.default_rng(n_channels).standard_normal((min(n_directions, n_channels), n_channels))
+    return np.linalg.qr(drawn.T)[0].astype(np.float32)
+
+
+def _blocks(rows: np.ndarray) -> Iterator[slice]:
+    for start in range(0, len(rows), BLOCK_IMAGES):
+        yield slice(start, min(start + BLOCK_IMAGES, len(rows)))
+
+
+def _place_maps(part: LayerMeasurements, rows: np.ndarray) -> np.ndarray:
+    """Read what a layer shows at the places of some images, (image, row, column, direction)."""
+    reader = part.maps("places", "places_exponent")
+    return reader.read(rows, slice(0, reader.n_values)).reshape(len(rows), *_places(part))
+
+
+# ---- contexts --------------------------------------------------------------------------------------------------------
+
+
+def _contexts(layers: Sequence[LayerMeasurements], measured: Measurements, fitted: np.ndarray) -> np.ndarray:
+    """Cluster the places of some of the rows, and tell the context of each place of all, (row, place), uint16."""
+    from sklearn.cluster import MiniBatchKMeans  # slow to import: only where statistics are made
+
+    learned = fitted[np.unique(np.linspace(0, len(fitted) - 1, 128).astype(int))]
+    encode = PlaceEncoder.fit([_place_maps(part, measured.rows[learned]) for part in layers])
+
+    def keys(rows: np.ndarray) -> np.ndarray:
+        return encode([_place_maps(part, measured.rows[rows]) for part in layers])
+
+    n_places = int(np.prod(_places(layers[0])[:2]))
+    n_contexts = min(measured.settings["n_contexts"], max(1, len(fitted) * n_places // (2 * _PER_COMPONENT)))
+    rng = np.random.default_rng(0)
+    per_image = min(n_places, -(-_FITTED_PLACES // len(fitted)))
+    sample = []
+    for block in _blocks(fitted):
+        for of_image in keys(fitted[block]):
+            sample.append(of_image[rng.permutation(n_places)[:per_image]])
+    points = np.concatenate(sample)
+    clusters = MiniBatchKMeans(
+        min(n_contexts, len(points)), batch_size=8192, n_init=1, max_iter=20, reassignment_ratio=0, random_state=0
+    )
+    centroids = clusters.fit(points).cluster_centers_.astype(np.float32)
+    # Contexts that hardly any place is of say nothing.
+    own = np.concatenate([_nearest(keys(fitted[block]), centroids) for block in _blocks(fitted)])
+    centroids = centroids[np.bincount(own.ravel(), minlength=len(centroids)) >= min(_PER_COMPONENT, own.size)]
+    rows = np.arange(len(measured.rows))
+    return np.concatenate([_nearest(keys(rows[block]), centroids) for block in _blocks(rows)])
+
+
+def _nearest(keys: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    flat, squares = keys.reshape(-1, keys.shape[-1]), (centroids**2).sum(axis=1)
+    parts = [
+        (squares - 2.0 * flat[start : start + _PLACES_AT_ONCE] @ centroids.T).argmin(axis=1)
+        for start in range(0, len(flat), _PLACES_AT_ONCE)
+    ]
+    return np.concatenate(parts).astype(np.uint16).reshape(keys.shape[:2])
+
+
+# ---- Gaussians -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _LevelFit:
+    """What was fitted to the patches of one level: fields of `LocalGaussians`, and of which component each patch is."""
+
+    values: dict[str, Any]
+    kinds: np.ndarray
+
+
+def _half(values: np.ndarray) -> np.ndarray:
+    """Round to what the file holds, so that statistics are the same before and after."""
+    return values.astype(np.float16).astype(np.float32)
+
+
+def _fit_level(cut: np.ndarray, contexts: np.ndarray, n_contexts: int) -> _LevelFit:
+    """Fit a mixture for each context to patches (patch, value), uint8."""
+    rng = np.random.default_rng(0)
+    drawn = as_unit(cut[np.sort(rng.permutation(len(cut))[:_FITTED_PATCHES])])
+    mean, directions, _ = principal_directions(drawn, min(_PATCH_DIMENSIONS, cut.shape[1]))
+    directions = _half(directions)
+    drawn -= mean
+    left_out = float((drawn**2).sum() - ((drawn @ directions) ** 2).sum()) / len(drawn)
+    rest = left_out / max(cut.shape[1] - directions.shape[1], 1)
+    n_dimensions = directions.shape[1]
+    n_axes = min(_AXES, n_dimensions)
+    means = np.zeros((n_contexts, _COMPONENTS, n_dimensions), np.float32)
+    weights = np.zeros((n_contexts, _COMPONENTS), np.float32)
+    axes = np.zeros((n_contexts, n_dimensions, n_axes), np.float32)
+    spread = np.zeros((n_contexts, n_axes), np.float32)
+    residuals = np.zeros(n_contexts, np.float32)
+    kinds = np.zeros(len(cut), np.uint8)
+    order = np.argsort(contexts, kind="stable")
+    ends = np.cumsum(np.bincount(contexts, minlength=n_contexts))
+    for context, own in enumerate(np.split(order, ends[:-1])):
+        values = (as_unit(cut[own]) - mean) @ directions
+        centers, kind = _clusters(values, min(_COMPONENTS, max(1, len(values) // _PER_COMPONENT)), rng)
+        deviations = values - centers[kind]
+        covariance = deviations.T @ deviations / max(len(values) - len(centers), 1)
+        along, across = np.linalg.eigh(covariance)
+        along, across = np.maximum(along[::-1], _LEAST_VARIANCE), across[:, ::-1]
+        means[context, : len(centers)] = centers
+        weights[context, : len(centers)] = np.bincount(kind, minlength=len(centers)) / len(values)
+        axes[context], spread[context] = across[:, :n_axes], along[:n_axes]
+        residuals[context] = along[n_axes:].mean() if n_axes < n_dimensions else _LEAST_VARIANCE
+        kinds[own] = kind
+    fitted: dict[str, Any] = {
+        "patch_means": mean,
+        "patch_axes": directions,
+        "patch_residuals": np.float32(max(rest, _LEAST_VARIANCE)),
+        "means": _half(means),
+        "weights": weights,
+        "axes": _half(axes),
+        "variances": spread,
+        "residuals": residuals,
+    }
+    return _LevelFit(fitted, kinds)
+
+
+def as_unit(values: np.ndarray) -> np.ndarray:
+    """Turn eight bits into float32 in [0, 1]."""
+    return values.astype(np.float32) / np.float32(255.0)
+
+
+def _clusters(values: np.ndarray, n_clusters: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Cluster values (value, dimension): centres, none of them empty, and the number of each value's."""
+    from scipy.cluster.vq import kmeans2
+
+    if n_clusters == 1:
+        return values.mean(axis=0, keepdims=True), np.zeros(len(values), np.int64)
+    start = values[rng.permutation(len(values))[:n_clusters]]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "One of the clusters is empty")  # it is left out below
+        _, kind = kmeans2(values, start, iter=_ROUNDS, minit="matrix", missing="warn", check_finite=False)
+    _, kind = np.unique(kind, return_inverse=True)
+    sums = np.zeros((kind.max() + 1, values.shape[1]), np.float64)
+    np.add.at(sums, kind, values)
+    return (sums / np.bincount(kind)[:, None]).astype(np.float32), kind
+
+
+def _means(
+    part: LayerMeasurements,
+    rows: np.ndarray,
+    contexts: np.ndarray,
+    kinds: np.ndarray,
+    n_contexts: int,
+    grid: tuple[int, int],
+) -> np.ndarray:
+    """Average what a layer shows at the places of each component, (context, component, direction)."""
+    from scipy import sparse
+
+    number = contexts.astype(np.int64) * _COMPONENTS + kinds
+    n_places = grid[0] * grid[1]
+    # A layer with fewer positions has each at several places.
+    coarse = Grid.of(_places(part)[:2], part.layer.image_size)
+    fine = Grid.of(grid, part.layer.image_size)
+    shown = coarse.places(fine.centers(0), fine.centers(1)).ravel()
+    sums: Any = 0.0
+    for block in _blocks(rows):
+        maps = _place_maps(part, rows[block])[..., : _n_directions(part)]
+        values = maps.reshape(len(maps), -1, maps.shape[-1])[:, shown].reshape(len(maps) * n_places, -1)
+        own = number[block.start * n_places : block.stop * n_places]
+        of = sparse.csr_matrix(
+            (np.ones(len(own), np.float32), (own, np.arange(len(own)))), shape=(n_contexts * _COMPONENTS, len(own))
+        )
+        sums = sums + (of @ values).astype(np.float64)
+    counts = np.bincount(number, minlength=n_contexts * _COMPONENTS).reshape(n_contexts, _COMPONENTS, 1)
+    sums = sums.reshape(n_contexts, _COMPONENTS, -1)
+    of_context = sums.sum(axis=1, keepdims=True) / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return ((sums + _PRIOR_PLACES * of_context) / (counts + _PRIOR_PLACES)).astype(np.float32)
+
+
+# ---- what images are asked -------------------------------------------------------------------------------------------
+
+
+def ask_local_map(layer: str, *, target: np.ndarray, directions: np.ndarray) -> PureLoss:
+    """Ask a layer for what it should show at every position, see `local_map`.
+
+    Parameters
+    ----------
+    layer : str
+    target : ndarray of shape (image, height, width, direction)
+    directions : ndarray of shape (channel, direction)
+
+    Returns
+    -------
+    PureLoss
+    """
+    arrays = {"target": np.asarray(target, np.float32), "directions": np.asarray(directions, np.float32)}
+    return PureLoss(local_map, (layer,), arrays, is_tied_to_places=True, reads_shared_maps=True)
+
+
+def local_map(values: SharedMap, target: Tensor, directions: Tensor) -> Tensor:
+    """Compare a map along directions to its target, ``|Pa - t|² / |t|²``."""
+    from keras import ops
+
+    own = values.along(directions)
+    axes = (1, 2, 3)
+    return ops.sum((own - target) ** 2, axis=axes) / (ops.sum(target**2, axis=axes) + _ENERGY_FLOOR)
+
+
+LOCAL = LocalStatistic()
