@@ -319,7 +319,6 @@ def test_help_names_every_sampler():
     assert f"sampler : {{{choices}}}" in sample_targets.__doc__
 
 
-def test_what_draws_images_is_not_asked_for_descriptors():
-    logit, *latents = markov_latents(20, np.random.default_rng(0))
+def test_what_draws_images_is_not_asked_for_descriptors(markov):
     with pytest.raises(InputError, match="the sampler 'local' draws images, not descriptors: generate has it"):
-        sample_targets(make_statistics(latents, logit), sampler="local")
+        sample_targets(markov, sampler="local")

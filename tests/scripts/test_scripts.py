@@ -163,10 +163,10 @@ def test_compare_morphs(kit, tmp_path, monkeypatch, capsys):
 def test_compare_with_simonyan(kit, tmp_path, monkeypatch, capsys):
     network = kit / "tiny.keras"
     words = (kit / "photos/church", "-m", network, "--judge", network, "-o", tmp_path / "out", "-n", 2, "--n-steps", 2)
-    words = (*words, "--exemplars", 30)
+    words = (*words, "--exemplars", 40)
     printed = run(monkeypatch, capsys, "compare_with_simonyan.py", *words)
     names = [line.split()[0] for line in printed if " " in line]
-    assert names == ["simonyan", "regularised", "fourier", "chain", "joint", "bootstrap", "local"]
+    assert names == ["simonyan", "regularised", "fourier", "chain", "joint", "bootstrap", "local", "exemplars"]
     assert Path(printed[-1]).is_file()
     metrics = json.loads((tmp_path / "out/report/metrics.json").read_text())
     assert metrics["settings"]["train"].endswith("train")
