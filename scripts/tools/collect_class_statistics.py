@@ -52,6 +52,9 @@ def main() -> None:
     parser.add_argument("--n-components", type=int, default=64)
     parser.add_argument("--layout-size", type=int, default=14)
     parser.add_argument(
+        "--n-contexts", type=int, default=512, help="kinds of surroundings for the sampler local (default: 512)"
+    )
+    parser.add_argument(
         "--n-rows", type=int, help="keep this many rows, and round what is stored (default: all, exactly)"
     )
     arguments = parser.parse_args()
@@ -61,7 +64,8 @@ def main() -> None:
     if not names:
         parser.error(f"'{arguments.images}' is no folder with one folder of photographs a class")
     for name in names:
-        options = {name: getattr(arguments, name) for name in ("held_out", "n_rows", "n_components", "layout_size")}
+        names_of_settings = ("held_out", "n_rows", "n_components", "layout_size", "n_contexts")
+        options = {setting: getattr(arguments, setting) for setting in names_of_settings}
         print(collect_class(model, arguments.images / name, arguments.output, **options))
 
 
