@@ -20,8 +20,9 @@ from finished_runs import figure_text, halved, images_of, save_sheet
 import stochdeconv as sd
 from stochdeconv.images.folders import find_images, hold_out
 from stochdeconv.methods.maximize import PRESETS
-from stochdeconv.methods.recipe import of_local, of_places, own_recipe
+from stochdeconv.methods.recipe import of_places, own_recipe
 from stochdeconv.methods.runs import is_made
+from stochdeconv.sampling.samplers import PLACE_BY_PLACE
 
 SAMPLERS = ("chain", "joint", "bootstrap", "local", "exemplars")
 
@@ -80,8 +81,7 @@ def settings_of(contestant: str, model) -> dict[str, object]:
     """Say what a contestant's defaults are now; what a preset leaves open (the weight of its decay) is the network's."""
     if contestant in SAMPLERS:
         own = own_recipe(model)
-        cut = {"local": of_local, "exemplars": of_places}
-        return {"recipe": asdict(cut[contestant](own) if contestant in cut else own)}
+        return {"recipe": asdict(of_places(own) if contestant in PLACE_BY_PLACE else own)}
     defaults = vars(PRESETS[contestant].at(model.input_size))
     return {name: value for name, value in defaults.items() if value is not None}
 

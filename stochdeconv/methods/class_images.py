@@ -15,7 +15,7 @@ import numpy as np
 
 from stochdeconv.errors import InputError, SettingsError
 from stochdeconv.methods.objective import channel_directions, check_model, target_loss
-from stochdeconv.methods.recipe import Recipe, of_local, of_places, own_recipe, parse_recipe
+from stochdeconv.methods.recipe import Recipe, of_places, own_recipe, parse_recipe
 from stochdeconv.methods.settings import RunSettings
 from stochdeconv.optimization.descent import Descent
 from stochdeconv.sampling.samplers import EXEMPLARS, LOCAL, PLACE_BY_PLACE, check_sampling, sample_targets
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 # The sampler where places cannot be drawn, and of the rows whose scenes they are drawn in.
 _USUAL = "bootstrap"
-# What is left of a network's own recipe where places are drawn.
-_CUT = {LOCAL: of_local, EXEMPLARS: of_places}
 # A walk starts from its middle frame after this part of the steps.
 _OPENING = 0.5
 
@@ -385,7 +383,7 @@ def _recipe_at(
     """
     if not isinstance(recipe, Recipe):
         own = _own_recipe_at(size, model, statistics)
-        recipe = parse_recipe(recipe or "", _CUT[sampler](own) if sampler in _CUT else own)
+        recipe = parse_recipe(recipe or "", of_places(own) if sampler in PLACE_BY_PLACE else own)
     if recipe.spectrum and size != tuple(statistics.input_size):
         height, width = statistics.input_size
         raise InputError(

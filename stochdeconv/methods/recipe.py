@@ -21,14 +21,25 @@ _CHOICES = {
 }
 
 
-# What is left out where maps are drawn place by place, and the steps that go from what is drawn: it is nearly there.
-_WHOLE_IMAGE = (
-    *("moments", "color", "layout", "shallow_layout", "color_layout", "facets", "sharpness", "spectrum"),
-    *("class_term", "class_score", "total_variation", "jitter", "scale", "rotate"),
-)
-_LEARNING_RATE_OF_PLACES = 0.02
-# Maps of local Gaussians are means: without textures of their own images fade, and without random views these are noise.
-_LOCAL: dict[str, Any] = {"moments": 0.1, "facets": 0.5, "jitter": 3, "learning_rate": 0.03}
+# What is asked of images where maps are drawn place by place: beside these a little of the textures, without which images fade, and views
+# that are shifted, without which they are noisy. Nothing else that is asked of the image as a whole: it paints over what was drawn.
+_OF_PLACES: dict[str, Any] = {
+    "moments": 0.1,
+    "facets": 0.5,
+    "color": 0.0,
+    "layout": 0.0,
+    "shallow_layout": 0.0,
+    "color_layout": 0.0,
+    "sharpness": 0.0,
+    "spectrum": 0.0,
+    "class_term": 0.0,
+    "class_score": 0.0,
+    "total_variation": 0.0,
+    "jitter": 3,
+    "scale": 0.0,
+    "rotate": 0.0,
+    "learning_rate": 0.03,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +53,7 @@ class Recipe(*WEIGHTS):  # type: ignore[misc]  # bases that are read off the reg
     Attributes
     ----------
     maps : float
-        Relative squared distance to the maps that the sampler `local` draws, each layer; other samplers draw none.
+        Relative squared distance to the maps that the samplers `local` and `exemplars` draw, each layer; others draw none.
     class_term : float
         Cross-entropy of the class.
     class_score : float
@@ -130,17 +141,8 @@ def parse_recipe(text: str, base: Recipe | None = None) -> Recipe:
 
 
 def of_places(recipe: Recipe) -> Recipe:
-    """Leave of a recipe what images need whose maps are drawn place by place: the maps decide, seen without random views.
-
-    What else is asked of images, textures above all, is asked of the image as a whole, and paints over what was drawn.
-    """
-    nothing: dict[str, Any] = {name: type(getattr(recipe, name))(0) for name in _WHOLE_IMAGE}
-    return replace(recipe, **nothing, learning_rate=_LEARNING_RATE_OF_PLACES)
-
-
-def of_local(recipe: Recipe) -> Recipe:
-    """Leave of a recipe what images need whose maps are drawn from local Gaussians: the maps, and a little of the textures."""
-    return replace(of_places(recipe), **_LOCAL)
+    """Leave of a recipe what images need whose maps are drawn place by place: the maps decide, and textures come after them."""
+    return replace(recipe, **_OF_PLACES)
 
 
 def own_recipe(model: ImageModel) -> Recipe:

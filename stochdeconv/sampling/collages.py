@@ -32,7 +32,7 @@ _MOVES = (2, 1, 1, 0)
 # a part of it on candidates from there are held back, more after every pass.
 MOST_OF_ONE_PHOTOGRAPH, MOST_OF_ONE_PIECE = 0.12, 0.03
 _HELD_BACK_FROM = 0.5
-_PENALTY = 8.0
+_PENALTY, _PENALTY_OF_PIECES = 8.0, 24.0
 # Patches whose candidates are held at once.
 _PATCHES_AT_ONCE = 256
 
@@ -140,8 +140,8 @@ def _continues(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return (one[..., 0] == other[..., 0]) & (moved <= max(_MOVES))
 
 
-def _penalty(shares: np.ndarray, most: float) -> np.ndarray:
-    return np.float32(_PENALTY) * np.maximum(shares / (_HELD_BACK_FROM * most) - 1.0, 0.0).astype(np.float32)
+def _excess(shares: np.ndarray, most: float) -> np.ndarray:
+    return np.maximum(shares / (_HELD_BACK_FROM * most) - 1.0, 0.0).astype(np.float32)
 
 
 class _Patches:
@@ -244,10 +244,10 @@ class _Patches:
             setattr(self, name, np.take_along_axis(getattr(self, name), order, axis=1))
         self._is_sorted = True
         shares = np.bincount(self.photographs[:, 0], minlength=len(self._penalties)) / len(self.photographs)
-        self._penalties += self._strictness * _penalty(shares, MOST_OF_ONE_PHOTOGRAPH)
+        self._penalties += self._strictness * _PENALTY * _excess(shares, MOST_OF_ONE_PHOTOGRAPH)
         labels = pieces(self.sources()).ravel()
         sizes = np.bincount(labels) / len(labels)
-        self._unlike[:, 0] += self._strictness * _penalty(sizes, MOST_OF_ONE_PIECE)[labels]
+        self._unlike[:, 0] += self._strictness * _PENALTY_OF_PIECES * _excess(sizes, MOST_OF_ONE_PIECE)[labels]
 
     def sources(self) -> np.ndarray:
         """Tell where the patches that fit best are from, see `Collage`."""

@@ -87,7 +87,8 @@ def test_the_scene_is_the_rows_and_its_photograph_is_left_out(statistics, target
 
 
 def test_the_scenes_photograph_gives_nothing_even_if_nobody_is_held_back(model, statistics, targets, monkeypatch):
-    monkeypatch.setattr(collages, "_PENALTY", 0.0)
+    for penalty in ("_PENALTY", "_PENALTY_OF_PIECES"):
+        monkeypatch.setattr(collages, penalty, 0.0)
     one = targets.take(slice(0, 1))
     (start,) = exemplars_of_rows(statistics, one.source_rows)
     assert start not in sample_places(model, statistics, one, seed=1).sources[..., 0]
