@@ -3,7 +3,7 @@
 The last fifth of each class's photographs (sorted by name) is held out: the statistics never see it, and the images are compared with
 it. The judge is another network than the one that makes the images. Images use the seeds 0, 1, 2, …; nothing is picked. What is
 finished is not made again, so the run can be stopped and continued. CLASS.png shows all images of a class: a row a preset, then a
-row a sampler. overview.png shows the first of every class: a row of `simonyan`, then two of `bootstrap`. `exemplars` draws from
+row a sampler. overview.png shows the first of every class: a row of `simonyan`, then two of `local`. `exemplars` draws from
 photographs that the statistics keep; the other samplers make nothing of these.
 
     python scripts/experiments/compare_with_simonyan.py photos/church -m vgg16 --judge mobilenet -o out/church
@@ -61,7 +61,7 @@ def main() -> None:
             print(result.save(run, overwrite=True) / "contact_sheet.png", flush=True)
         save_sheet(output / f"{name}.png", [halved(images_of(finished[-1])) for finished in runs.values()])
     n = max(1, min(3, arguments.n_images // 2))
-    places = (("simonyan", 0), ("bootstrap", 0), ("bootstrap", n))
+    places = (("simonyan", 0), ("local", 0), ("local", n))
     rows = [
         [image for run in runs[name] for image in halved(images_of(run)[first : first + n])] for name, first in places
     ]
