@@ -93,7 +93,7 @@ def test_a_file_that_holds_photographs_says_so(made, here):
     assert f"these statistics of {N_PHOTOS} images hold none: collect again, 16 images" in local
     # Nobody asked for photographs: too few of them are not used.
     succeed("generate", "with.h5", "-o", "usual", *SHORT)
-    assert json.loads(Path("usual/run.json").read_text())["settings"]["sampler"] == "local"
+    assert json.loads(Path("usual/run.json").read_text())["settings"]["sampler"] == "bootstrap"
 
 
 def test_unreadable_images_are_skipped_and_named(made, here):

@@ -523,12 +523,15 @@ def test_an_image_drawn_place_by_place_depends_on_its_number_alone(model, whole,
     np.testing.assert_allclose(both.images, together.images, atol=1e-3)
 
 
-def test_by_default_places_are_drawn_from_the_best_there_is(model, statistics, whole):
+def test_by_default_places_are_drawn_from_the_best_there_is(model, statistics, whole, monkeypatch):
     def sampler_of(held, **settings):
         return generate(model, held, n_steps=2, n_images=2, **settings).record["settings"]["sampler"]
 
     assert sampler_of(whole) == "exemplars"
     few = Exemplars(whole.exemplars.pixels[:5], whole.exemplars.rows[:5])
+    # Of small images local Gaussians are not the default.
+    assert sampler_of(whole.with_fields(exemplars=few)) == "bootstrap"
+    monkeypatch.setattr(class_images, "_LEAST_SIDE_OF_LOCAL", SIZE)
     assert sampler_of(whole.with_fields(exemplars=few)) == "local"
     assert sampler_of(whole.with_fields(exemplars=None)) == "local"
     assert sampler_of(statistics) == "bootstrap"
