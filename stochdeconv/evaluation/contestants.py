@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from stochdeconv.evaluation import COPYING_KEYS, NOISE_FLOOR, REAL
 from stochdeconv.evaluation.classes import ClassKey
 from stochdeconv.evaluation.photographs import SUFFIX
 from stochdeconv.images.folders import find_class_folders, find_images
-from stochdeconv.methods.runs import RECORD, read_record
+from stochdeconv.methods.runs import RECORD, TARGETS, read_record
 from stochdeconv.networks.classes import comparable
 
 if TYPE_CHECKING:
@@ -25,12 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One run folder: its record, its images in order, its class."""
+    """One run folder: its record, its images in order, its class, and where the patches of images are from that photographs made.
+
+    ``sources`` holds for each image (row, column, 3) as of `collages.Collage`; it is empty of other images.
+    """
 
     folder: Path
     record: Mapping[str, Any]
     images: tuple[Path, ...]
     class_key: ClassKey | None
+    sources: tuple[np.ndarray, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +77,10 @@ class ClassEntry:
     def owed(self, name: str) -> dict[str, np.ndarray]:
         """Read what a contestant's images, (image,), owe to single photographs; NaN where they were not drawn from any."""
         return {key: np.concatenate([_owed(run, key) for run in self.runs[name]]) for key in COPYING_KEYS}
+
+    def sources(self, name: str) -> tuple[np.ndarray | None, ...]:
+        """List where the patches of a contestant's images are from, run after run; None of those no photograph was put into."""
+        return tuple(sources for run in self.runs[name] for sources in run.sources or (None,) * len(run.images))
 
 
 def _owed(run: Run, key: str) -> np.ndarray:
@@ -144,13 +153,30 @@ def _read_run(folder: Path) -> Run:
     images = tuple(sorted(folder.glob("image_[0-9]*.png")))
     if not images:
         raise InputError(f"'{folder}' holds a run.json but no image_000.png; make the run again")
+    sources = _read_sources(folder / TARGETS, len(images)) if record.get("pieces_of_photographs") else ()
     named = record.get("class")
     if named is None:
-        return Run(folder, record, images, None)
+        return Run(folder, record, images, None, sources)
     key = ClassKey(named.get("wnid"), named.get("label")) if isinstance(named, Mapping) else ClassKey(None, None)
     if not (key.wnid or key.label):
         raise InputError(f"'{folder / 'run.json'}': class is {named!r}; expected null or an object with wnid and label")
-    return Run(folder, record, images, key)
+    return Run(folder, record, images, key, sources)
+
+
+def _read_sources(path: Path, n_images: int) -> tuple[np.ndarray, ...]:
+    if not path.is_file():
+        return ()
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            sources = arrays["sources"]
+    except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile) as error:
+        raise InputError(f"'{path}' does not say where the images' patches are from; make the run again") from error
+    if sources.ndim != 4 or sources.shape[-1] != 3 or len(sources) < n_images or sources.dtype.kind != "i":
+        raise InputError(
+            f"'{path}': sources are {sources.dtype} of shape {sources.shape}; expected integers of shape ({n_images}, row, column, 3); "
+            "make the run again"
+        )
+    return tuple(sources[:n_images])
 
 
 def match_classes(

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from stochdeconv.sampling.collages import MOST_OF_ONE_PHOTOGRAPH, MOST_OF_ONE_PIECE
 
+# Part of the best baseline's KID.
+_KID = 0.04
+
 Figures = Mapping[str, Mapping[str, float | None]]
 
 
@@ -82,10 +85,10 @@ def _kid(figures: Figures, baselines: Sequence[Figures]) -> Mark:
     value = _value(figures, "kid")
     values = [of_baseline for baseline in baselines if (of_baseline := _value(baseline, "kid")) is not None]
     if not values:
-        return Mark(None, "≤ 1/3 of the best baseline's")
-    # At a third of nothing there is nothing to gain: a baseline as near as photographs need only be reached.
-    bound = min(values) / 3 if min(values) > 0 else min(values)
-    return Mark(None if value is None else value <= bound, f"≤ 1/3 of the best baseline's = {bound:.3g}")
+        return Mark(None, f"≤ {_KID:g} × the best baseline's")
+    # Of nothing, a part is nothing to gain: a baseline as near as photographs need only be reached.
+    bound = _KID * min(values) if min(values) > 0 else min(values)
+    return Mark(None if value is None else value <= bound, f"≤ {_KID:g} × the best baseline's = {bound:.3g}")
 
 
 def _nearer_than_baselines(figures: Figures, real: Figures, baselines: Sequence[Figures], key: str) -> Mark:

@@ -1,4 +1,4 @@
-"""Maps of numbers made visible: signed gradients, attributions, and where a map is strong in a photo."""
+"""Maps of numbers made visible: signed gradients, attributions, where a map is strong in a photo, and whose each part is."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ _HEAT = "inferno"
 _SIGNED = "RdBu_r"
 # Share of values that are drawn to scale; the rest, a few pixels that would leave all others grey, are cut off (Smilkov et al. 2017).
 _PERCENTILE = 99.0
+# How bright a line between two parts is, of the colour there.
+_LINE = 0.35
 
 
 def color_gradient(gradient: np.ndarray) -> np.ndarray:
@@ -80,6 +82,32 @@ def overlay(strength: np.ndarray, photo: np.ndarray) -> np.ndarray:
     grey = luminance(photo)[..., np.newaxis]
     top = float(strength.max()) or 1.0
     return (0.45 * grey + 0.55 * _colored(strength / top, _HEAT)).astype(np.float32)
+
+
+def colored_parts(owners: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    """Draw whose each cell is, one colour an owner, with a dark line around each part.
+
+    Parameters
+    ----------
+    owners, parts : ndarray of shape (row, column), int
+        Numbers of at least 0; a part has one owner, an owner any number of parts.
+
+    Returns
+    -------
+    ndarray of shape (row, column, 3)
+        float32 in [0, 1]. Owners whose numbers follow each other have colours far apart.
+    """
+    from matplotlib.colors import hsv_to_rgb
+
+    numbers = owners.astype(np.float64)
+    # Multiples of these irrational numbers fill the circle, and the unit interval, evenly.
+    hue, shade = numbers * (np.sqrt(5.0) - 1.0) / 2.0 % 1.0, numbers * np.sqrt(2.0) % 1.0
+    picture = hsv_to_rgb(np.stack([hue, 0.35 + 0.4 * shade, 0.95 - 0.25 * shade], axis=-1))
+    ends = np.zeros(parts.shape, bool)
+    ends[:, 1:] |= parts[:, 1:] != parts[:, :-1]
+    ends[1:] |= parts[1:] != parts[:-1]
+    picture[ends] *= _LINE
+    return picture.astype(np.float32)
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:

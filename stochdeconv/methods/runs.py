@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from stochdeconv.networks.image_model import ImageModel
     from stochdeconv.optimization.results import OptimizationResult
 
-RECORD = "run.json"
+RECORD, TARGETS = "run.json", "targets.npz"
 TABLES = ("deviations", "probabilities", "distances", "cells", "rates", "faces")
-_NOT_IN_EVERY_RUN = ("targets.npz", "maps.npz", "animation.gif", "animation.mp4", *(f"{name}.csv" for name in TABLES))
+_NOT_IN_EVERY_RUN = (TARGETS, "maps.npz", "animation.gif", "animation.mp4", *(f"{name}.csv" for name in TABLES))
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +134,7 @@ class RunResult:
             buffer = io.BytesIO()
             arrays: dict[str, Any] = dict(self.arrays)
             np.savez_compressed(buffer, **arrays)
-            name = "maps.npz" if self.record["command"] == "saliency" else "targets.npz"
+            name = "maps.npz" if self.record["command"] == "saliency" else TARGETS
             write_atomically(folder / name, buffer.getvalue())
         for name, rows in self.tables.items():
             write_atomically(folder / f"{name}.csv", _csv(rows).encode())

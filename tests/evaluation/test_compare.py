@@ -628,6 +628,10 @@ def test_what_images_owe_to_single_photographs_is_read_off_their_records(judge, 
     pieces = {"exemplars": 30, "largest_share": [0.2, 0.1, 0.1, 0.2], "largest_piece": [0.01, 0.02, 0.01, 0.02]}
     images = [photograph(seed) for seed in range(300, 304)]
     drawn = write_run(tmp_path / "drawn", images, pieces_of_photographs=pieces)
+    # The left half is from photograph 3, the right one from photograph 8.
+    sources = np.zeros((4, 6, 6, 3), np.int16)
+    sources[..., :3, 0], sources[..., 3:, 0] = 3, 8
+    np.savez(drawn / "targets.npz", sources=sources, source_rows=np.zeros(4, int))
     metrics = compare(
         {"drawn": [drawn], **runs(data, "good", classes=["cat"])},
         real=data / "real",
@@ -640,11 +644,39 @@ def test_what_images_owe_to_single_photographs_is_read_off_their_records(judge, 
     assert metrics["marks"]["drawn"]["largest_piece"]["met"] is True
     for name in ("good", "real", "real_vs_real"):
         assert value(metrics, name, "largest_share") is None
-    assert "From one photograph" in (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "From one photograph" in page and "a coloured map shows which" in page
+    maps = [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(content))), float)
+        for content in re.findall(r'class="sources" src="data:image/jpeg;base64,([^"]+)"', page)
+    ]
+    assert len(maps) == 4
+    for drawn in maps:
+        width = drawn.shape[1]
+        left, right = drawn[:, : width // 3], drawn[:, -width // 4 :]
+        assert np.abs(left.mean(axis=(0, 1)) - right.mean(axis=(0, 1))).max() > 40
+        assert max(left.std(axis=(0, 1)).max(), right.std(axis=(0, 1)).max()) < 12
+        assert drawn[:, width // 2 : width // 2 + width // 6].mean() < 0.7 * min(left.mean(), right.mean())
+
+
+@pytest.mark.parametrize(
+    "content", [b"no archive", {"scores": np.zeros(3)}, {"sources": np.zeros((1, 6, 6, 3), np.int16)}]
+)
+def test_sources_that_are_none_are_refused(judge, data, tmp_path, content):
+    pieces = {"largest_share": [0.2, 0.1], "largest_piece": [0.01, 0.01]}
+    drawn = write_run(tmp_path / "drawn", [photograph(1), photograph(2)], pieces_of_photographs=pieces)
+    if isinstance(content, bytes):
+        (drawn / "targets.npz").write_bytes(content)
+    else:
+        np.savez(drawn / "targets.npz", **content)
+    with pytest.raises(InputError, match=r"targets\.npz.*make the run again"):
+        compare({"drawn": [drawn]}, real=data / "real", judge=judge, output=tmp_path / "out")
+    assert not (tmp_path / "out" / "metrics.json").exists()
 
 
 def test_the_report_is_silent_of_photographs_that_nothing_was_drawn_from(result):
-    assert "From one photograph" not in (result[1] / "report.html").read_text()
+    page = (result[1] / "report.html").read_text()
+    assert "From one photograph" not in page and "coloured map" not in page and 'class="sources"' not in page
 
 
 def test_a_record_of_other_images_is_refused(judge, data, tmp_path):

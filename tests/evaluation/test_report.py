@@ -3,7 +3,6 @@
 import re
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from pages import CHROMIUM, Elements, assert_complete_in_itself, seen_in_browser
 
 from stochdeconv.evaluation.class_comparison import MeasuredClass, Row
 from stochdeconv.evaluation.classes import ClassKey
-from stochdeconv.evaluation.contestants import Contestant, Run
+from stochdeconv.evaluation.contestants import ClassEntry, Contestant, Run
 from stochdeconv.evaluation.figures import FIGURE_KEYS
 from stochdeconv.evaluation.report.page import render_report
 from stochdeconv.evaluation.report.verdict import find_verdict, number, percent
@@ -78,8 +77,6 @@ def page_of(folder, names=("ours", AWKWARD, LONG, "simonyan"), n_pictures=3):
     }
     row = Row(n_pictures, {}, pictures, curves)
     key = ClassKey("n00000001", "English springer")
-    entry = SimpleNamespace(class_key=key, n_real=len(paths))
-    measured = [MeasuredClass(entry, (24, 24), dict.fromkeys([*names, "real"], row), None, 0)]
     entrants = []
     for name in names:
         record = {
@@ -87,6 +84,9 @@ def page_of(folder, names=("ours", AWKWARD, LONG, "simonyan"), n_pictures=3):
             "settings": {"note": name, "path": "x" * 300},
         }
         entrants.append(Contestant(name, (Run(Path(folder) / "run", record, tuple(paths), key),)))
+    runs = {entrant.name: entrant.runs for entrant in entrants}
+    entry = ClassEntry(key, runs, real=tuple(paths), train=())
+    measured = [MeasuredClass(entry, (24, 24), dict.fromkeys([*names, "real"], row), None, 0)]
     contestants = {name: figures(kid=1.0 + place) for place, name in enumerate(names)}
     return render_report(metrics(contestants), entrants, measured)
 

@@ -16,8 +16,10 @@ from stochdeconv.evaluation.report import plots
 from stochdeconv.evaluation.report.templates import fill
 from stochdeconv.evaluation.report.verdict import Verdict, find_verdict, is_of_faces
 from stochdeconv.images import files as image_files
+from stochdeconv.images.colormaps import colored_parts
 from stochdeconv.images.markup import data_uri
 from stochdeconv.images.sheets import outlined
+from stochdeconv.sampling.collages import pieces
 
 if TYPE_CHECKING:
     from stochdeconv.evaluation.class_comparison import MeasuredClass
@@ -73,6 +75,7 @@ def render_report(metrics: Mapping[str, Any], entrants: Sequence[Contestant], me
         if figure.key not in COPYING_KEYS or any(row["figures"][figure.key]["value"] is not None for row in rows)
     ]
     titles = [of.entry.class_key.title for of in measured]
+    classes = [_class_pictures(of, rows) for of in measured]
     return fill(
         "report.html.j2",
         title=", ".join(titles),
@@ -88,7 +91,8 @@ def render_report(metrics: Mapping[str, Any], entrants: Sequence[Contestant], me
         marks=metrics["marks"],
         noise_floor=metrics[NOISE_FLOOR],
         plots=_curve_plots(rows, measured),
-        classes=[_class_pictures(of, rows) for of in measured],
+        classes=classes,
+        has_sources=any(tile["sources_src"] for of in classes for strip in of["pictures"] for tile in strip["tiles"]),
         judge=metrics["judge"],
         settings=metrics["settings"],
         has_train=metrics["settings"]["train"] is not None,
@@ -178,9 +182,11 @@ def _class_pictures(measured: MeasuredClass, rows: Sequence[Mapping[str, Any]]) 
     entry = measured.entry
     pictures = []
     for row in rows:
+        drawn = measured.rows[row["name"]].pictures[:N_SHOWN]
+        sources = entry.sources(row["name"]) if row["name"] in entry.runs else [None] * len(drawn)
         tiles = [
-            _tile(picture, f"{row['title']}, {entry.class_key.title}, image {index}", measured.size)
-            for index, picture in enumerate(measured.rows[row["name"]].pictures[:N_SHOWN])
+            _tile(picture, f"{row['title']}, {entry.class_key.title}, image {index}", measured.size, of_image)
+            for index, (picture, of_image) in enumerate(zip(drawn, sources, strict=False))
             if picture["file"] is not None
         ]
         pictures.append({"row": row, "tiles": tiles, "n": measured.rows[row["name"]].n})
@@ -192,7 +198,7 @@ def _class_pictures(measured: MeasuredClass, rows: Sequence[Mapping[str, Any]]) 
     }
 
 
-def _tile(picture: Mapping[str, Any], what: str, size: tuple[int, int]) -> dict[str, Any]:
+def _tile(picture: Mapping[str, Any], what: str, size: tuple[int, int], sources: np.ndarray | None) -> dict[str, Any]:
     nearest, own_size = picture["nearest_train"], _within(size, THUMBNAIL)
     if "faces" in picture:
         # Boxes are in pixels of the size compared at.
@@ -210,8 +216,17 @@ def _tile(picture: Mapping[str, Any], what: str, size: tuple[int, int]) -> dict[
         if nearest is None
         else _thumbnail(nearest["file"], _within(size, NEAREST_THUMBNAIL), quality=80),
         "nearest_alt": f"training photograph nearest to {what}",
+        "sources_src": None if sources is None else _source_map(sources, _within(size, NEAREST_THUMBNAIL)),
+        "sources_alt": f"map of the photographs that the patches of {what} are from",
         "size": size,
     }
+
+
+def _source_map(sources: np.ndarray, size: tuple[int, int]) -> str:
+    """Draw which photograph each patch is from, one colour each, with a line around what lies together as it lay there."""
+    drawn = colored_parts(sources[..., 0], pieces(sources))
+    rows, columns = (np.arange(n) * n_own // n for n, n_own in zip(size, drawn.shape[:2], strict=True))
+    return data_uri(drawn[rows[:, None], columns], quality=80)
 
 
 def _within(size: tuple[int, int], longest: int) -> tuple[int, int]:
