@@ -27,7 +27,7 @@ from stochdeconv.statistics.layout import layout_maps
 if TYPE_CHECKING:
     from stochdeconv.losses import Loss
     from stochdeconv.networks.image_model import ImageModel
-    from stochdeconv.optimization.parameterizations import Parameterization
+    from stochdeconv.optimization.parameterizations import Constraint, Parameterization
     from stochdeconv.optimization.results import OptimizationResult, Step
     from stochdeconv.sampling.targets import Targets
     from stochdeconv.statistics.class_statistics import ClassStatistics
@@ -300,7 +300,7 @@ class ClassImages:
         return optimize(
             self.model,
             functools.partial(self._loss, targets),
-            parameterization=self._variables(start, targets.n_images, first_index),
+            parameterization=self._variables(start, targets, first_index, options["n_steps"]),
             transforms=[Transform(recipe.jitter, recipe.scale, recipe.rotate, interpolation="nearest")],
             descent=Descent(gradient_rule=self.settings.gradient_rule, decay=recipe.decay),
             **options,
@@ -345,12 +345,15 @@ class ClassImages:
         colors = layout_maps(self.statistics[INPUT], targets.layers[INPUT].scores)
         return np.clip(np.stack([stretch(layout, self.size) for layout in colors]), 0.0, 1.0)
 
-    def _variables(self, start: np.ndarray | None, n_images: int, first_index: int) -> Parameterization:
+    def _variables(
+        self, start: np.ndarray | None, targets: Targets, first_index: int, n_steps: int
+    ) -> Parameterization:
         from stochdeconv.optimization.parameterizations import Clip, fourier, pixels
 
         shape = (*self.size, self.model.n_channels)
+        prior = self._prior(targets, n_steps)
         numbers: dict[str, Any] = {
-            "n_images": n_images,
+            "n_images": targets.n_images,
             "seed": self.settings.seed,
             "first_index": first_index,
             "learning_rate": self.recipe.learning_rate,
@@ -358,9 +361,20 @@ class ClassImages:
         if start is not None and start.ndim == 3:
             start = start[None]
         if self.recipe.parameterization == "fourier":
-            return fourier(shape[:2], n_channels=shape[2], initial_images=start, **numbers)
+            return fourier(shape[:2], n_channels=shape[2], initial_images=start, constraints=prior, **numbers)
         start = np.full(shape, 0.5, np.float32) if start is None else start
-        return pixels(start, input_shape=shape, constraints=[Clip(0.0, 1.0)], **numbers)
+        return pixels(start, input_shape=shape, constraints=[*prior, Clip(0.0, 1.0)], **numbers)
+
+    def _prior(self, targets: Targets, n_steps: int) -> list[Constraint]:
+        """Hold images that are drawn place by place to the local Gaussians of their places, where there are any."""
+        from stochdeconv.methods.patch_prior import PatchPrior
+        from stochdeconv.sampling.local import likely_images
+
+        width = self.recipe.patch_prior
+        if self.sampler not in PLACE_BY_PLACE or self.statistics.local is None or not width:
+            return []
+        likely = functools.partial(likely_images, self.statistics, width=width)
+        return [PatchPrior(likely, targets.source_rows, n_steps)]
 
     def _counted(self, n_before: int, n_all: int) -> Callable[[Step], None] | None:
         """Count the steps of one image through the series."""

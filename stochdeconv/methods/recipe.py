@@ -21,19 +21,17 @@ _CHOICES = {
 }
 
 
-# What is asked of images where maps are drawn place by place: beside these a little of the textures, without which images fade, and views
-# that are shifted, without which they are noisy. Nothing else that is asked of the image as a whole: it paints over what was drawn.
+# What is asked of images where maps are drawn place by place: beside these the textures, the layout and the class as the network has it,
+# and views that are shifted, without which images are noisy. No colours, edges or smoothness of the image as a whole: its patches have a prior of their own.
 _OF_PLACES: dict[str, Any] = {
-    "moments": 0.1,
-    "facets": 0.5,
+    "moments": 1.0,
+    "facets": 2.0,
     "color": 0.0,
-    "layout": 0.0,
+    "layout": 1.0,
     "shallow_layout": 0.0,
     "color_layout": 0.0,
     "sharpness": 0.0,
     "spectrum": 0.0,
-    "class_term": 0.0,
-    "class_score": 0.0,
     "total_variation": 0.0,
     "jitter": 3,
     "scale": 0.0,
@@ -54,6 +52,9 @@ class Recipe(*WEIGHTS):  # type: ignore[misc]  # bases that are read off the reg
     ----------
     maps : float
         Relative squared distance to the maps that the samplers `local` and `exemplars` draw, each layer; others draw none.
+    patch_prior : float
+        Standard deviation of the noise that images are cleared of, four times on their way: patches become what they most likely are
+        under the local Gaussians of their places. Of images that `local` and `exemplars` draw, where the statistics have such Gaussians.
     class_term : float
         Cross-entropy of the class.
     class_score : float
@@ -77,6 +78,7 @@ class Recipe(*WEIGHTS):  # type: ignore[misc]  # bases that are read off the reg
     """
 
     maps: float = 1.0
+    patch_prior: float = 0.08
     class_term: float = 0.2
     class_score: float = 0.0
     total_variation: float = 100.0
@@ -141,7 +143,7 @@ def parse_recipe(text: str, base: Recipe | None = None) -> Recipe:
 
 
 def of_places(recipe: Recipe) -> Recipe:
-    """Leave of a recipe what images need whose maps are drawn place by place: the maps decide, and textures come after them."""
+    """Change of a recipe what images need otherwise whose maps are drawn place by place."""
     return replace(recipe, **_OF_PLACES)
 
 

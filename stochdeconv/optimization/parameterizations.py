@@ -66,8 +66,32 @@ class Parameterization(Protocol):
         """Identify the traced program: two parameterizations of equal key differ in their numbers only."""
 
 
+class Constraint:
+    """What is done to images between steps.
+
+    Attributes
+    ----------
+    every : int
+        Steps from one time to the next.
+    """
+
+    every: int = 1
+
+    def is_due(self, step: int) -> bool:
+        """Say whether it is time, after so many steps."""
+        return step % self.every == 0
+
+    def apply(self, images: Tensor, gradient: Tensor) -> Tensor:
+        """Return what becomes of images (image, ...), given the gradient of the loss in the step just done."""
+        raise NotImplementedError
+
+    def take(self, images: slice) -> Constraint:
+        """Return the constraint of some of the images."""
+        return self
+
+
 @dataclass(frozen=True)
-class GaussianBlur:
+class GaussianBlur(Constraint):
     """Constraint: blur the image every few steps, which damps high frequencies (Yosinski et al. 2015).
 
     Attributes
@@ -92,7 +116,7 @@ class GaussianBlur:
 
 
 @dataclass(frozen=True)
-class Clip:
+class Clip(Constraint):
     """Constraint: clip the values of the input to a range, in its own units.
 
     Attributes
@@ -112,7 +136,7 @@ class Clip:
 
 
 @dataclass(frozen=True, eq=False)
-class ClipSmallContributions:
+class ClipSmallContributions(Constraint):
     """Constraint: reset pixels that matter little, so that only the main object stays (Yosinski et al. 2015).
 
     A pixel's contribution is estimated to first order, as the change of the loss were it reset: ``|sum over channels of
@@ -151,7 +175,7 @@ class Pixels:
     seed: int
     first_index: int
     learning_rate: float
-    constraints: tuple = ()
+    constraints: tuple[Constraint, ...] = ()
 
     def start(self) -> np.ndarray:
         """Return the mean image plus seeded Gaussian noise, (image, ...), float32."""
@@ -169,14 +193,14 @@ class Pixels:
     def constrained(self, variable: Tensor, step: int, gradient: Tensor) -> Tensor:
         """Apply the constraints that are due after `step` steps."""
         for constraint in self.constraints:
-            if step % constraint.every == 0:
+            if constraint.is_due(step):
                 variable = constraint.apply(variable, gradient)
         return variable
 
     def take(self, images: slice) -> Pixels:
         """Return those of some of the images."""
         mean = self.mean if len(self.mean) == 1 else self.mean[images]
-        return replace(self, mean=mean, **_numbers_of(self, images))
+        return replace(self, mean=mean, **_of_some(self, images))
 
     def key(self) -> tuple:
         """Identify the traced program."""
@@ -206,8 +230,8 @@ def pixels(
     noise : float
         Standard deviation of the starting noise, in the same units.
     constraints : sequence
-        `GaussianBlur`, `Clip`, `ClipSmallContributions` or any object with ``every`` and ``apply(images, gradient)``, applied in this
-        order after each ``every`` steps; the gradient is that of the loss in the step just done.
+        `GaussianBlur`, `Clip`, `ClipSmallContributions` or another `Constraint`, applied in this order after each ``every`` steps; the
+        gradient is that of the loss in the step just done.
     n_images, seed, first_index : int
     learning_rate : float
 
@@ -249,6 +273,7 @@ class Fourier:
     first_index: int
     learning_rate: float
     initial_images: np.ndarray | None = None
+    constraints: tuple[Constraint, ...] = ()
 
     @property
     def _scale(self) -> np.ndarray:
@@ -268,11 +293,11 @@ class Fourier:
             ]
         )
         start = (self.deviation * noise).astype(np.float32)
-        return start if self.initial_images is None else start + self._variable_of(self.initial_images)
+        return start if self.initial_images is None else start + self._variable_of(self.initial_images, margin=0.02)
 
-    def _variable_of(self, images: np.ndarray) -> np.ndarray:
+    def _variable_of(self, images: np.ndarray, *, margin: float) -> np.ndarray:
         # A sigmoid never reaches 0 or 1: the margin keeps pure black and white at finite variables.
-        values = np.clip(np.asarray(images, np.float64), 0.02, 0.98)
+        values = np.clip(np.asarray(images, np.float64), margin, 1.0 - margin)
         colors = np.log(values / (1 - values)) @ np.linalg.inv(_decorrelated(self.n_channels))
         spectrum = np.fft.rfft2(colors.transpose(0, 3, 1, 2)) / self._scale
         return np.stack([spectrum.real, spectrum.imag], axis=1).astype(np.float32)
@@ -292,14 +317,21 @@ class Fourier:
         return decoded
 
     def constrained(self, variable: Tensor, step: int, gradient: Tensor) -> Tensor:
-        """Return the variable: the sigmoid is constraint enough."""
-        return variable
+        """Apply to the images the constraints that are due after `step` steps; the sigmoid keeps them in (0, 1) without any."""
+        due = [constraint for constraint in self.constraints if constraint.is_due(step)]
+        if not due:
+            return variable
+        images = self.images(variable)
+        for constraint in due:
+            images = constraint.apply(images, gradient)
+        # Half a grey level of eight bits is lost of pure black and white.
+        return ops.convert_to_tensor(self._variable_of(ops.convert_to_numpy(images), margin=0.002))
 
     def take(self, images: slice) -> Fourier:
         """Return those of some of the images."""
         start = self.initial_images
         start = start if start is None or len(start) == 1 else start[images]
-        return replace(self, initial_images=start, **_numbers_of(self, images))
+        return replace(self, initial_images=start, **_of_some(self, images))
 
     def key(self) -> tuple:
         """Identify the traced program."""
@@ -312,6 +344,7 @@ def fourier(
     n_channels: int = 3,
     deviation: float = 0.01,
     initial_images: np.ndarray | None = None,
+    constraints: Sequence[Constraint] = (),
     n_images: int = 1,
     seed: int = 0,
     first_index: int = 0,
@@ -331,6 +364,8 @@ def fourier(
         Standard deviation of the starting coefficients, before the 1/f scale.
     initial_images : ndarray of shape (image, height, width, channel) in [0, 1], optional
         Images to start from; the noise is added to their coefficients. Values are drawn in to [0.02, 0.98].
+    constraints : sequence of Constraint
+        Applied to the images, in this order, after each ``every`` steps; the gradient is that by the coefficients.
     n_images, seed, first_index : int
     learning_rate : float
 
@@ -353,12 +388,14 @@ def fourier(
         raise InputError(
             f"initial_images must have shape (image, {height}, {width}, {n_channels}); got {np.shape(initial_images)}"
         )
-    return Fourier((height, width), n_channels, deviation, n_images, seed, first_index, learning_rate, initial_images)
+    numbers = (n_images, seed, first_index, learning_rate)
+    return Fourier((height, width), n_channels, deviation, *numbers, initial_images, tuple(constraints))
 
 
-def _numbers_of(whole: Parameterization, images: slice) -> dict[str, Any]:
+def _of_some(whole: Pixels | Fourier, images: slice) -> dict[str, Any]:
     first, last, _ = images.indices(whole.n_images)
-    return {"n_images": last - first, "first_index": whole.first_index + first}
+    constraints = tuple(constraint.take(images) for constraint in whole.constraints)
+    return {"n_images": last - first, "first_index": whole.first_index + first, "constraints": constraints}
 
 
 def _check_numbers(n_images: int, seed: int, first_index: int) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -92,10 +93,39 @@ def draw_places(
             image = level.draw(image, statistics.contexts[rows[number]], temperature, rng)
         return np.rint(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
 
-    # Image by image side by side, each on one thread: the bytes do not depend on the number of processors.
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        drawn = np.stack(list(pool.map(draw, range(targets.n_images))))
+    drawn = _side_by_side(draw, targets.n_images)
     return replace(targets, fields={**targets.fields, "pixels": drawn})
+
+
+def _side_by_side(make: Callable[[int], np.ndarray], n_images: int) -> np.ndarray:
+    """Make images side by side, each on one thread: the bytes do not depend on the number of processors."""
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        return np.stack(list(pool.map(make, range(n_images))))
+
+
+def likely_images(statistics: ClassStatistics, rows: np.ndarray, images: np.ndarray, width: float) -> np.ndarray:
+    """Replace every patch by what it most likely is, the images taken for noisy ones: by its posterior mean, overlaps averaged.
+
+    Parameters
+    ----------
+    statistics : ClassStatistics
+        With local Gaussians.
+    rows : ndarray of shape (image,), int
+        Whose contexts the places have.
+    images : ndarray of shape (image, height, width, channel)
+        In [0, 1], of the statistics' size.
+    width : float
+        Standard deviation of the noise.
+
+    Returns
+    -------
+    ndarray of shape (image, height, width, channel), float32
+    """
+    finest = _levels_of(statistics)[0]
+    return _side_by_side(
+        lambda number: finest.likely(np.asarray(images[number], np.float32), statistics.contexts[rows[number]], width),
+        len(images),
+    )
 
 
 def local_targets(statistics: ClassStatistics, targets: Targets, layers: Sequence[str]) -> dict[str, np.ndarray]:
@@ -157,14 +187,22 @@ class _Level:
         widest, narrowest, n_widths = _WIDTHS[self.number]
         widths = np.geomspace(widest, narrowest, n_widths).astype(np.float32)
         image = stretch(image, self.size)
-        overlaps = Overlaps(self.size, _STRIDES[self.number])
+        for width in widths:
+            image = image + temperature * width * rng.standard_normal(image.shape, dtype=np.float32)
+            image = self.likely(image, contexts, float(width))
+        return image
+
+    def likely(self, image: np.ndarray, contexts: np.ndarray, width: float) -> np.ndarray:
+        """Average the posterior means of an image's patches under noise of a width, (height, width, channel)."""
+        overlaps = self._overlaps
         factor = 2.0**self.number
         down, across = ((starts + PATCH / 2) * factor - 0.5 for starts in (overlaps.rows, overlaps.columns))
         own = contexts[self.grid.places(down, across).ravel()]
-        for width in widths:
-            image = image + temperature * width * rng.standard_normal(image.shape, dtype=np.float32)
-            image = overlaps.averaged(self._denoised(overlaps.cut(image), own, float(width) ** 2))
-        return image
+        return overlaps.averaged(self._denoised(overlaps.cut(image), own, width**2))
+
+    @functools.cached_property
+    def _overlaps(self) -> Overlaps:
+        return Overlaps(self.size, _STRIDES[self.number])
 
     def _denoised(self, cut: np.ndarray, contexts: np.ndarray, noise: float) -> np.ndarray:
         """Return the posterior mean of patches (patch, value) under noise of a variance."""

@@ -31,11 +31,11 @@ _PATCH_DIMENSIONS, _AXES = 64, 24
 _FITTED_PATCHES, _FITTED_PLACES = 60_000, 120_000
 # A component's mean in a layer is drawn to its context's as by this many places more.
 _PRIOR_PLACES = 3.0
+# Of the mean variance within components: what each direction of a layer has at least, before it is whitened.
+_RIDGE = 0.1
 _LEAST_VARIANCE = 1e-6
 _ROUNDS = 8
 _PLACES_AT_ONCE = 16_384
-# Keeps a quotient finite where a target is zero.
-_ENERGY_FLOOR = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,12 +80,14 @@ class LocalGaussians:
 class LocalStatistic(LayerStatistic):
     """Which local vectors go with which context: p(image and layers | what a deep layer shows around the place).
 
-    Contexts are clusters of places, told apart by the 3 x 3 neighbourhood in the first and the last layer on the grid of places.
+    Contexts are clusters of places, told apart by the 3 x 3 neighbourhood in the first and the last layer on the grid of places, and in the
+    last one that has half as many positions down and across: the textures of a place, and what it is part of.
 
     Fields of the class: ``local``, the `LocalGaussians`, or None where there are too few images, no layer fine and deep enough, or no
     contexts were asked for; ``contexts`` (row, place), uint16, or None: the context of each place of each row.
     Fields of a layer, None where ``local`` is or the layer has no positions: ``local_means`` (context, component, direction), what the
-    layer shows where the image's finest patch is of a component, along ``local_directions`` (channel, direction), orthonormal and random.
+    layer shows where the image's finest patch is of a component, along ``local_directions`` (channel, direction): random ones, whitened, so
+    that what places of one component show varies by one along each of them, and along no two together.
     """
 
     name = "local"
@@ -148,7 +150,7 @@ class LocalStatistic(LayerStatistic):
         keys = [measured.spool.keys[row] for row in measured.rows]
         fitted = drawn_by_key(keys, MAX_IMAGES)
         telling = [seen[number] for number in _telling([part.layer.shape[:2] for part in seen], grid)]
-        contexts = _contexts(telling, measured, fitted)
+        contexts = _contexts(telling, measured, fitted, grid)
         own = contexts[fitted].ravel()
         n_contexts = int(contexts.max()) + 1
         image = measured.layers[0].layer
@@ -163,9 +165,11 @@ class LocalStatistic(LayerStatistic):
             fits.append(_fit_level(cut, own, n_contexts))
             del cut
         for part in seen:
+            means, within = _means(part, measured.rows[fitted], own, fits[0].kinds, n_contexts, grid)
+            whitening = _whitening(within)
             of_layers[part.layer.name] = {
-                "local_means": _half(_means(part, measured.rows[fitted], own, fits[0].kinds, n_contexts, grid)),
-                "local_directions": random_directions(part.layer.shape[2], _n_directions(part)),
+                "local_means": _half(means @ whitening),
+                "local_directions": random_directions(part.layer.shape[2], _n_directions(part)) @ whitening,
             }
         levels = {name: np.stack([fit.values[name] for fit in fits]) for name in fits[0].values}
         return {"local": LocalGaussians(np.array(grid, np.int64), **levels), "contexts": contexts}, of_layers
@@ -216,11 +220,14 @@ def looked_at(shapes: Sequence[tuple[int, int, int]], size: tuple[int, int]) -> 
 
 
 def _telling(shapes: Sequence[tuple[int, ...]], grid: tuple[int, ...]) -> list[int]:
-    """Say which layers tell places apart: the first and the last on their grid, else the last that is finer."""
+    """Say which layers tell places apart: the first and the last on their grid, else the last that is finer; and one that looks wider."""
     there = [number for number, shape in enumerate(shapes) if shape == grid]
-    if there:
-        return sorted({there[0], there[-1]})
-    return [max(number for number, shape in enumerate(shapes) if shape[0] >= grid[0] and shape[1] >= grid[1])]
+    finer = [number for number, (rows, columns) in enumerate(shapes) if rows >= grid[0] and columns >= grid[1]]
+    # Of an odd number of positions, pooling leaves less than half.
+    wider = [
+        number for number, shape in enumerate(shapes) if all(2 * n + 1 >= m for n, m in zip(shape, grid, strict=True))
+    ]
+    return sorted({*(there or finer[-1:])[:1], *(there or finer)[-1:], wider[-1]})
 
 
 def random_directions(n_channels: int, n_directions: int) -> np.ndarray:
@@ -243,20 +250,30 @@ def _place_maps(part: LayerMeasurements, rows: np.ndarray) -> np.ndarray:
     return reader.read(rows, slice(0, reader.n_values)).reshape(len(rows), *_places(part))
 
 
+def _on_grid(part: LayerMeasurements, rows: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:
+    """Read what a layer shows about each place of a grid, (image, row, column, direction); of fewer positions, each at several places."""
+    maps = _place_maps(part, rows)
+    coarse, fine = (Grid.of(shape, part.layer.image_size) for shape in (_places(part)[:2], (grid[0], grid[1])))
+    down, across = (coarse.nearest(fine.centers(axis), axis) for axis in (0, 1))
+    return maps[:, down][:, :, across]
+
+
 # ---- contexts --------------------------------------------------------------------------------------------------------
 
 
-def _contexts(layers: Sequence[LayerMeasurements], measured: Measurements, fitted: np.ndarray) -> np.ndarray:
+def _contexts(
+    layers: Sequence[LayerMeasurements], measured: Measurements, fitted: np.ndarray, grid: tuple[int, ...]
+) -> np.ndarray:
     """Cluster the places of some of the rows, and tell the context of each place of all, (row, place), uint16."""
     from sklearn.cluster import MiniBatchKMeans  # slow to import: only where statistics are made
 
     learned = fitted[np.unique(np.linspace(0, len(fitted) - 1, 128).astype(int))]
-    encode = PlaceEncoder.fit([_place_maps(part, measured.rows[learned]) for part in layers])
+    encode = PlaceEncoder.fit([_on_grid(part, measured.rows[learned], grid) for part in layers])
 
     def keys(rows: np.ndarray) -> np.ndarray:
-        return encode([_place_maps(part, measured.rows[rows]) for part in layers])
+        return encode([_on_grid(part, measured.rows[rows], grid) for part in layers])
 
-    n_places = int(np.prod(_places(layers[0])[:2]))
+    n_places = grid[0] * grid[1]
     n_contexts = min(measured.settings["n_contexts"], max(1, len(fitted) * n_places // (2 * _PER_COMPONENT)))
     rng = np.random.default_rng(0)
     per_image = min(n_places, -(-_FITTED_PLACES // len(fitted)))
@@ -373,29 +390,33 @@ def _means(
     kinds: np.ndarray,
     n_contexts: int,
     grid: tuple[int, int],
-) -> np.ndarray:
-    """Average what a layer shows at the places of each component, (context, component, direction)."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Average what a layer shows at the places of each component, (context, component, direction); and its covariance about these means."""
     from scipy import sparse
 
     number = contexts.astype(np.int64) * _COMPONENTS + kinds
-    n_places = grid[0] * grid[1]
-    # A layer with fewer positions has each at several places.
-    coarse = Grid.of(_places(part)[:2], part.layer.image_size)
-    fine = Grid.of(grid, part.layer.image_size)
-    shown = coarse.places(fine.centers(0), fine.centers(1)).ravel()
+    n_places, n_kinds = grid[0] * grid[1], n_contexts * _COMPONENTS
     sums: Any = 0.0
+    products: Any = 0.0
     for block in _blocks(rows):
-        maps = _place_maps(part, rows[block])[..., : _n_directions(part)]
-        values = maps.reshape(len(maps), -1, maps.shape[-1])[:, shown].reshape(len(maps) * n_places, -1)
+        maps = _on_grid(part, rows[block], grid)[..., : _n_directions(part)]
+        values = maps.reshape(-1, maps.shape[-1]).astype(np.float64)
         own = number[block.start * n_places : block.stop * n_places]
-        of = sparse.csr_matrix(
-            (np.ones(len(own), np.float32), (own, np.arange(len(own)))), shape=(n_contexts * _COMPONENTS, len(own))
-        )
-        sums = sums + (of @ values).astype(np.float64)
-    counts = np.bincount(number, minlength=n_contexts * _COMPONENTS).reshape(n_contexts, _COMPONENTS, 1)
-    sums = sums.reshape(n_contexts, _COMPONENTS, -1)
+        of = sparse.csr_matrix((np.ones(len(own)), (own, np.arange(len(own)))), shape=(n_kinds, len(own)))
+        sums, products = sums + of @ values, products + values.T @ values
+    counts = np.bincount(number, minlength=n_kinds)
+    within = (products - sums.T @ (sums / np.maximum(counts, 1)[:, None])) / len(number)
+    sums, counts = sums.reshape(n_contexts, _COMPONENTS, -1), counts.reshape(n_contexts, _COMPONENTS, 1)
     of_context = sums.sum(axis=1, keepdims=True) / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    return ((sums + _PRIOR_PLACES * of_context) / (counts + _PRIOR_PLACES)).astype(np.float32)
+    means = (sums + _PRIOR_PLACES * of_context) / (counts + _PRIOR_PLACES)
+    return means.astype(np.float32), within
+
+
+def _whitening(covariance: np.ndarray) -> np.ndarray:
+    """Return what directions are multiplied by so that a covariance becomes one, (direction, direction); no variance is taken for none."""
+    variances, axes = np.linalg.eigh(covariance)
+    floor = _RIDGE * np.maximum(variances, 0.0).mean() or 1.0
+    return (axes / np.sqrt(np.maximum(variances, 0.0) + floor)).astype(np.float32)
 
 
 # ---- what images are asked -------------------------------------------------------------------------------------------
@@ -419,12 +440,10 @@ def ask_local_map(layer: str, *, target: np.ndarray, directions: np.ndarray) -> 
 
 
 def local_map(values: SharedMap, target: Tensor, directions: Tensor) -> Tensor:
-    """Compare a map along directions to its target, ``|Pa - t|² / |t|²``."""
+    """Compare a map along directions to its target, the mean of ``(Pa - t)²``: the squared Mahalanobis distance, of each direction."""
     from keras import ops
 
-    own = values.along(directions)
-    axes = (1, 2, 3)
-    return ops.sum((own - target) ** 2, axis=axes) / (ops.sum(target**2, axis=axes) + _ENERGY_FLOOR)
+    return ops.mean((values.along(directions) - target) ** 2, axis=(1, 2, 3))
 
 
 LOCAL = LocalStatistic()

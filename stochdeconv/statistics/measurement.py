@@ -132,7 +132,7 @@ def _measure_rest(
 ) -> None:
     """Measure the images not done yet, and commit every few seconds; on Ctrl-C, too."""
     class_ = spool.manifest["class"]
-    key = ("collect", tuple((layer.name, layer.shape, layer.layout_shape) for layer in layers), class_ is not None)
+    key = ("collect", tuple(layers), class_ is not None)
     # Kept with the network: shards and classes one after another run the same program.
     describe = model.program(key, lambda: _network_statistics(model, layers, has_class=class_ is not None))
     index = 0 if class_ is None else class_["index"]

@@ -20,6 +20,7 @@ from stochdeconv.methods.objective import target_loss
 from stochdeconv.methods.recipe import Recipe, parse_recipe
 from stochdeconv.methods.runs import RunInterrupted
 from stochdeconv.networks.image_model import load_model
+from stochdeconv.sampling.local import likely_images
 from stochdeconv.sampling.samplers import PLACE_BY_PLACE, sample_targets
 from stochdeconv.sampling.traversals import component_deviations
 from stochdeconv.statistics.collection import collect
@@ -498,11 +499,31 @@ def test_images_come_to_what_was_drawn_place_by_place(model, whole, sampler):
     called = {"local": "local_map", "exemplars": "match"}[sampler]
     maps = [term for term in terms if term.startswith(called)]
     assert maps == [f"{called}:{layer}" for layer in ("low", "middle", "fine", "deep")]
-    # A little of the textures is asked besides, and nothing else.
-    assert {term.partition(":")[0] for term in terms if term not in maps} == {"channel_moments", "facet_moments"}
+    # Textures, layout and class are asked besides, and nothing else.
+    beside = {term.partition(":")[0] for term in terms if term not in maps}
+    assert beside == {"channel_moments", "facet_moments", "layout_scores", "cross_entropy"}
     first, last = (sum(result.history[step][term] for term in maps) for step in (0, -1))
     assert last < 0.95 * first
     assert np.abs(result.images - result.arrays["pixels"] / 255).mean() < 0.1
+
+
+@pytest.mark.parametrize("recipe", ["", "parameterization=pixels"])
+@pytest.mark.parametrize("sampler", PLACE_BY_PLACE)
+def test_patches_are_held_to_the_local_gaussians_of_their_places(model, whole, sampler, recipe):
+    run = {"n_images": 2, "n_steps": 12, "sampler": sampler, "seed": 4}
+    rows = sample_targets(whole, n_images=2, seed=4).source_rows
+
+    def unlikely(result):
+        return np.abs(likely_images(whole, rows, result.images, 0.08) - result.images).mean()
+
+    held = generate(model, whole, recipe=recipe, **run)
+    free = generate(model, whole, recipe=",".join(filter(None, [recipe, "patch_prior=0"])), **run)
+    assert unlikely(held) < 0.7 * unlikely(free)
+    assert held.record["settings"]["recipe"]["patch_prior"] == 0.08
+    # Without local Gaussians there is no prior.
+    if sampler == "exemplars":
+        bare = generate(model, whole.with_fields(local=None), recipe=recipe, **run)
+        np.testing.assert_array_equal(bare.images, free.images)
 
 
 def test_pieces_of_photographs_are_told(model, whole):
@@ -554,8 +575,7 @@ def test_what_cannot_be_drawn_place_by_place_is_refused(model, statistics, whole
 
 def test_more_can_be_asked_beside_the_places(model, whole):
     plain, more = (
-        generate(model, whole, n_images=1, n_steps=2, recipe=recipe) for recipe in ("", "class_term=0.5,moments=0")
+        generate(model, whole, n_images=1, n_steps=2, recipe=recipe) for recipe in ("", "spectrum=0.5,moments=0")
     )
-    assert set(more.history[0]) - set(plain.history[0]) == {"cross_entropy:logits"}
+    assert {name.partition(":")[0] for name in set(more.history[0]) - set(plain.history[0])} == {"amplitude_spectrum"}
     assert {name.partition(":")[0] for name in set(plain.history[0]) - set(more.history[0])} == {"channel_moments"}
-    assert plain.record["settings"]["recipe"]["class_term"] == 0

@@ -63,6 +63,36 @@ def test_constraints_act_when_they_are_due():
     assert clipped[0, 4, 5, 0] == np.float32(0.1) and blurred[0, 4, 5, 0] > 0.15
 
 
+class Shifted(parameterizations.Constraint):
+    """Images become those that it holds; of some of the images, theirs."""
+
+    every = 3
+
+    def __init__(self, images):
+        self.images = images
+
+    def apply(self, images, gradient):
+        assert ops.shape(images) == self.images.shape
+        return ops.convert_to_tensor(self.images)
+
+    def take(self, images):
+        return Shifted(self.images[images])
+
+
+def test_constraints_of_fourier_images_act_on_the_images():
+    held = np.random.default_rng(0).uniform(0, 1, (3, 12, 14, 3)).astype(np.float32)
+    held[0, 0, 0] = 0, 1, 0.5
+    variables = parameterizations.fourier((12, 14), constraints=[Shifted(held)], n_images=3)
+    start = ops.convert_to_tensor(variables.start())
+    np.testing.assert_array_equal(ops.convert_to_numpy(variables.constrained(start, 2, start)), variables.start())
+    after = variables.images(variables.constrained(start, 3, start))
+    np.testing.assert_allclose(ops.convert_to_numpy(after), held, atol=2.1e-3)
+    some = variables.take(slice(1, 3))
+    some_start = ops.convert_to_tensor(some.start())
+    after = some.images(some.constrained(some_start, 6, some_start))
+    np.testing.assert_allclose(ops.convert_to_numpy(after), held[1:], atol=2.1e-3)
+
+
 def test_blur_keeps_a_flat_image_flat_up_to_the_border():
     flat = np.full((1, 9, 10, 3), 0.7, np.float32)
     blurred = ops.convert_to_numpy(parameterizations.GaussianBlur(1.5).apply(ops.convert_to_tensor(flat), None))

@@ -81,6 +81,33 @@ def test_layers_have_the_mean_of_what_they_show_in_each_context(statistics, land
             np.testing.assert_allclose(weights[context][there] @ means, expected, atol=5e-3 * np.abs(shown).max())
 
 
+def test_directions_are_in_units_of_what_varies_within_a_component(statistics, landscape_model):
+    pictures = statistics.exemplars.pixels / np.float32(255)
+    places = Grid.of(tuple(statistics.local.grid), (48, 48))
+    for name, maps in landscape_model.activations(pictures, ["low", "middle", "fine"]).items():
+        layer, own = statistics[name], Grid.of(statistics[name].shape[:2], (48, 48))
+        rows, columns = (own.nearest(places.centers(axis), axis) for axis in (0, 1))
+        shown = (maps[:, rows][:, :, columns] @ layer.local_directions).reshape(50, 36, -1)
+        means, weights = layer.local_means[statistics.contexts], statistics.local.weights[0][statistics.contexts]
+        # Of its nearest component a place is no farther than of its own; of its context's mean it is farther.
+        distances = ((shown[:, :, None] - means) ** 2).mean(axis=-1)
+        nearest = np.where(weights > 0, distances, np.inf).min(axis=-1).mean()
+        of_context = ((shown - (weights[..., None] * means).sum(axis=2)) ** 2).mean()
+        assert 0.3 < nearest < 1.0 < 1.2 * of_context
+
+
+def test_whitened_covariances_are_one_but_for_directions_without_variance():
+    axes = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))[0]
+    variances = np.array([4.0, 3.0, 2.0, 1.0, 0.5, 0.0])
+    whitening = local_gaussians._whitening(axes * variances @ axes.T)
+    after = np.linalg.eigvalsh(whitening.T @ (axes * variances @ axes.T) @ whitening)
+    np.testing.assert_allclose(after[::-1], variances / (variances + 0.1 * variances.mean()), atol=1e-6)
+    assert np.isfinite(local_gaussians._whitening(np.zeros((3, 3)))).all()
+    # Whatever the unit of a layer.
+    tiny = local_gaussians._whitening(1e-12 * axes * variances @ axes.T)
+    np.testing.assert_allclose(np.abs(tiny), 1e6 * np.abs(whitening), rtol=1e-3, atol=1e-2)
+
+
 def test_they_are_the_same_in_shards_and_in_the_file(statistics, landscape_model, landscape_folder, tmp_path):
     files = []
     for number in (1, 2):
@@ -114,6 +141,14 @@ def test_there_are_none_where_they_were_not_asked_for_or_cannot_be(landscape_mod
     assert dense.local is None
 
 
+def test_one_network_collects_with_contexts_and_without(landscape_model, landscape_folder):
+    """The compiled program is kept with the network: that of other places is another."""
+    some = sorted(landscape_folder.iterdir())[:20]
+    for n_contexts in (0, 4, 0):
+        held = collect(landscape_model, some, n_components=3, n_contexts=n_contexts, layers=["middle"])
+        assert (held.local is None) == (n_contexts == 0)
+
+
 def test_fits_do_not_depend_on_more_images_than_are_fitted(landscape_model, landscape_folder, monkeypatch):
     monkeypatch.setattr(local_gaussians, "MAX_IMAGES", 20)
     fitted = collect(landscape_model, landscape_folder, n_components=4, n_contexts=8)
@@ -124,11 +159,11 @@ def test_fits_do_not_depend_on_more_images_than_are_fitted(landscape_model, land
 @pytest.mark.parametrize(
     ("shapes", "size", "expected"),
     [
-        # SqueezeNet: the last layer is coarser, the first two finer; fire5 and fire8 tell places apart.
+        # SqueezeNet: the first layer is finer, the last one half as fine; fire5, fire8 and fire9 tell places apart.
         (
             [(109, 109, 96), (27, 27, 256), (27, 27, 384), (27, 27, 512), (13, 13, 512), (1, 1, 1000)],
             (224, 224),
-            [(27, 27, 64), (27, 27, 256), (27, 27, 64), (27, 27, 256), (13, 13, 64), None],
+            [(27, 27, 64), (27, 27, 256), (27, 27, 64), (27, 27, 256), (13, 13, 256), None],
         ),
         ([(112, 112, 32), (14, 14, 40)], (224, 224), [(28, 28, 32), (14, 14, 40)]),
         ([(14, 14, 512)], (224, 224), [None]),

@@ -1,0 +1,29 @@
+"""The prior of patches: when it acts, on whom, and that it is the last to act."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+from stochdeconv.methods.patch_prior import PatchPrior
+
+
+def half(rows, images):
+    return images / 2 + rows[:, None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("n_steps", "expected"),
+    [(128, [32, 64, 96, 128]), (10, [2, 4, 6, 8, 10]), (3, [1, 2, 3]), (1, [1]), (130, [2, 34, 66, 98, 130])],
+)
+def test_it_acts_a_few_times_and_at_the_end(n_steps, expected):
+    prior = PatchPrior(half, np.array([0]), n_steps)
+    assert [step for step in range(1, n_steps + 1) if prior.is_due(step)] == expected
+
+
+def test_it_gives_each_image_the_places_of_its_own_row():
+    prior = PatchPrior(half, np.array([5, 6, 7]), 8)
+    images = np.ones((3, 4, 4, 3), np.float32)
+    whole = ops.convert_to_numpy(prior.apply(ops.convert_to_tensor(images), None))
+    np.testing.assert_allclose(whole[:, 0, 0, 0], [5.5, 6.5, 7.5])
+    some = prior.take(slice(1, 3)).apply(ops.convert_to_tensor(images[1:]), None)
+    np.testing.assert_array_equal(ops.convert_to_numpy(some), whole[1:])
