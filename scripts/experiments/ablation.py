@@ -25,12 +25,14 @@ from stochdeconv.evaluation.judge import Judge
 from stochdeconv.evaluation.measure import measure
 from stochdeconv.files import write_atomically
 from stochdeconv.images.folders import find_images, hold_out
-from stochdeconv.methods.recipe import Recipe, own_recipe
+from stochdeconv.methods.recipe import Recipe, of_places, own_recipe
 from stochdeconv.networks.classes import file_stem
+from stochdeconv.sampling.samplers import PLACE_BY_PLACE
 
 COLUMNS = ("judge_top1", "judge_top5", "kid", "density", "coverage", "pairwise_distance", "spectrum_slope")
 
-# Row -> (command, its arguments). What a row of `generate` does not name is the network's own recipe; `general` is that of the others.
+# Row -> (command, its arguments). What a row of `generate` does not name is the network's own recipe, of `local` with what images want that
+# are drawn place by place; `general` is the recipe of networks without one of their own. The sampler is `bootstrap` where a row names none.
 OURS = {
     "default": {},
     "sampler-chain": {"sampler": "chain"},
@@ -73,6 +75,16 @@ OURS = {
     "rule-mix": {"gradient_rule": "mix"},
     "temperature-0.7": {"temperature": 0.7},
     "temperature-0": {"temperature": 0.0},
+    "local": {"sampler": "local"},
+    "local-no-prior": {"sampler": "local", "recipe": {"patch_prior": 0.0}},
+    "local-prior-0.15": {"sampler": "local", "recipe": {"patch_prior": 0.15}},
+    "local-no-maps": {"sampler": "local", "recipe": {"maps": 0.0}},
+    "local-maps-3": {"sampler": "local", "recipe": {"maps": 3.0}},
+    "local-no-textures": {"sampler": "local", "recipe": {"moments": 0.0, "facets": 0.0}},
+    "local-no-layout": {"sampler": "local", "recipe": {"layout": 0.0}},
+    "local-no-class-term": {"sampler": "local", "recipe": {"class_term": 0.0}},
+    "local-large-views": {"sampler": "local", "recipe": {"scale": 0.05, "rotate": 3.0}},
+    "local-temperature-0": {"sampler": "local", "temperature": 0.0},
 }
 PRESETS = {
     "simonyan": {"preset": "simonyan"},
@@ -156,11 +168,13 @@ def make_row(row: str, arguments: argparse.Namespace, model, judge: Judge, refer
     command, of_row = ROWS[row]
     of_row = {**of_row, "n_images": arguments.n_images, "n_steps": arguments.n_steps}
     if "recipe" in of_row:
-        of_row["recipe"] = replace(own_recipe(model), **of_row["recipe"])
+        own = own_recipe(model)
+        own = of_places(own) if of_row.get("sampler") in PLACE_BY_PLACE else own
+        of_row["recipe"] = replace(own, **of_row["recipe"])
     estimates, features, settings = {}, {}, {}
     for number, (name, reference) in enumerate(references.items()):
         if command == "generate":
-            result = sd.generate(model, statistics_of(arguments, model, name), **of_row)
+            result = sd.generate(model, statistics_of(arguments, model, name), **{"sampler": "bootstrap", **of_row})
         else:
             result = sd.maximize(model, name, **of_row)
         folder = result.save(arguments.work / "runs" / row / name, overwrite=True)

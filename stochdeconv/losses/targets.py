@@ -183,7 +183,7 @@ def match(target: Mapping[str, np.ndarray]) -> Loss:
 
 
 def local_maps(targets: Mapping[str, np.ndarray], directions: Mapping[str, np.ndarray]) -> Loss:
-    """Ask layers for what they should show at every position: ``|Pa - t|² / |t|²``, summed over layers.
+    """Ask layers for what they should show at every position: the mean of ``(Pa - t)²``, summed over layers.
 
     Parameters
     ----------
