@@ -21,8 +21,9 @@ _CHOICES = {
 }
 
 
-# What is asked of images where maps are drawn place by place: beside these the textures, the layout and the class as the network has it,
-# and views that are shifted, without which images are noisy. No colours, edges or smoothness of the image as a whole: its patches have a prior of their own.
+# What is asked of images where maps are drawn place by place: beside these textures and layout, the class as the network's own recipe has
+# it, and views that are shifted, without which images are noisy. No colours, edges or smoothness of the image as a whole: its patches have
+# a prior of their own.
 _OF_PLACES: dict[str, Any] = {
     "moments": 1.0,
     "facets": 2.0,
