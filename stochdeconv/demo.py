@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stochdeconv.optimization.results import Step
 
 CLASSES = ("church", "English springer", "golf ball")
-SAMPLERS = ("bootstrap", "chain")
+SAMPLERS = ("local", "chain")
 #: Photographs that come with scikit-learn; crops of them are what the demo collects on.
 PHOTOGRAPHS = ("china.jpg", "flower.jpg")
 

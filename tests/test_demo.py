@@ -57,7 +57,7 @@ def test_it_ends_with_the_report(finished):
 
 def test_every_figure_has_its_real_side(finished):
     metrics = json.loads((finished[0] / "metrics.json").read_text())
-    assert list(metrics["contestants"]) == ["bootstrap", "chain", "simonyan", "regularised", "fourier"]
+    assert list(metrics["contestants"]) == ["local", "chain", "simonyan", "regularised", "fourier"]
     assert metrics["judge"]["name"] == "mini-resnet"
     for row in (*metrics["contestants"].values(), metrics["real"]):
         assert row["n"] == 3 * demo_module.QUICK.n_images
@@ -189,7 +189,7 @@ def test_a_part_of_a_demo_is_refused_at_once_and_replaced_when_told(quick_stand_
     assert (output / "crops" / "mine.png").exists()
     # What had been made of the run is kept, and of the one beside it, which was told to stop; no other was begun.
     kept = sorted(path.parent.relative_to(output) for path in output.glob("*/*/run.json"))
-    begun = [Path("bootstrap/church"), Path("simonyan/church")]
+    begun = [Path("local/church"), Path("simonyan/church")]
     assert [json.loads((output / run / "run.json").read_text())["complete"] for run in begun] == [False, False]
     assert [run for run in kept if not json.loads((output / run / "run.json").read_text())["complete"]] == begun
 

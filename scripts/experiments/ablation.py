@@ -19,6 +19,7 @@ from arguments import argument_parser
 from finished_runs import figure_text, image_paths
 
 import stochdeconv as sd
+from stochdeconv.errors import InputError
 from stochdeconv.evaluation.figures import FIGURE_KEYS, Reference, measure_figures
 from stochdeconv.evaluation.intervals import average, interval
 from stochdeconv.evaluation.judge import Judge
@@ -133,7 +134,11 @@ def main() -> None:
     for row in arguments.rows:
         path = arguments.output / f"{row}.json"
         if not path.exists():
-            content, features = make_row(row, arguments, model, judge, references)
+            try:
+                content, features = make_row(row, arguments, model, judge, references)
+            except InputError as error:  # of local, where the statistics have no local Gaussians
+                print(f"{row:28} left out: {error}", flush=True)
+                continue
             np.savez_compressed(path.with_suffix(".npz"), **features)
             write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
         content = json.loads(path.read_text())

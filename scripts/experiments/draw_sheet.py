@@ -16,7 +16,7 @@ from stochdeconv.networks.classes import file_stem
 def main() -> None:
     """Make the images and draw the sheet."""
     parser = argument_parser(__doc__, "output", n_images=4, n_steps=128)
-    parser.add_argument("--sampler", default="bootstrap")
+    parser.add_argument("--sampler", default="local")
     arguments = parser.parse_args()
 
     model = sd.load_model(NETWORK)

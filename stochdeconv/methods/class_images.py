@@ -34,9 +34,8 @@ if TYPE_CHECKING:
 
 # The sampler where places cannot be drawn, and of the rows whose scenes they are drawn in.
 _USUAL = "bootstrap"
-# Smaller images have too few patches, and networks for them, for local Gaussians to be the default: of mini-vgg16's, 112 pixels a side,
-# KID is up to seven times that of `bootstrap`; of 224 it is down to a third.
-_LEAST_SIDE_OF_LOCAL = 160
+# Of smaller images, with a dozen patches or fewer side by side, nobody measured whether local Gaussians are the better default.
+_LEAST_SIDE_OF_LOCAL = 96
 # A walk starts from its middle frame after this part of the steps.
 _OPENING = 0.5
 
@@ -59,7 +58,7 @@ class GenerateSettings(RunSettings):
     sampler : {"local", "exemplars", "chain", "joint", "bootstrap", "independent"}
         How targets are sampled, see `samplers.sample_targets`; ``local`` draws images place by place from local Gaussians, see
         `local.draw_places`, ``exemplars`` from photographs that the statistics keep, see `exemplars.sample_places`. By default exemplars
-        where there are enough, else local where the statistics hold what it needs and images have 160 pixels a side, else bootstrap;
+        where there are enough, else local where the statistics hold what it needs and images have 96 pixels a side, else bootstrap;
         bootstrap, too, of series, of another size than the statistics', from a photograph (`init`), and with a `row_weight` of 0.
     temperature : float
         Multiplies the deviations of the samples, and of images along a component, from the class's mean; place by place, the noise.
@@ -368,13 +367,17 @@ class ClassImages:
     def _prior(self, targets: Targets, n_steps: int) -> list[Constraint]:
         """Hold images that are drawn place by place to the local Gaussians of their places, where there are any."""
         from stochdeconv.methods.patch_prior import PatchPrior
+        from stochdeconv.sampling.exemplars import exemplars_of_rows
         from stochdeconv.sampling.local import likely_images
 
         width = self.recipe.patch_prior
         if self.sampler not in PLACE_BY_PLACE or self.statistics.local is None or not width:
             return []
+        rows = targets.source_rows
+        if self.sampler == EXEMPLARS:
+            rows = self.statistics.exemplars.rows[exemplars_of_rows(self.statistics, rows)]
         likely = functools.partial(likely_images, self.statistics, width=width)
-        return [PatchPrior(likely, targets.source_rows, n_steps)]
+        return [PatchPrior(likely, rows, n_steps)]
 
     def _counted(self, n_before: int, n_all: int) -> Callable[[Step], None] | None:
         """Count the steps of one image through the series."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
-
-from threadpoolctl import threadpool_limits
 
 from stochdeconv.errors import InputError, ModelError
 from stochdeconv.statistics.class_statistics import INPUT
 from stochdeconv.statistics.directions import leading_directions
 from stochdeconv.statistics.registry import LAYER_STATISTICS, PHOTOGRAPH_STATISTICS
+from stochdeconv.threads import one_blas_thread
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
 
 # Shallower layers have all joined after this fraction of the steps, in the order "deepest-first".
 _JOINED_AT = 0.5
-_LIMITING = threading.Lock()
 
 
 def check_model(model: ImageModel, statistics: ClassStatistics) -> None:
@@ -123,9 +120,7 @@ def channel_directions(statistics: ClassStatistics, recipe: Recipe) -> dict[str,
         See `directions.leading_directions`; None for all channels.
     """
     maps = statistics.map_layers
-    # On one thread, so that the bytes do not depend on the number of processors. The limit is the whole process's: two threads that
-    # set it and take it back at the same time would leave it in place.
-    with _LIMITING, threadpool_limits(1):
+    with one_blas_thread():
         return {
             name: leading_directions(
                 [

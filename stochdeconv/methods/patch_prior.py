@@ -27,27 +27,23 @@ class PatchPrior(Constraint):
     rows : ndarray of shape (image,), int
         Whose contexts the images' places have.
     n_steps : int
-        Steps in all; the last thing that is done to the images is this.
+        Steps in all. Of a run that is not interrupted, this is the last that is done to the images.
     """
 
     likely: Callable[[np.ndarray, np.ndarray], np.ndarray]
     rows: np.ndarray
     n_steps: int
 
-    @property
-    def every(self) -> int:  # type: ignore[override]
-        """Steps from one time to the next."""
-        return max(self.n_steps // _N_TIMES, 1)
-
     def is_due(self, step: int) -> bool:
-        """Say whether it is time, counted from the last step back."""
-        return (self.n_steps - step) % self.every == 0
+        """Say whether it is time: at the end of every quarter of the steps."""
+        return step * _N_TIMES // self.n_steps > (step - 1) * _N_TIMES // self.n_steps
 
     def apply(self, images: Tensor, gradient: Tensor) -> Tensor:
         """Replace the patches of images (image, height, width, channel)."""
         from keras import ops
 
-        return ops.convert_to_tensor(self.likely(self.rows, ops.convert_to_numpy(images)))
+        shown = np.clip(ops.convert_to_numpy(images), 0.0, 1.0)
+        return ops.convert_to_tensor(self.likely(self.rows, shown))
 
     def take(self, images: slice) -> PatchPrior:
         """Return the prior of some of the images."""

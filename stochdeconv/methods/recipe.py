@@ -25,10 +25,10 @@ _CHOICES = {
 # it, and views that are shifted, without which images are noisy. No colours, edges or smoothness of the image as a whole: its patches have
 # a prior of their own.
 _OF_PLACES: dict[str, Any] = {
-    "moments": 1.0,
-    "facets": 2.0,
+    "moments": 0.5,
+    "facets": 1.0,
     "color": 0.0,
-    "layout": 1.0,
+    "layout": 0.5,
     "shallow_layout": 0.0,
     "color_layout": 0.0,
     "sharpness": 0.0,
@@ -52,7 +52,8 @@ class Recipe(*WEIGHTS):  # type: ignore[misc]  # bases that are read off the reg
     Attributes
     ----------
     maps : float
-        Relative squared distance to the maps that the samplers `local` and `exemplars` draw, each layer; others draw none.
+        Distance to the maps that the samplers `local` and `exemplars` draw, each layer; others draw none. Of `exemplars` the squared
+        distance over the square of the map, of `local` the mean square in units of the standard deviations within components.
     patch_prior : float
         Standard deviation of the noise that images are cleared of, four times on their way: patches become what they most likely are
         under the local Gaussians of their places. Of images that `local` and `exemplars` draw, where the statistics have such Gaussians.

@@ -82,7 +82,10 @@ class Constraint:
         return step % self.every == 0
 
     def apply(self, images: Tensor, gradient: Tensor) -> Tensor:
-        """Return what becomes of images (image, ...), given the gradient of the loss in the step just done."""
+        """Return what becomes of images (image, ...).
+
+        The gradient is that of the loss in the step just done, by the variables: of the images' shape where these are pixels.
+        """
         raise NotImplementedError
 
     def take(self, images: slice) -> Constraint:
@@ -257,6 +260,7 @@ def pixels(
             raise InputError(
                 f"the start has shape {start.shape}; expected one input of shape {shape}, or {n_images} (n_images) of them"
             )
+    _check_constraints(constraints)
     mean = start if is_batch else start[None]
     return Pixels(mean, noise, n_images, seed, first_index, learning_rate, tuple(constraints))
 
@@ -388,8 +392,19 @@ def fourier(
         raise InputError(
             f"initial_images must have shape (image, {height}, {width}, {n_channels}); got {np.shape(initial_images)}"
         )
+    _check_constraints(constraints)
+    if any(isinstance(constraint, ClipSmallContributions) for constraint in constraints):
+        raise InputError(
+            "ClipSmallContributions needs the gradient by pixels; a Fourier image has that by its coefficients: use pixels"
+        )
     numbers = (n_images, seed, first_index, learning_rate)
     return Fourier((height, width), n_channels, deviation, *numbers, initial_images, tuple(constraints))
+
+
+def _check_constraints(constraints: Sequence[Constraint]) -> None:
+    for constraint in constraints:
+        if not isinstance(constraint, Constraint):
+            raise InputError(f"a constraint is a parameterizations.Constraint, or derived from it; got {constraint!r}")
 
 
 def _of_some(whole: Pixels | Fourier, images: slice) -> dict[str, Any]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from stochdeconv.errors import InputError
 from stochdeconv.sampling.candidates import Contexts, context_layers
@@ -19,6 +16,7 @@ from stochdeconv.statistics.class_statistics import INPUT
 from stochdeconv.statistics.patches import PATCH, as_pictures, patch_starts, pyramid
 from stochdeconv.statistics.places import Grid
 from stochdeconv.statistics.pooling import pooling_matrix
+from stochdeconv.threads import one_blas_thread, side_by_side
 
 if TYPE_CHECKING:
     from stochdeconv.networks.image_model import ImageModel
@@ -106,7 +104,7 @@ def sample_places(
         There are no exemplars, too few, or no layer that tells places apart.
     """
     check_exemplars(statistics)
-    with threadpool_limits(1, user_api="blas"):
+    with one_blas_thread():
         contexts = Contexts.of(model, statistics)
     levels = pyramid(statistics.exemplars.pixels)
     starts = exemplars_of_rows(statistics, targets.source_rows)
@@ -118,9 +116,7 @@ def sample_places(
         rng = np.random.default_rng([seed, first_index + number, _STREAM])
         return draw_collage(levels, contexts.grid, candidates, colors, temperature=temperature, rng=rng)
 
-    # Image by image side by side, each on one thread: the bytes do not depend on the number of processors.
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        collages = list(pool.map(draw, range(targets.n_images)))
+    collages = side_by_side(draw, targets.n_images)
     drawn = {
         "pixels": np.stack([np.rint(collage.image * 255.0).astype(np.uint8) for collage in collages]),
         "sources": np.stack([collage.sources for collage in collages]),

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import functools
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from stochdeconv.errors import InputError
 from stochdeconv.images.files import stretch
@@ -21,6 +18,7 @@ from stochdeconv.statistics.layout import layout_maps
 from stochdeconv.statistics.local_gaussians import LEAST_IMAGES, LocalGaussians
 from stochdeconv.statistics.patches import PATCH, level_sizes, patches, starts_about
 from stochdeconv.statistics.places import Grid
+from stochdeconv.threads import one_blas_thread, side_by_side
 
 if TYPE_CHECKING:
     from stochdeconv.statistics.class_statistics import ClassStatistics
@@ -93,14 +91,8 @@ def draw_places(
             image = level.draw(image, statistics.contexts[rows[number]], temperature, rng)
         return np.rint(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
 
-    drawn = _side_by_side(draw, targets.n_images)
+    drawn = np.stack(side_by_side(draw, targets.n_images))
     return replace(targets, fields={**targets.fields, "pixels": drawn})
-
-
-def _side_by_side(make: Callable[[int], np.ndarray], n_images: int) -> np.ndarray:
-    """Make images side by side, each on one thread: the bytes do not depend on the number of processors."""
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        return np.stack(list(pool.map(make, range(n_images))))
 
 
 def likely_images(statistics: ClassStatistics, rows: np.ndarray, images: np.ndarray, width: float) -> np.ndarray:
@@ -122,10 +114,11 @@ def likely_images(statistics: ClassStatistics, rows: np.ndarray, images: np.ndar
     ndarray of shape (image, height, width, channel), float32
     """
     finest = _levels_of(statistics)[0]
-    return _side_by_side(
-        lambda number: finest.likely(np.asarray(images[number], np.float32), statistics.contexts[rows[number]], width),
-        len(images),
-    )
+
+    def clear(number: int) -> np.ndarray:
+        return finest.likely(np.asarray(images[number], np.float32), statistics.contexts[rows[number]], width)
+
+    return np.stack(side_by_side(clear, len(images)))
 
 
 def local_targets(statistics: ClassStatistics, targets: Targets, layers: Sequence[str]) -> dict[str, np.ndarray]:
@@ -149,7 +142,7 @@ def local_targets(statistics: ClassStatistics, targets: Targets, layers: Sequenc
     pictures = targets.pixels.astype(np.float32) / np.float32(255.0)
     contexts = statistics.contexts[targets.source_rows]
     maps = {}
-    with threadpool_limits(1, user_api="blas"):
+    with one_blas_thread():
         for name in layers:
             grid = Grid.of(statistics[name].shape[:2], size)
             down, across = grid.centers(0), grid.centers(1)

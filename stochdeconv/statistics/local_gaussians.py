@@ -223,9 +223,11 @@ def _telling(shapes: Sequence[tuple[int, ...]], grid: tuple[int, ...]) -> list[i
     """Say which layers tell places apart: the first and the last on their grid, else the last that is finer; and one that looks wider."""
     there = [number for number, shape in enumerate(shapes) if shape == grid]
     finer = [number for number, (rows, columns) in enumerate(shapes) if rows >= grid[0] and columns >= grid[1]]
-    # Of an odd number of positions, pooling leaves less than half.
+    # Of an odd number of positions, pooling leaves less than half. A layer without positions tells no places apart.
     wider = [
-        number for number, shape in enumerate(shapes) if all(2 * n + 1 >= m for n, m in zip(shape, grid, strict=True))
+        number
+        for number, shape in enumerate(shapes)
+        if min(shape) > 1 and all(2 * n + 1 >= m for n, m in zip(shape, grid, strict=True))
     ]
     return sorted({*(there or finer[-1:])[:1], *(there or finer)[-1:], wider[-1]})
 

@@ -13,11 +13,17 @@ def half(rows, images):
 
 @pytest.mark.parametrize(
     ("n_steps", "expected"),
-    [(128, [32, 64, 96, 128]), (10, [2, 4, 6, 8, 10]), (3, [1, 2, 3]), (1, [1]), (130, [2, 34, 66, 98, 130])],
+    [(128, [32, 64, 96, 128]), (10, [3, 5, 8, 10]), (3, [1, 2, 3]), (1, [1]), (130, [33, 65, 98, 130])],
 )
 def test_it_acts_a_few_times_and_at_the_end(n_steps, expected):
     prior = PatchPrior(half, np.array([0]), n_steps)
     assert [step for step in range(1, n_steps + 1) if prior.is_due(step)] == expected
+
+
+def test_pixels_beyond_black_and_white_are_seen_as_these():
+    prior = PatchPrior(half, np.array([0]), 4)
+    seen = prior.apply(ops.convert_to_tensor(np.array([-0.5, 0.25, 1.5], np.float32).reshape(1, 1, 1, 3)), None)
+    np.testing.assert_allclose(ops.convert_to_numpy(seen).ravel(), [0.0, 0.125, 0.5])
 
 
 def test_it_gives_each_image_the_places_of_its_own_row():

@@ -93,6 +93,19 @@ def test_constraints_of_fourier_images_act_on_the_images():
     np.testing.assert_allclose(ops.convert_to_numpy(after), held[1:], atol=2.1e-3)
 
 
+@pytest.mark.parametrize(
+    "make", [parameterizations.fourier, lambda size, **more: parameterizations.pixels(np.zeros((*size, 3)), **more)]
+)
+def test_what_is_no_constraint_is_refused(make):
+    with pytest.raises(InputError, match=r"a constraint is a parameterizations\.Constraint.*got 3"):
+        make((8, 8), constraints=[3])
+
+
+def test_small_contributions_are_those_of_pixels():
+    with pytest.raises(InputError, match="use pixels"):
+        parameterizations.fourier((8, 8), constraints=[parameterizations.ClipSmallContributions(50.0, np.zeros(3))])
+
+
 def test_blur_keeps_a_flat_image_flat_up_to_the_border():
     flat = np.full((1, 9, 10, 3), 0.7, np.float32)
     blurred = ops.convert_to_numpy(parameterizations.GaussianBlur(1.5).apply(ops.convert_to_tensor(flat), None))

@@ -93,7 +93,7 @@ def test_directions_are_in_units_of_what_varies_within_a_component(statistics, l
         distances = ((shown[:, :, None] - means) ** 2).mean(axis=-1)
         nearest = np.where(weights > 0, distances, np.inf).min(axis=-1).mean()
         of_context = ((shown - (weights[..., None] * means).sum(axis=2)) ** 2).mean()
-        assert 0.3 < nearest < 1.0 < 1.2 * of_context
+        assert 0.3 < nearest < 1.0 and nearest < 0.9 * of_context
 
 
 def test_whitened_covariances_are_one_but_for_directions_without_variance():

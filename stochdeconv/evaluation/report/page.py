@@ -224,9 +224,10 @@ def _tile(picture: Mapping[str, Any], what: str, size: tuple[int, int], sources:
 
 def _source_map(sources: np.ndarray, size: tuple[int, int]) -> str:
     """Draw which photograph each patch is from, one colour each, with a line around what lies together as it lay there."""
-    drawn = colored_parts(sources[..., 0], pieces(sources))
-    rows, columns = (np.arange(n) * n_own // n for n, n_own in zip(size, drawn.shape[:2], strict=True))
-    return data_uri(drawn[rows[:, None], columns], quality=80)
+    rows, columns = (np.arange(n) * n_own // n for n, n_own in zip(size, sources.shape[:2], strict=True))
+    # Lines are drawn at the size that is shown, or some of them would be lost on the way.
+    owners, parts = (cells[rows[:, None], columns] for cells in (sources[..., 0], pieces(sources)))
+    return data_uri(colored_parts(owners, parts), quality=80)
 
 
 def _within(size: tuple[int, int], longest: int) -> tuple[int, int]:
