@@ -57,8 +57,8 @@ class GenerateSettings(RunSettings):
         Show how the images come about, the first 16 of them, as a GIF and an MP4.
     sampler : {"local", "exemplars", "chain", "joint", "bootstrap", "independent"}
         How targets are sampled, see `samplers.sample_targets`; ``local`` draws images place by place from local Gaussians, see
-        `local.draw_places`, ``exemplars`` from photographs that the statistics keep, see `exemplars.sample_places`. By default exemplars
-        where there are enough, else local where the statistics hold what it needs and images have 96 pixels a side, else bootstrap;
+        `local.draw_places`, ``exemplars`` from photographs that the statistics keep, see `exemplars.sample_places`. By default local
+        where the statistics hold what it needs and images have 96 pixels a side, else exemplars where there are enough, else bootstrap;
         bootstrap, too, of series, of another size than the statistics', from a photograph (`init`), and with a `row_weight` of 0.
     temperature : float
         Multiplies the deviations of the samples, and of images along a component, from the class's mean; place by place, the noise.
@@ -156,7 +156,7 @@ class GenerateSettings(RunSettings):
         from stochdeconv.sampling.exemplars import check_exemplars
         from stochdeconv.sampling.local import check_local
 
-        checks = {EXEMPLARS: check_exemplars, LOCAL: check_local}
+        checks = {LOCAL: check_local, EXEMPLARS: check_exemplars}
         is_own_size = size == tuple(statistics.input_size)
         if self.sampler in PLACE_BY_PLACE:
             if not is_own_size:

@@ -53,7 +53,7 @@ def test_defaults_are_those_of_the_library():
     environment = {**os.environ, "COLUMNS": "200"}
     called = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     displayed = " ".join(called.stdout.split())
-    assert "By default exemplars where there are enough, else local" in displayed.replace("│ │ ", "")
+    assert "By default local where the statistics hold what it needs" in displayed.replace("│ │ ", "")
     for name in ("temperature", "n_steps", "gradient_rule", "init", "row_weight"):
         assert f"default: {getattr(settings, name)}" in displayed
 

@@ -546,8 +546,7 @@ def test_patches_are_held_to_the_local_gaussians_of_their_places(model, whole, s
 
 def test_pieces_of_photographs_are_told(model, whole):
     run = {"n_images": 2, "n_steps": 2}
-    told = generate(model, whole, **run).record
-    assert told["settings"]["sampler"] == "exemplars"
+    told = generate(model, whole, sampler="exemplars", **run).record
     assert told["pieces_of_photographs"]["exemplars"] == 50
     assert all(len(told["pieces_of_photographs"][name]) == 2 for name in ("largest_share", "largest_piece"))
     assert "pieces_of_photographs" not in generate(model, whole, sampler="local", **run).record
@@ -566,12 +565,13 @@ def test_by_default_places_are_drawn_from_the_best_there_is(model, statistics, w
     def sampler_of(held, **settings):
         return generate(model, held, n_steps=2, n_images=2, **settings).record["settings"]["sampler"]
 
-    assert sampler_of(whole) == "exemplars"
     few = Exemplars(whole.exemplars.pixels[:5], whole.exemplars.rows[:5])
     # Of small images local Gaussians are not the default.
+    assert sampler_of(whole) == "exemplars"
     assert sampler_of(whole.with_fields(exemplars=few)) == "bootstrap"
     monkeypatch.setattr(class_images, "_LEAST_SIDE_OF_LOCAL", SIZE)
-    assert sampler_of(whole.with_fields(exemplars=few)) == "local"
+    assert sampler_of(whole) == "local"
+    assert sampler_of(whole.with_fields(local=None)) == "exemplars"
     assert sampler_of(whole.with_fields(exemplars=None)) == "local"
     assert sampler_of(statistics) == "bootstrap"
     for settings in ({"size": 64}, {"component": "input:0"}, {"row_weight": 0.0}):
