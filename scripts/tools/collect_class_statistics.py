@@ -6,8 +6,8 @@ those that ship with the package made, by the last of these.
 
     python scripts/tools/collect_class_statistics.py photos -m vgg16 -o stats_cache/vgg16
     python scripts/tools/collect_class_statistics.py imagenette/train -m squeezenet.keras -o stats --classes n03028079 n03445777
-    python scripts/tools/collect_class_statistics.py imagenette/train -m mini-vgg16 -o stats --n-components 32 --layout-size 7 --n-rows 200
-        --n-contexts 128
+    python scripts/tools/collect_class_statistics.py imagenette/train -m mini-vgg16 -o stats --n-components 24 --layout-size 7 --n-rows 150
+        --n-contexts 64
 
 The photographs held out then, as they ship too, are measured by
 

@@ -656,7 +656,8 @@ def test_what_images_owe_to_single_photographs_is_read_off_their_records(judge, 
         left, right = drawn[:, : width // 3], drawn[:, -width // 4 :]
         assert np.abs(left.mean(axis=(0, 1)) - right.mean(axis=(0, 1))).max() > 40
         assert max(left.std(axis=(0, 1)).max(), right.std(axis=(0, 1)).max()) < 12
-        assert drawn[:, width // 2 : width // 2 + width // 6].mean() < 0.7 * min(left.mean(), right.mean())
+        # The line between them is a pixel wide, whatever the size.
+        assert drawn.mean(axis=(0, 2)).min() < 0.7 * min(left.mean(), right.mean())
 
 
 @pytest.mark.parametrize(
