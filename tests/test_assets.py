@@ -97,7 +97,8 @@ def test_statistics_are_of_this_network_and_of_few_rows(network):
         assert statistics.preprocessing == network.preprocessing
         assert statistics.class_name.replace(" ", "_") == path.stem
         assert statistics.n_images > 600
-        assert statistics.n_rows == statistics.settings["n_rows"] == 200
+        assert statistics.n_rows == statistics.settings["n_rows"] == 150
+        assert statistics.local.n_contexts >= 32 and statistics.exemplars is None
         assert statistics.versions["stochdeconv"][0].isdigit()
         assert all(layer.layout_shape[0] <= 7 for layer in statistics.values())
 
