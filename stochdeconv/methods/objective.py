@@ -38,6 +38,7 @@ def check_model(model: ImageModel, statistics: ClassStatistics) -> None:
         )
 
 
+@one_blas_thread()
 def target_loss(
     statistics: ClassStatistics,
     targets: Targets,

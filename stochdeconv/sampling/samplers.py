@@ -12,6 +12,7 @@ from stochdeconv.sampling.gaussians import Link, PrincipalGaussian
 from stochdeconv.sampling.targets import Rows, Targets
 from stochdeconv.settings import check_count, check_number
 from stochdeconv.statistics.class_statistics import ClassStatistics
+from stochdeconv.threads import one_blas_thread
 
 # Keeps these streams apart from others that are seeded with the same (seed, index).
 _STREAM = 0x5A3D
@@ -36,6 +37,7 @@ class Sampler:
     prepare: Callable[[Rows, int, float], Deviation]
 
 
+@one_blas_thread()
 def sample_targets(
     statistics: ClassStatistics,
     *,
