@@ -16,7 +16,7 @@ from stochdeconv.sampling.targets import Targets
 from stochdeconv.statistics.class_statistics import INPUT
 from stochdeconv.statistics.layout import layout_maps
 from stochdeconv.statistics.local_gaussians import LEAST_IMAGES, LocalGaussians
-from stochdeconv.statistics.patches import PATCH, level_sizes, patches, starts_about
+from stochdeconv.statistics.patches import PATCH, as_pictures, level_sizes, patches, starts_about
 from stochdeconv.statistics.places import Grid
 from stochdeconv.threads import one_blas_thread, side_by_side
 
@@ -139,7 +139,7 @@ def local_targets(statistics: ClassStatistics, targets: Targets, layers: Sequenc
     """
     finest = _levels_of(statistics)[0]
     size = statistics.input_size
-    pictures = targets.pixels.astype(np.float32) / np.float32(255.0)
+    pictures = as_pictures(targets.pixels)
     contexts = statistics.contexts[targets.source_rows]
     maps = {}
     with one_blas_thread():

@@ -16,6 +16,7 @@ from stochdeconv.statistics.measured import LOGIT, LayerMeasurements, Measuremen
 from stochdeconv.statistics.measurement import Progress
 from stochdeconv.statistics.registry import LAYER_STATISTICS, PHOTOGRAPH_STATISTICS
 from stochdeconv.statistics.spool import Spool
+from stochdeconv.threads import one_blas_thread
 
 # Rows beyond this many add little a sampler could use, but 30 kB each (VGG16) to the file and 35 kB to memory.
 MAX_ROWS = 2048
@@ -35,7 +36,7 @@ def finalise(spool: Spool, progress: Progress | None = None) -> ClassStatistics:
     measured = Measurements(spool, rows)
     of_layers = _summarised_layers(measured, progress)
     of_class: dict[str, Any] = {}
-    with threadpool_limits(1):  # the bytes do not depend on the number of processors
+    with one_blas_thread(), threadpool_limits(1, user_api="openmp"):  # of which k-means has threads of its own
         for statistic in LAYER_STATISTICS:
             _tell(progress, spool, statistic.name)
             fields, more = statistic.summarise_together(measured)
@@ -78,7 +79,7 @@ def _summarised_layers(measured: Measurements, progress: Progress | None) -> dic
     # One after the other where there are many images, so that they do not cost more memory than few.
     at_once = _LAYERS_AT_ONCE if measured.n_images <= _MANY_IMAGES else 1
     n_threads = min(at_once, os.cpu_count() or 1)
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_threads) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(n_threads) as pool:
         pending = [(part.layer.name, pool.submit(_summarised, part)) for part in measured.layers]
         fields = {}
         for name, future in pending:

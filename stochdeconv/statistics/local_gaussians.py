@@ -3,39 +3,43 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 
+from stochdeconv.statistics.contexts import (
+    LEAST_PLACES,
+    blocks_of,
+    find_contexts,
+    n_kept,
+    on_grid,
+    places_of,
+    random_directions,
+    telling_layers,
+)
 from stochdeconv.statistics.drawing import drawn_by_key
-from stochdeconv.statistics.maps import BLOCK_IMAGES
-from stochdeconv.statistics.measured import LayerMeasurements, Measurements
-from stochdeconv.statistics.patches import PATCH, patches, pyramid, starts_about
-from stochdeconv.statistics.places import Grid, PlaceEncoder, principal_directions
-from stochdeconv.statistics.regions import COARSEST_PLACES
+from stochdeconv.statistics.measured import LayerMeasurements
+from stochdeconv.statistics.patches import as_pictures, patches, pyramid, starts_about
+from stochdeconv.statistics.places import Grid, principal_directions
 from stochdeconv.statistics.rounding import float16_with_exponent
 from stochdeconv.statistics.shared_maps import SharedMap
 from stochdeconv.statistics.statistic import Array, LayerStatistic, PureLoss, Record, Storage, Tensor
 
-# Random directions that a layer's channels are seen along: enough for distances between means, and for places to be told apart by.
-_DIRECTIONS, _TELLING_DIRECTIONS = 64, 256
 #: Images that the Gaussians are fitted to, and that are needed for it.
 MAX_IMAGES, LEAST_IMAGES = 512, 16
-# Kinds of patches in one context, at most, and places there are for each of them and for a context at least.
-_COMPONENTS, _PER_COMPONENT = 8, 40
+# Kinds of patches in one context, at most; with fewer places for each there are fewer.
+_COMPONENTS = 8
 # Principal directions of all patches, and of those of one context.
 _PATCH_DIMENSIONS, _AXES = 64, 24
-# Patches that the first are learned from; places that the contexts are.
-_FITTED_PATCHES, _FITTED_PLACES = 60_000, 120_000
+# Patches that the first are learned from.
+_FITTED_PATCHES = 60_000
 # A component's mean in a layer is drawn to its context's as by this many places more.
 _PRIOR_PLACES = 3.0
 # Of the mean variance within components: what each direction of a layer has at least, before it is whitened.
 _RIDGE = 0.1
 _LEAST_VARIANCE = 1e-6
 _ROUNDS = 8
-_PLACES_AT_ONCE = 16_384
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +85,7 @@ class LocalStatistic(LayerStatistic):
     """Which local vectors go with which context: p(image and layers | what a deep layer shows around the place).
 
     Contexts are clusters of places, told apart by the 3 x 3 neighbourhood in the first and the last layer on the grid of places, and in the
-    last one that has half as many positions down and across: the textures of a place, and what it is part of.
+    last one that has at least half as many positions down and across: the textures of a place, and what it is part of.
 
     Fields of the class: ``local``, the `LocalGaussians`, or None where there are too few images, no layer fine and deep enough, or no
     contexts were asked for; ``contexts`` (row, place), uint16, or None: the context of each place of each row.
@@ -146,11 +150,11 @@ class LocalStatistic(LayerStatistic):
         seen = [part for part in measured.layers if part.layer.places is not None]
         if not seen or len(measured.rows) < LEAST_IMAGES:
             return {"local": None, "contexts": None}, of_layers
-        grid = max(_places(part)[:2] for part in seen)
+        grid = max(places_of(part)[:2] for part in seen)
         keys = [measured.spool.keys[row] for row in measured.rows]
         fitted = drawn_by_key(keys, MAX_IMAGES)
-        telling = [seen[number] for number in _telling([part.layer.shape[:2] for part in seen], grid)]
-        contexts = _contexts(telling, measured, fitted, grid)
+        telling = [seen[number] for number in telling_layers([part.layer.shape[:2] for part in seen], grid)]
+        contexts = find_contexts(telling, measured, fitted, grid)
         own = contexts[fitted].ravel()
         n_contexts = int(contexts.max()) + 1
         image = measured.layers[0].layer
@@ -169,139 +173,10 @@ class LocalStatistic(LayerStatistic):
             whitening = _whitening(within)
             of_layers[part.layer.name] = {
                 "local_means": _half(means @ whitening),
-                "local_directions": random_directions(part.layer.shape[2], _n_directions(part)) @ whitening,
+                "local_directions": random_directions(part.layer.shape[2], n_kept(part)) @ whitening,
             }
         levels = {name: np.stack([fit.values[name] for fit in fits]) for name in fits[0].values}
         return {"local": LocalGaussians(np.array(grid, np.int64), **levels), "contexts": contexts}, of_layers
-
-
-def _places(part: LayerMeasurements) -> tuple[int, int, int]:
-    """Return the places of a layer that has any."""
-    return cast(tuple[int, int, int], part.layer.places)
-
-
-def _n_directions(part: LayerMeasurements) -> int:
-    return min(part.layer.shape[2], _DIRECTIONS)
-
-
-def looked_at(shapes: Sequence[tuple[int, int, int]], size: tuple[int, int]) -> list[tuple[int, int, int] | None]:
-    """Choose the places of the local Gaussians, and along how many directions each layer is looked at there.
-
-    The places are the positions of the deepest layer that is fine enough, but no finer than patches; they are told apart by the first and
-    the last layer with just these positions. Layers with fewer are looked at where they have any.
-
-    Parameters
-    ----------
-    shapes : sequence of (height, width, channel)
-        Of the layers, the shallowest first.
-    size : tuple of int
-        (height, width) of the image.
-
-    Returns
-    -------
-    list of (row, column, direction) or None, for each layer
-        None for a layer without positions; for all where no layer is fine enough.
-    """
-    fine = [shape for shape in shapes if min(shape[:2]) > 1 and shape[0] * COARSEST_PLACES >= size[0]]
-    if not fine or min(size) < PATCH:
-        return [None] * len(shapes)
-    grid = tuple(min(positions, side // PATCH) for positions, side in zip(fine[-1][:2], size, strict=True))
-    telling = _telling([shape[:2] for shape in shapes], grid)
-    return [
-        None
-        if shape[:2] == (1, 1)
-        else (
-            min(grid[0], shape[0]),
-            min(grid[1], shape[1]),
-            min(shape[2], _TELLING_DIRECTIONS if number in telling else _DIRECTIONS),
-        )
-        for number, shape in enumerate(shapes)
-    ]
-
-
-def _telling(shapes: Sequence[tuple[int, ...]], grid: tuple[int, ...]) -> list[int]:
-    """Say which layers tell places apart: the first and the last on their grid, else the last that is finer; and one that looks wider."""
-    there = [number for number, shape in enumerate(shapes) if shape == grid]
-    finer = [number for number, (rows, columns) in enumerate(shapes) if rows >= grid[0] and columns >= grid[1]]
-    # Of an odd number of positions, pooling leaves less than half. A layer without positions tells no places apart.
-    wider = [
-        number
-        for number, shape in enumerate(shapes)
-        if min(shape) > 1 and all(2 * n + 1 >= m for n, m in zip(shape, grid, strict=True))
-    ]
-    return sorted({*(there or finer[-1:])[:1], *(there or finer)[-1:], wider[-1]})
-
-
-def random_directions(n_channels: int, n_directions: int) -> np.ndarray:
-    """Return orthonormal directions (channel, direction), float32: the same for every layer of so many channels, fewer the first of more.
-
-    Distances along random directions are those of the whole, but for a factor and some per cent (Johnson and Lindenstrauss 1984).
-    """
-    drawn = np.random.default_rng(n_channels).standard_normal((min(n_directions, n_channels), n_channels))
-    return np.linalg.qr(drawn.T)[0].astype(np.float32)
-
-
-def _blocks(rows: np.ndarray) -> Iterator[slice]:
-    for start in range(0, len(rows), BLOCK_IMAGES):
-        yield slice(start, min(start + BLOCK_IMAGES, len(rows)))
-
-
-def _place_maps(part: LayerMeasurements, rows: np.ndarray) -> np.ndarray:
-    """Read what a layer shows at the places of some images, (image, row, column, direction)."""
-    reader = part.maps("places", "places_exponent")
-    return reader.read(rows, slice(0, reader.n_values)).reshape(len(rows), *_places(part))
-
-
-def _on_grid(part: LayerMeasurements, rows: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:
-    """Read what a layer shows about each place of a grid, (image, row, column, direction); of fewer positions, each at several places."""
-    maps = _place_maps(part, rows)
-    coarse, fine = (Grid.of(shape, part.layer.image_size) for shape in (_places(part)[:2], (grid[0], grid[1])))
-    down, across = (coarse.nearest(fine.centers(axis), axis) for axis in (0, 1))
-    return maps[:, down][:, :, across]
-
-
-# ---- contexts --------------------------------------------------------------------------------------------------------
-
-
-def _contexts(
-    layers: Sequence[LayerMeasurements], measured: Measurements, fitted: np.ndarray, grid: tuple[int, ...]
-) -> np.ndarray:
-    """Cluster the places of some of the rows, and tell the context of each place of all, (row, place), uint16."""
-    from sklearn.cluster import MiniBatchKMeans  # slow to import: only where statistics are made
-
-    learned = fitted[np.unique(np.linspace(0, len(fitted) - 1, 128).astype(int))]
-    encode = PlaceEncoder.fit([_on_grid(part, measured.rows[learned], grid) for part in layers])
-
-    def keys(rows: np.ndarray) -> np.ndarray:
-        return encode([_on_grid(part, measured.rows[rows], grid) for part in layers])
-
-    n_places = grid[0] * grid[1]
-    n_contexts = min(measured.settings["n_contexts"], max(1, len(fitted) * n_places // (2 * _PER_COMPONENT)))
-    rng = np.random.default_rng(0)
-    per_image = min(n_places, -(-_FITTED_PLACES // len(fitted)))
-    sample = []
-    for block in _blocks(fitted):
-        for of_image in keys(fitted[block]):
-            sample.append(of_image[rng.permutation(n_places)[:per_image]])
-    points = np.concatenate(sample)
-    clusters = MiniBatchKMeans(
-        min(n_contexts, len(points)), batch_size=8192, n_init=1, max_iter=20, reassignment_ratio=0, random_state=0
-    )
-    centroids = clusters.fit(points).cluster_centers_.astype(np.float32)
-    # Contexts that hardly any place is of say nothing.
-    own = np.concatenate([_nearest(keys(fitted[block]), centroids) for block in _blocks(fitted)])
-    centroids = centroids[np.bincount(own.ravel(), minlength=len(centroids)) >= min(_PER_COMPONENT, own.size)]
-    rows = np.arange(len(measured.rows))
-    return np.concatenate([_nearest(keys(rows[block]), centroids) for block in _blocks(rows)])
-
-
-def _nearest(keys: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    flat, squares = keys.reshape(-1, keys.shape[-1]), (centroids**2).sum(axis=1)
-    parts = [
-        (squares - 2.0 * flat[start : start + _PLACES_AT_ONCE] @ centroids.T).argmin(axis=1)
-        for start in range(0, len(flat), _PLACES_AT_ONCE)
-    ]
-    return np.concatenate(parts).astype(np.uint16).reshape(keys.shape[:2])
 
 
 # ---- Gaussians -------------------------------------------------------------------------------------------------------
@@ -323,7 +198,7 @@ def _half(values: np.ndarray) -> np.ndarray:
 def _fit_level(cut: np.ndarray, contexts: np.ndarray, n_contexts: int) -> _LevelFit:
     """Fit a mixture for each context to patches (patch, value), uint8."""
     rng = np.random.default_rng(0)
-    drawn = as_unit(cut[np.sort(rng.permutation(len(cut))[:_FITTED_PATCHES])])
+    drawn = as_pictures(cut[np.sort(rng.permutation(len(cut))[:_FITTED_PATCHES])])
     mean, directions, _ = principal_directions(drawn, min(_PATCH_DIMENSIONS, cut.shape[1]))
     directions = _half(directions)
     drawn -= mean
@@ -340,8 +215,8 @@ def _fit_level(cut: np.ndarray, contexts: np.ndarray, n_contexts: int) -> _Level
     order = np.argsort(contexts, kind="stable")
     ends = np.cumsum(np.bincount(contexts, minlength=n_contexts))
     for context, own in enumerate(np.split(order, ends[:-1])):
-        values = (as_unit(cut[own]) - mean) @ directions
-        centers, kind = _clusters(values, min(_COMPONENTS, max(1, len(values) // _PER_COMPONENT)), rng)
+        values = (as_pictures(cut[own]) - mean) @ directions
+        centers, kind = _clusters(values, min(_COMPONENTS, max(1, len(values) // LEAST_PLACES)), rng)
         deviations = values - centers[kind]
         covariance = deviations.T @ deviations / max(len(values) - len(centers), 1)
         along, across = np.linalg.eigh(covariance)
@@ -362,11 +237,6 @@ def _fit_level(cut: np.ndarray, contexts: np.ndarray, n_contexts: int) -> _Level
         "residuals": residuals,
     }
     return _LevelFit(fitted, kinds)
-
-
-def as_unit(values: np.ndarray) -> np.ndarray:
-    """Turn eight bits into float32 in [0, 1]."""
-    return values.astype(np.float32) / np.float32(255.0)
 
 
 def _clusters(values: np.ndarray, n_clusters: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -400,8 +270,8 @@ def _means(
     n_places, n_kinds = grid[0] * grid[1], n_contexts * _COMPONENTS
     sums: Any = 0.0
     products: Any = 0.0
-    for block in _blocks(rows):
-        maps = _on_grid(part, rows[block], grid)[..., : _n_directions(part)]
+    for block in blocks_of(rows):
+        maps = on_grid(part, rows[block], grid)[..., : n_kept(part)]
         values = maps.reshape(-1, maps.shape[-1]).astype(np.float64)
         own = number[block.start * n_places : block.stop * n_places]
         of = sparse.csr_matrix((np.ones(len(own)), (own, np.arange(len(own)))), shape=(n_kinds, len(own)))

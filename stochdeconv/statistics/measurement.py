@@ -16,7 +16,7 @@ import numpy as np
 from stochdeconv.errors import InputError, ModelError, StochDeconvError
 from stochdeconv.images.files import load_image
 from stochdeconv.statistics.class_statistics import INPUT
-from stochdeconv.statistics.local_gaussians import looked_at
+from stochdeconv.statistics.contexts import looked_at
 from stochdeconv.statistics.measured import LOGIT, MeasuredLayer, layers_of
 from stochdeconv.statistics.registry import LAYER_STATISTICS, PHOTOGRAPH_STATISTICS
 from stochdeconv.statistics.spool import Spool

@@ -545,6 +545,18 @@ def test_patches_are_held_to_the_local_gaussians_of_their_places(model, whole, s
         np.testing.assert_array_equal(bare.images, free.images)
 
 
+def test_patches_of_exemplars_have_the_places_of_their_own_scene(model, whole):
+    """Where a row's photograph was not kept, the scene is another's, and so are the contexts of its places."""
+    kept = Exemplars(whole.exemplars.pixels[:32], whole.exemplars.rows[:32])
+    held = whole.with_fields(exemplars=kept)
+    images = ClassImages.of(model, held, GenerateSettings(sampler="exemplars", n_images=12, seed=1), None)
+    (prior,) = images._prior(images.targets, 4)
+    rows = images.targets.source_rows
+    is_kept = np.isin(rows, kept.rows)
+    assert not is_kept.all() and np.isin(prior.rows, kept.rows).all()
+    np.testing.assert_array_equal(prior.rows[is_kept], rows[is_kept])
+
+
 def test_pieces_of_photographs_are_told(model, whole):
     run = {"n_images": 2, "n_steps": 2}
     told = generate(model, whole, sampler="exemplars", **run).record

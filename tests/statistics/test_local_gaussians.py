@@ -6,8 +6,8 @@ import pytest
 from stochdeconv.statistics import local_gaussians
 from stochdeconv.statistics.collection import collect, merge
 from stochdeconv.statistics.compaction import compact
+from stochdeconv.statistics.contexts import looked_at, random_directions
 from stochdeconv.statistics.file import load_statistics, save_statistics
-from stochdeconv.statistics.local_gaussians import looked_at, random_directions
 from stochdeconv.statistics.patches import patches, pyramid, starts_about
 from stochdeconv.statistics.places import Grid
 
