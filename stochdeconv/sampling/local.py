@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -200,10 +200,7 @@ class _Level:
     def _denoised(self, cut: np.ndarray, contexts: np.ndarray, noise: float) -> np.ndarray:
         """Return the posterior mean of patches (patch, value) under noise of a variance."""
         values, rest = self._seen(cut)
-        means = np.empty_like(values)
-        for context, own in _by_context(contexts):
-            mixture = _Mixture(self.local, self.number, context, values[own], noise)
-            means[own] = mixture.posterior_means()
+        means = _Mixtures(self.local, self.number, contexts, noise).posterior_means(values)
         residual = float(self.local.patch_residuals[self.number])
         return (
             self.local.patch_means[self.number]
@@ -214,11 +211,7 @@ class _Level:
     def kinds(self, cut: np.ndarray, contexts: np.ndarray) -> np.ndarray:
         """Tell of which component of its context each patch is, (patch,), int64."""
         values, _ = self._seen(cut)
-        kinds = np.empty(len(cut), np.int64)
-        for context, own in _by_context(contexts):
-            mixture = _Mixture(self.local, self.number, context, values[own], _TOLERANCE**2)
-            kinds[own] = mixture.log_weights.argmax(axis=0)
-        return kinds
+        return _Mixtures(self.local, self.number, contexts, _TOLERANCE**2).log_weights(values).argmax(axis=1)
 
     def _seen(self, cut: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Part patches into their coordinates and what these leave out."""
@@ -227,44 +220,61 @@ class _Level:
         return values, centered - values @ self.local.patch_axes[self.number].T
 
 
-def _by_context(contexts: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    order = np.argsort(contexts, kind="stable")
-    there, starts = np.unique(contexts[order], return_index=True)
-    yield from zip(map(int, there), np.split(order, starts[1:]), strict=True)
-
-
-class _Mixture:
-    """Patches under noise, seen by the mixture of their context.
+class _Mixtures:
+    """What patches under noise look like in the contexts of their places.
 
     Parameters
     ----------
     local : LocalGaussians
-    level, context : int
-    values : ndarray of shape (patch, dimension)
+    level : int
+    contexts : ndarray of shape (patch,), int
     noise : float
         Variance.
     """
 
-    def __init__(self, local: LocalGaussians, level: int, context: int, values: np.ndarray, noise: float):
-        weights = local.weights[level, context]
-        self._means = local.means[level, context, weights > 0]
-        self._axes = local.axes[level, context]
-        self._variances = local.variances[level, context]
-        self._residual = float(local.residuals[level, context])
-        self._noise = np.float32(noise)
-        self._deviations = values - self._means[:, None]
-        along = self._deviations @ self._axes
-        beside = np.maximum((self._deviations**2).sum(axis=-1) - (along**2).sum(axis=-1), 0.0)
-        distances = (along**2 / (self._variances + self._noise)).sum(axis=-1) + beside / (self._residual + noise)
-        #: Logarithm of how likely each component is, but for a constant, (component, patch). All have one covariance.
-        self.log_weights = np.log(weights[weights > 0])[:, None] - 0.5 * distances
+    def __init__(self, local: LocalGaussians, level: int, contexts: np.ndarray, noise: float):
+        self._order = np.argsort(contexts, kind="stable")
+        there, starts, self._counts = np.unique(contexts[self._order], return_index=True, return_counts=True)
+        self._parts = [slice(start, start + count) for start, count in zip(starts, self._counts, strict=True)]
+        self._means, self._axes = local.means[level, there], local.axes[level, there]
+        variances, residuals = local.variances[level, there], local.residuals[level, there]
+        # What is left when noise is taken away, along the axes and beside them.
+        self._beside = residuals / (residuals + noise)
+        self._along = variances / (variances + noise) - self._beside[:, None]
+        # Components of a context have one covariance: what is quadratic in a patch is the same for them all.
+        precisions = 1.0 / (variances + noise) - 1.0 / (residuals + noise)[:, None]
+        self._weighed = self._means @ self._axes * precisions[:, None] @ self._axes.transpose(0, 2, 1)
+        self._weighed += self._means / (residuals + noise)[:, None, None]
+        with np.errstate(divide="ignore"):
+            self._constants = np.log(local.weights[level, there]) - 0.5 * (self._means * self._weighed).sum(axis=-1)
 
-    def posterior_means(self) -> np.ndarray:
-        """Return what the patches are without the noise, (patch, dimension)."""
-        shares = np.exp(self.log_weights - self.log_weights.max(axis=0))
-        shares /= shares.sum(axis=0)
-        deviations = (shares[..., None] * self._deviations).sum(axis=0)
-        means = shares.T @ self._means
-        beside = np.float32(self._residual / (self._residual + float(self._noise)))
-        along = (deviations @ self._axes) * (self._variances / (self._variances + self._noise) - beside)
-        return means + beside * deviations + along @ self._axes.T
+    def log_weights(self, values: np.ndarray) -> np.ndarray:
+        """Return how likely patches (patch, dimension) are of each component, but for a constant of the patch: (patch, component)."""
+        return self._back(self._log_weights(values[self._order]))
+
+    def posterior_means(self, values: np.ndarray) -> np.ndarray:
+        """Return what patches (patch, dimension) are without the noise."""
+        values = values[self._order]
+        shares = self._log_weights(values)
+        shares = np.exp(shares - shares.max(axis=1, keepdims=True))
+        shares /= shares.sum(axis=1, keepdims=True)
+        means = self._times(shares, self._means)
+        deviations = values - means
+        along = self._times(deviations, self._axes) * np.repeat(self._along, self._counts, axis=0)
+        deviations *= np.repeat(self._beside, self._counts)[:, None]
+        return self._back(means + deviations + self._times(along, self._axes.transpose(0, 2, 1)))
+
+    def _log_weights(self, values: np.ndarray) -> np.ndarray:
+        return self._times(values, self._weighed.transpose(0, 2, 1)) + np.repeat(self._constants, self._counts, axis=0)
+
+    def _times(self, values: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+        """Multiply patches, in order of their contexts, with their contexts' matrices."""
+        product = np.empty((len(values), matrices.shape[2]), np.float32)
+        for part, matrix in zip(self._parts, matrices, strict=True):
+            np.matmul(values[part], matrix, out=product[part])
+        return product
+
+    def _back(self, sorted_values: np.ndarray) -> np.ndarray:
+        values = np.empty_like(sorted_values)
+        values[self._order] = sorted_values
+        return values

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse import csr_array
 
-from stochdeconv.statistics.patches import PATCH, patch_starts, patches
+from stochdeconv.statistics.patches import PATCH, patch_starts
 
 # What lies in the middle of a patch counts most.
 _PROFILE = np.hanning(PATCH + 2)[1:-1].astype(np.float32)
-_WINDOW = (_PROFILE[:, None] * _PROFILE)[..., None]
+_WINDOW = np.outer(_PROFILE, _PROFILE).ravel()
 
 
 class Overlaps:
@@ -23,24 +24,21 @@ class Overlaps:
     def __init__(self, size: tuple[int, int], stride: int):
         self._size = size
         self.rows, self.columns = (patch_starts(side, stride) for side in size)
-        self._weight = np.zeros((*size, 1), np.float32)
-        for i, j, down, across in self._offsets():
-            self._weight[down, across] += _WINDOW[i, j]
-
-    def _offsets(self):
-        # No two patches have the same pixel of theirs at the same place of the image.
-        for i in range(PATCH):
-            for j in range(PATCH):
-                yield i, j, self.rows[:, None] + i, self.columns + j
+        down, across = (starts[:, None] + np.arange(PATCH) for starts in (self.rows, self.columns))
+        # Which pixel each value of each patch is, (patch, position).
+        self._pixels = (down[:, None, :, None] * size[1] + across[:, None]).reshape(-1, PATCH * PATCH)
+        window = np.tile(_WINDOW, len(self._pixels))
+        weight = np.bincount(self._pixels.ravel(), window)
+        shares = (window / weight[self._pixels.ravel()]).astype(np.float32)
+        self._average = csr_array(
+            (shares, (self._pixels.ravel(), np.arange(self._pixels.size))), (np.prod(size), self._pixels.size)
+        )
 
     def cut(self, image: np.ndarray) -> np.ndarray:
         """Cut the patches out of an image (height, width, channel): (patch, value)."""
-        return patches(image, self.rows, self.columns).reshape(len(self.rows) * len(self.columns), -1)
+        return image.reshape(-1, image.shape[-1]).take(self._pixels, axis=0).reshape(len(self._pixels), -1)
 
     def averaged(self, cut: np.ndarray) -> np.ndarray:
         """Put patches (patch, value) together, the middle of each counting most: (height, width, channel), float32."""
-        weighted = cut.reshape(len(self.rows), len(self.columns), PATCH, PATCH, -1) * _WINDOW
-        total = np.zeros((*self._size, weighted.shape[-1]), np.float32)
-        for i, j, down, across in self._offsets():
-            total[down, across] += weighted[:, :, i, j]
-        return total / self._weight
+        total = self._average @ cut.reshape(self._pixels.size, -1)
+        return total.reshape(*self._size, -1)
