@@ -366,7 +366,7 @@ class ClassImages:
 
     def _prior(self, targets: Targets, n_steps: int) -> list[Constraint]:
         """Hold images that are drawn place by place to the local Gaussians of their places, where there are any."""
-        from stochdeconv.methods.patch_prior import PatchPrior
+        from stochdeconv.methods.patch_prior import patch_priors
         from stochdeconv.sampling.exemplars import exemplars_of_rows
         from stochdeconv.sampling.local import likely_images
 
@@ -376,8 +376,7 @@ class ClassImages:
         rows = targets.source_rows
         if self.sampler == EXEMPLARS:
             rows = self.statistics.exemplars.rows[exemplars_of_rows(self.statistics, rows)]
-        likely = functools.partial(likely_images, self.statistics, width=width)
-        return [PatchPrior(likely, rows, n_steps)]
+        return [*patch_priors(functools.partial(likely_images, self.statistics), rows, n_steps, width)]
 
     def _counted(self, n_before: int, n_all: int) -> Callable[[Step], None] | None:
         """Count the steps of one image through the series."""

@@ -9,8 +9,35 @@ import numpy as np
 
 from stochdeconv.optimization.parameterizations import Constraint, Tensor
 
-# Times that patches are looked at, evenly over the steps.
-_N_TIMES = 4
+# Times that patches are looked at, evenly over the steps, and the last width of the noise as a part of the first.
+_N_TIMES, _LAST = 4, 0.2
+
+
+def patch_priors(
+    likely: Callable[[np.ndarray, np.ndarray, float], np.ndarray], rows: np.ndarray, n_steps: int, width: float
+) -> list[PatchPrior]:
+    """Look at patches at the end of every quarter of the steps, the images taken for less and less noisy ones.
+
+    Parameters
+    ----------
+    likely : callable
+        (rows, images, width) -> images, see `local.likely_images`.
+    rows : ndarray of shape (image,), int
+        Whose contexts the images' places have.
+    n_steps : int
+        Steps in all. Of a run that is not interrupted, the last prior is the last that is done to the images.
+    width : float
+        Standard deviation of the noise, the first time.
+
+    Returns
+    -------
+    list of PatchPrior
+    """
+    # Of fewer steps than times, the narrower width.
+    widths = {
+        -(-n_steps * (time + 1) // _N_TIMES): width * _LAST ** (time / (_N_TIMES - 1)) for time in range(_N_TIMES)
+    }
+    return [PatchPrior(likely, rows, float(width), step) for step, width in widths.items()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,32 +45,36 @@ class PatchPrior(Constraint):
     """Constraint: replace every patch by its posterior mean under the Gaussians of its place, the image taken for a noisy one.
 
     The network's gradient says what should be seen, and draws it in strokes of its own; the prior knows how such places look in
-    photographs. Taking turns, both are met: half-quadratic splitting with a mixture of Gaussians as prior (Zoran & Weiss 2011).
+    photographs. Taking turns, both are met: half-quadratic splitting with a mixture of Gaussians as prior, its noise annealed from wide to
+    narrow (Zoran & Weiss 2011).
 
     Attributes
     ----------
     likely : callable
-        (rows, images) -> images, see `local.likely_images`.
+        (rows, images, width) -> images, see `local.likely_images`.
     rows : ndarray of shape (image,), int
         Whose contexts the images' places have.
-    n_steps : int
-        Steps in all. Of a run that is not interrupted, this is the last that is done to the images.
+    width : float
+        Standard deviation of the noise.
+    step : int
+        The one after which it acts.
     """
 
-    likely: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    likely: Callable[[np.ndarray, np.ndarray, float], np.ndarray]
     rows: np.ndarray
-    n_steps: int
+    width: float
+    step: int
 
     def is_due(self, step: int) -> bool:
-        """Say whether it is time: at the end of every quarter of the steps."""
-        return step * _N_TIMES // self.n_steps > (step - 1) * _N_TIMES // self.n_steps
+        """Say whether it is time, after so many steps."""
+        return step == self.step
 
     def apply(self, images: Tensor, gradient: Tensor) -> Tensor:
         """Replace the patches of images (image, height, width, channel)."""
         from keras import ops
 
         shown = np.clip(ops.convert_to_numpy(images), 0.0, 1.0)
-        return ops.convert_to_tensor(self.likely(self.rows, shown))
+        return ops.convert_to_tensor(self.likely(self.rows, shown, self.width))
 
     def take(self, images: slice) -> PatchPrior:
         """Return the prior of some of the images."""

@@ -55,8 +55,9 @@ class Recipe(*WEIGHTS):  # type: ignore[misc]  # bases that are read off the reg
         Distance to the maps that the samplers `local` and `exemplars` draw, each layer; others draw none. Of `exemplars` the squared
         distance over the square of the map, of `local` the mean square in units of the standard deviations within components.
     patch_prior : float
-        Standard deviation of the noise that images are cleared of, four times on their way: patches become what they most likely are
-        under the local Gaussians of their places. Of images that `local` and `exemplars` draw, where the statistics have such Gaussians.
+        Standard deviation of the noise that images are cleared of, four times on their way, the last time a fifth of it: patches become
+        what they most likely are under the local Gaussians of their places. Of images that `local` and `exemplars` draw, where the
+        statistics have such Gaussians.
     class_term : float
         Cross-entropy of the class.
     class_score : float
@@ -80,7 +81,7 @@ class Recipe(*WEIGHTS):  # type: ignore[misc]  # bases that are read off the reg
     """
 
     maps: float = 1.0
-    patch_prior: float = 0.08
+    patch_prior: float = 0.1
     class_term: float = 0.2
     class_score: float = 0.0
     total_variation: float = 100.0
