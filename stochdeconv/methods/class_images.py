@@ -57,14 +57,15 @@ class GenerateSettings(RunSettings):
         Show how the images come about, the first 16 of them, as a GIF and an MP4.
     sampler : {"local", "exemplars", "chain", "joint", "bootstrap", "independent"}
         How targets are sampled, see `samplers.sample_targets`; ``local`` draws images place by place from local Gaussians, see
-        `local.draw_places`, ``exemplars`` from photographs that the statistics keep, see `exemplars.sample_places`. By default local
-        where the statistics hold what it needs and images have 96 pixels a side, else exemplars where there are enough, else bootstrap;
-        bootstrap, too, of series, of another size than the statistics', from a photograph (`init`), and with a `row_weight` of 0.
+        `scenes.sample_scenes` and `local.draw_places`, ``exemplars`` from photographs that the statistics keep, see
+        `exemplars.sample_places`. By default local where the statistics hold what it needs and images have 96 pixels a side, else
+        exemplars where there are enough, else bootstrap; bootstrap, too, of series, of another size than the statistics', from a
+        photograph (`init`), and with a `row_weight` of 0.
     temperature : float
         Multiplies the deviations of the samples, and of images along a component, from the class's mean; place by place, the noise.
     row_weight : float
         How much of real images' deviations a chain or bootstrap sample is made of, 0 (Gaussian throughout) to 1. Place by place the scene
-        is a row's own.
+        is made of rows throughout.
     gradient_rule : {"true", "guided", "deconvnet", "mix"}
         How gradients pass a ReLU, see `gradient.loss_gradient`.
     init : path, ``noise|IMAGE``
@@ -154,7 +155,7 @@ class GenerateSettings(RunSettings):
             Places are to be drawn for images of another size than the photographs'.
         """
         from stochdeconv.sampling.exemplars import check_exemplars
-        from stochdeconv.sampling.local import check_local
+        from stochdeconv.sampling.scenes import check_local
 
         checks = {LOCAL: check_local, EXEMPLARS: check_exemplars}
         is_own_size = size == tuple(statistics.input_size)
@@ -190,12 +191,14 @@ class GenerateSettings(RunSettings):
             return walk_targets(statistics, n_frames=self.walk, **sampling)
         if self.n_images is not None:
             sampling["n_images"] = self.n_images
-        targets = sample_targets(statistics, **sampling)
         drawing: dict[str, Any] = {"temperature": self.temperature, "seed": self.seed}
         if sampler == LOCAL:
             from stochdeconv.sampling.local import draw_places
+            from stochdeconv.sampling.scenes import sample_scenes
 
-            return draw_places(statistics, targets, **drawing)
+            del sampling["sampler"]
+            return draw_places(statistics, sample_scenes(statistics, **sampling), **drawing)
+        targets = sample_targets(statistics, **sampling)
         if sampler == EXEMPLARS:
             from stochdeconv.sampling.exemplars import sample_places
 
@@ -369,14 +372,17 @@ class ClassImages:
         from stochdeconv.methods.patch_prior import patch_priors
         from stochdeconv.sampling.exemplars import exemplars_of_rows
         from stochdeconv.sampling.local import likely_images
+        from stochdeconv.sampling.scenes import scene_contexts
 
         width = self.recipe.patch_prior
         if self.sampler not in PLACE_BY_PLACE or self.statistics.local is None or not width:
             return []
-        rows = targets.source_rows
         if self.sampler == EXEMPLARS:
-            rows = self.statistics.exemplars.rows[exemplars_of_rows(self.statistics, rows)]
-        return [*patch_priors(functools.partial(likely_images, self.statistics), rows, n_steps, width)]
+            exemplars = exemplars_of_rows(self.statistics, targets.source_rows)
+            contexts = self.statistics.contexts[self.statistics.exemplars.rows[exemplars]]
+        else:
+            contexts = scene_contexts(self.statistics, targets)
+        return [*patch_priors(functools.partial(likely_images, self.statistics), contexts, n_steps, width)]
 
     def _counted(self, n_before: int, n_all: int) -> Callable[[Step], None] | None:
         """Count the steps of one image through the series."""

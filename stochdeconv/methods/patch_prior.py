@@ -14,16 +14,16 @@ _N_TIMES, _LAST = 4, 0.2
 
 
 def patch_priors(
-    likely: Callable[[np.ndarray, np.ndarray, float], np.ndarray], rows: np.ndarray, n_steps: int, width: float
+    likely: Callable[[np.ndarray, np.ndarray, float], np.ndarray], contexts: np.ndarray, n_steps: int, width: float
 ) -> list[PatchPrior]:
     """Look at patches at the end of every quarter of the steps, the images taken for less and less noisy ones.
 
     Parameters
     ----------
     likely : callable
-        (rows, images, width) -> images, see `local.likely_images`.
-    rows : ndarray of shape (image,), int
-        Whose contexts the images' places have.
+        (contexts, images, width) -> images, see `local.likely_images`.
+    contexts : ndarray of shape (image, place), int
+        Of the images' places.
     n_steps : int
         Steps in all. Of a run that is not interrupted, the last prior is the last that is done to the images.
     width : float
@@ -37,7 +37,7 @@ def patch_priors(
     widths = {
         -(-n_steps * (time + 1) // _N_TIMES): width * _LAST ** (time / (_N_TIMES - 1)) for time in range(_N_TIMES)
     }
-    return [PatchPrior(likely, rows, float(width), step) for step, width in widths.items()]
+    return [PatchPrior(likely, contexts, float(width), step) for step, width in widths.items()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,9 +51,9 @@ class PatchPrior(Constraint):
     Attributes
     ----------
     likely : callable
-        (rows, images, width) -> images, see `local.likely_images`.
-    rows : ndarray of shape (image,), int
-        Whose contexts the images' places have.
+        (contexts, images, width) -> images, see `local.likely_images`.
+    contexts : ndarray of shape (image, place), int
+        Of the images' places.
     width : float
         Standard deviation of the noise.
     step : int
@@ -61,7 +61,7 @@ class PatchPrior(Constraint):
     """
 
     likely: Callable[[np.ndarray, np.ndarray, float], np.ndarray]
-    rows: np.ndarray
+    contexts: np.ndarray
     width: float
     step: int
 
@@ -74,8 +74,8 @@ class PatchPrior(Constraint):
         from keras import ops
 
         shown = np.clip(ops.convert_to_numpy(images), 0.0, 1.0)
-        return ops.convert_to_tensor(self.likely(self.rows, shown, self.width))
+        return ops.convert_to_tensor(self.likely(self.contexts, shown, self.width))
 
     def take(self, images: slice) -> PatchPrior:
         """Return the prior of some of the images."""
-        return replace(self, rows=self.rows[images])
+        return replace(self, contexts=self.contexts[images])

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stochdeconv.errors import InputError
 from stochdeconv.images.files import stretch
 from stochdeconv.sampling.overlaps import Overlaps
+from stochdeconv.sampling.scenes import check_local, scene_contexts, scene_map
 from stochdeconv.sampling.targets import Targets
 from stochdeconv.statistics.class_statistics import INPUT
-from stochdeconv.statistics.layout import layout_maps
-from stochdeconv.statistics.local_gaussians import LEAST_IMAGES, LocalGaussians
+from stochdeconv.statistics.local_gaussians import LocalGaussians
 from stochdeconv.statistics.patches import PATCH, as_pictures, level_sizes, patches, starts_about
 from stochdeconv.statistics.places import Grid
 from stochdeconv.threads import one_blas_thread, side_by_side
@@ -33,22 +32,12 @@ _TOLERANCE = 0.05
 _STREAM = 11
 
 
-def check_local(statistics: ClassStatistics) -> None:
-    """Raise InputError unless the statistics hold local Gaussians."""
-    if statistics.local is None:
-        raise InputError(
-            f"the sampler 'local' draws from local Gaussians, and these statistics of {statistics.n_images} image"
-            f"{'s' * (statistics.n_images != 1)} hold none: collect again, {LEAST_IMAGES} images or better some hundreds, with a layer "
-            "that has at least one position for 8 pixels of the image; or choose another sampler"
-        )
-
-
 def draw_places(
     statistics: ClassStatistics, targets: Targets, *, temperature: float = 1.0, seed: int = 0, first_index: int = 0
 ) -> Targets:
     """Complete sampled targets place by place, down to pixels.
 
-    The context of each place and the colours that an image begins with are those of a target's row. Under wide noise, patch by patch,
+    The context of each place and the colours that an image begins with are those of its scene. Under wide noise, patch by patch,
     the image is replaced by its posterior mean given the contexts' Gaussians, overlapping patches are averaged, and less noise is added;
     from coarse to fine. So neighbours come to agree: diffusion with a denoiser that knows no more than patches and their contexts (Zoran
     & Weiss 2011, Kamb & Ganguli 2024).
@@ -58,7 +47,7 @@ def draw_places(
     statistics : ClassStatistics
         With local Gaussians.
     targets : Targets
-        Of the sampler ``bootstrap``, which follow rows.
+        Of `scenes.sample_scenes`.
     temperature : float
         Multiplies the noise.
     seed, first_index : int
@@ -75,35 +64,28 @@ def draw_places(
         There are no local Gaussians.
     """
     check_local(statistics)
-    rows = targets.source_rows
-    if (rows < 0).any():
-        raise InputError(
-            "places are drawn in the scene of a row, and these targets follow none: sample them with a row_weight above 0"
-        )
-    scores = statistics[INPUT].scores[rows]
-    colors = np.clip(layout_maps(statistics[INPUT], scores), 0.0, 1.0)
+    contexts = scene_contexts(statistics, targets)
     levels = _levels_of(statistics)
 
     def draw(number: int) -> np.ndarray:
         rng = np.random.default_rng([seed, first_index + number, _STREAM])
-        image = colors[number]
+        image = np.clip(scene_map(statistics, statistics[INPUT], targets.scenes[number]), 0.0, 1.0)
         for level in reversed(levels):
-            image = level.draw(image, statistics.contexts[rows[number]], temperature, rng)
+            image = level.draw(image, contexts[number], temperature, rng)
         return np.rint(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
 
     drawn = np.stack(side_by_side(draw, targets.n_images))
     return replace(targets, fields={**targets.fields, "pixels": drawn})
 
 
-def likely_images(statistics: ClassStatistics, rows: np.ndarray, images: np.ndarray, width: float) -> np.ndarray:
+def likely_images(statistics: ClassStatistics, contexts: np.ndarray, images: np.ndarray, width: float) -> np.ndarray:
     """Replace every patch by what it most likely is, the images taken for noisy ones: by its posterior mean, overlaps averaged.
 
     Parameters
     ----------
     statistics : ClassStatistics
         With local Gaussians.
-    rows : ndarray of shape (image,), int
-        Whose contexts the places have.
+    contexts : ndarray of shape (image, place), int
     images : ndarray of shape (image, height, width, channel)
         In [0, 1], of the statistics' size.
     width : float
@@ -116,7 +98,7 @@ def likely_images(statistics: ClassStatistics, rows: np.ndarray, images: np.ndar
     finest = _levels_of(statistics)[0]
 
     def clear(number: int) -> np.ndarray:
-        return finest.likely(np.asarray(images[number], np.float32), statistics.contexts[rows[number]], width)
+        return finest.likely(np.asarray(images[number], np.float32), contexts[number], width)
 
     return np.stack(side_by_side(clear, len(images)))
 
@@ -140,7 +122,7 @@ def local_targets(statistics: ClassStatistics, targets: Targets, layers: Sequenc
     finest = _levels_of(statistics)[0]
     size = statistics.input_size
     pictures = as_pictures(targets.pixels)
-    contexts = statistics.contexts[targets.source_rows]
+    contexts = scene_contexts(statistics, targets)
     maps = {}
     with one_blas_thread():
         for name in layers:

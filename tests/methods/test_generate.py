@@ -23,6 +23,7 @@ from stochdeconv.networks.image_model import load_model
 from stochdeconv.sampling.exemplars import target_maps
 from stochdeconv.sampling.local import likely_images, local_targets
 from stochdeconv.sampling.samplers import PLACE_BY_PLACE, sample_targets
+from stochdeconv.sampling.scenes import sample_scenes, scene_contexts
 from stochdeconv.sampling.targets import Targets
 from stochdeconv.sampling.traversals import component_deviations
 from stochdeconv.statistics.collection import collect
@@ -530,10 +531,13 @@ def test_images_come_to_what_was_drawn_place_by_place(model, whole, sampler):
 )
 def test_patches_are_held_to_the_local_gaussians_of_their_places(model, whole, sampler, recipe):
     run = {"n_images": 2, "n_steps": 12, "sampler": sampler, "seed": 4}
-    rows = sample_targets(whole, n_images=2, seed=4).source_rows
+    targets = (
+        sample_scenes(whole, n_images=2, seed=4) if sampler == "local" else sample_targets(whole, n_images=2, seed=4)
+    )
+    contexts = scene_contexts(whole, targets) if sampler == "local" else whole.contexts[targets.source_rows]
 
     def unlikely(result):
-        return np.abs(likely_images(whole, rows, result.images, 0.08) - result.images).mean()
+        return np.abs(likely_images(whole, contexts, result.images, 0.08) - result.images).mean()
 
     held = generate(model, whole, recipe=recipe, **run)
     free = generate(model, whole, recipe=",".join(filter(None, [recipe, "patch_prior=0"])), **run)
@@ -555,8 +559,9 @@ def test_patches_of_exemplars_have_the_places_of_their_own_scene(model, whole):
     is_kept = np.isin(rows, kept.rows)
     assert len(priors) == 4 and not is_kept.all()
     for prior in priors:
-        assert np.isin(prior.rows, kept.rows).all()
-        np.testing.assert_array_equal(prior.rows[is_kept], rows[is_kept])
+        np.testing.assert_array_equal(prior.contexts[is_kept], held.contexts[rows[is_kept]])
+        others = [(prior.contexts[number] == held.contexts[kept.rows]).all(axis=1).any() for number in range(12)]
+        assert all(others)
 
 
 def test_pieces_of_photographs_are_told(model, whole):

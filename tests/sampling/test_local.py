@@ -7,7 +7,7 @@ import pytest
 
 from stochdeconv.errors import InputError
 from stochdeconv.sampling.local import draw_places, likely_images, local_targets
-from stochdeconv.sampling.samplers import sample_targets
+from stochdeconv.sampling.scenes import sample_scenes, scene_contexts
 from stochdeconv.statistics.patches import patches, starts_about
 from stochdeconv.statistics.places import Grid
 
@@ -19,7 +19,7 @@ def statistics(landscape_statistics):
 
 @pytest.fixture(scope="module")
 def targets(statistics):
-    return sample_targets(statistics, n_images=3, seed=1)
+    return sample_scenes(statistics, n_images=3, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +34,13 @@ def test_image_i_depends_on_seed_and_i_alone(statistics, targets, drawn):
     assert 1 < np.abs(other.pixels[0].astype(float) - last.pixels[0]).mean() < 40  # another draw of the same scene
 
 
-def test_scenes_are_those_of_their_rows(statistics, targets, drawn, landscapes):
-    names = np.array(statistics.image_names)
+def test_images_are_like_the_rows_of_their_scenes(statistics, targets, drawn, landscapes):
     assert drawn.pixels.shape == (3, 48, 48, 3) and drawn.pixels.dtype == np.uint8
-    for image, row in zip(drawn.pixels, targets.source_rows, strict=True):
+    names, n_places = np.array(statistics.image_names), statistics.contexts.shape[1]
+    rows = np.array([5, 20, 41])
+    scenes = np.stack(np.broadcast_arrays(rows[:, None], np.arange(n_places)), axis=-1)
+    alone = replace(targets, fields={**targets.fields, "scenes": scenes})
+    for image, row in zip(draw_places(statistics, alone, seed=1).pixels, rows, strict=True):
         likeness = [np.abs(image / 255 - landscapes[name]).mean() for name in names]
         assert np.argsort(likeness).tolist().index(row) < 10
 
@@ -48,11 +51,8 @@ def test_without_noise_all_seeds_draw_the_same(statistics, targets):
 
 
 def test_patches_are_those_of_the_contexts(statistics, targets, drawn):
-    """The sun is where its contexts are: swap the contexts of two rows, and the scenes go with them."""
-    first, second = targets.source_rows[:2]
-    swapped = statistics.contexts.copy()
-    swapped[[first, second]] = swapped[[second, first]]
-    other = draw_places(statistics.with_fields(contexts=swapped), targets.take(slice(0, 1)), seed=1)
+    """The sun is where its contexts are: give rows each other's contexts, and the scenes go with them."""
+    other = draw_places(statistics.with_fields(contexts=statistics.contexts[::-1]), targets.take(slice(0, 1)), seed=1)
     own = np.abs(other.pixels[0].astype(float) - drawn.pixels[0]).mean()
     assert own > 5  # of 255; another seed of the same scene differs by less than half of that
 
@@ -87,7 +87,7 @@ def test_targets_are_the_means_of_the_components_that_patches_are_of(statistics,
         (top,), (left,) = (starts_about(own.centers(axis)[[i]], 48) for axis, i in enumerate((row, column)))
         patch = patches(drawn.pixels[1] / 255, np.array([top]), np.array([left]))[0, 0]
         place = places.places(own.centers(0)[[row]], own.centers(1)[[column]])[0, 0]
-        context = statistics.contexts[targets.source_rows[1], place]
+        context = scene_contexts(statistics, targets)[1, place]
         # Every component, one by one, with the whole covariance.
         z = (patch - local.patch_means[0]) @ local.patch_axes[0]
         axes, noise = local.axes[0, context].astype(float), 0.05**2
@@ -105,18 +105,17 @@ def test_likely_images_are_clear_of_noise(statistics, landscapes):
     rows = np.array([3, 17])
     clean = np.stack([landscapes[statistics.image_names[row]] for row in rows]).astype(np.float32)
     noisy = clean + 0.1 * np.random.default_rng(0).standard_normal(clean.shape, dtype=np.float32)
-    cleared = likely_images(statistics, rows, noisy, 0.1)
+    contexts = statistics.contexts[rows]
+    cleared = likely_images(statistics, contexts, noisy, 0.1)
     error, before = (((images - clean) ** 2).mean(axis=(1, 2, 3)) for images in (cleared, noisy))
     assert (error < 0.4 * before).all()
-    # Images that are taken for clean stay as they are; of each, only its own row counts.
-    np.testing.assert_allclose(likely_images(statistics, rows, clean, 1e-4), clean, atol=2e-3)
-    np.testing.assert_array_equal(likely_images(statistics, rows[1:], noisy[1:], 0.1)[0], cleared[1])
-    others = likely_images(statistics, rows[::-1], noisy, 0.1)
+    # Images that are taken for clean stay as they are; of each, only its own contexts count.
+    np.testing.assert_allclose(likely_images(statistics, contexts, clean, 1e-4), clean, atol=2e-3)
+    np.testing.assert_array_equal(likely_images(statistics, contexts[1:], noisy[1:], 0.1)[0], cleared[1])
+    others = likely_images(statistics, contexts[::-1], noisy, 0.1)
     assert (((others - clean) ** 2).mean(axis=(1, 2, 3)) > error).all()
 
 
 def test_what_is_missing_is_said(statistics, targets):
     with pytest.raises(InputError, match="these statistics of 50 images hold none: collect again, 16 images"):
         draw_places(statistics.with_fields(local=None), targets)
-    with pytest.raises(InputError, match="these targets follow none"):
-        draw_places(statistics, sample_targets(statistics, n_images=2, row_weight=0.0))

@@ -1,0 +1,243 @@
+"""Scenes: what is where in an image, put together from several rows of the statistics so that neighbours go together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from stochdeconv.errors import InputError
+from stochdeconv.sampling.samplers import sample_deviations
+from stochdeconv.sampling.targets import LayerTarget, Targets
+from stochdeconv.statistics.layout import layout_maps
+from stochdeconv.statistics.local_gaussians import LEAST_IMAGES
+from stochdeconv.statistics.places import Grid
+
+if TYPE_CHECKING:
+    from stochdeconv.statistics.class_statistics import ClassStatistics, LayerStatistics
+
+# Rows that a scene is put together from: one, and some drawn among those that are most like it.
+_N_ROWS, _N_ALIKE = 4, 24
+# How far rows are moved to lie like the first, of the side of an image.
+_REACH = 0.22
+# Widths of the parts that a row likes to have, of the side; how much that counts, and how much more the first row likes to be anywhere.
+_PART, _LIKING, _FIRST = 0.2, 2.0, 1.0
+# Places from one to the other, where what goes with what is looked at: odd, so that every second place can be drawn at once.
+_APART = (1, 3, 7)
+# Contexts that were never seen so count as having been in this part of the cases that chance would give.
+_UNSEEN = 0.05
+# Sweeps over the places, and how hot the first and the last of them are.
+_N_SWEEPS, _HOT, _COLD = 40, 2.0, 0.1
+# Keeps these draws apart from any other use of (seed, i).
+_STREAM = 13
+
+
+def check_local(statistics: ClassStatistics) -> None:
+    """Raise InputError unless the statistics hold local Gaussians."""
+    if statistics.local is None:
+        raise InputError(
+            f"the sampler 'local' draws from local Gaussians, and these statistics of {statistics.n_images} image"
+            f"{'s' * (statistics.n_images != 1)} hold none: collect again, {LEAST_IMAGES} images or better some hundreds, with a layer "
+            "that has at least one position for 8 pixels of the image; or choose another sampler"
+        )
+
+
+def sample_scenes(
+    statistics: ClassStatistics,
+    *,
+    n_images: int = 8,
+    temperature: float = 1.0,
+    seed: int = 0,
+    first_index: int = 0,
+    row_weight: float = 0.9,
+) -> Targets:
+    """Sample targets of images whose places are those of several rows.
+
+    A scene begins as one row's, that of the sampler ``bootstrap``, and goes over into rows that are like it, moved to where they are most
+    like it, at borders where the contexts on both sides go together: a Markov random field whose pair potentials are how often contexts
+    lie so far from each other, annealed (Geman & Geman 1984). What is asked of whole layers goes along: layouts are put together as the
+    scene is, the rest is the rows' mean by their parts.
+
+    Parameters
+    ----------
+    statistics : ClassStatistics
+        With local Gaussians.
+    n_images, temperature, seed, first_index, row_weight
+        As in `samplers.sample_targets`.
+
+    Returns
+    -------
+    Targets
+        With one more field: ``scenes`` (image, place, 2), int32: the row that each place is from, and which of its places.
+
+    Raises
+    ------
+    InputError
+        There are no local Gaussians; or as in `samplers.sample_targets`.
+    """
+    check_local(statistics)
+    rows, deviations, first_rows = sample_deviations(
+        statistics,
+        sampler="bootstrap",
+        n_images=n_images,
+        temperature=temperature,
+        seed=seed,
+        first_index=first_index,
+        row_weight=row_weight,
+    )
+    neighbours = Neighbours.of(statistics)
+    scenes = np.stack(
+        [
+            neighbours.scene(int(row), np.random.default_rng([seed, first_index + number, _STREAM]))
+            for number, row in enumerate(first_rows)
+        ]
+    )
+    part = temperature * row_weight
+    shares = [np.unique(scene[:, 0], return_counts=True) for scene in scenes]
+    for number, (own, counts) in enumerate(shares):
+        mixed = counts @ rows.weighted[own] / counts.sum()
+        deviations[number] += part * (mixed - rows.weighted[first_rows[number]])
+    targets = rows.targets(deviations, np.full(n_images, -1))
+    layers = {}
+    for name, layer in statistics.items():
+        scores = np.array(targets.layers[name].scores)
+        for number, (own, counts) in enumerate(shares):
+            drawn = scene_map(statistics, layer, scenes[number])
+            reached = layer.components @ (drawn - layer.layout_mean).ravel()
+            scores[number] += part * (reached - counts @ layer.scores[own] / counts.sum())
+        layers[name] = LayerTarget(fields={**targets.layers[name].fields, "scores": scores})
+    return replace(targets, layers=layers, fields={**targets.fields, "scenes": scenes})
+
+
+def scene_contexts(statistics: ClassStatistics, targets: Targets) -> np.ndarray:
+    """Return the context of each place of scenes, (image, place)."""
+    return statistics.contexts[targets.scenes[..., 0], targets.scenes[..., 1]]
+
+
+def scene_map(statistics: ClassStatistics, layer: LayerStatistics, scene: np.ndarray) -> np.ndarray:
+    """Put the pooled map of a layer together as a scene (place, 2) is: (height, width, channel), float32."""
+    size, shape = statistics.input_size, layer.layout_shape[:2]
+    places = Grid.of(_grid(statistics), size)
+    # Cells part the image among them, whatever lies between the positions they are means of.
+    steps = size[0] / shape[0], size[1] / shape[1]
+    cells = Grid(shape, steps, (steps[0] / 2 - 0.5, steps[1] / 2 - 0.5))
+    here = places.places(cells.centers(0), cells.centers(1))
+    rows, there = scene[here, 0], scene[here, 1]
+    moved = (np.stack(np.divmod(there, places.shape[1])) - np.stack(np.divmod(here, places.shape[1]))).astype(
+        np.float64
+    )
+    down = cells.nearest(cells.centers(0)[:, None] + moved[0] * places.step[0], 0)
+    across = cells.nearest(cells.centers(1) + moved[1] * places.step[1], 1)
+    own, which = np.unique(rows, return_inverse=True)
+    return layout_maps(layer, layer.scores[own])[which.reshape(rows.shape), down, across]
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """Which contexts go with which, and rows that are like others.
+
+    Attributes
+    ----------
+    contexts : ndarray of shape (row, down, across), int
+    affinities : sequence of tuple (axis, apart, affinity)
+        ``affinity[a, b]``: log of how often context b lies so many places below (axis 0), or beside (1), context a, over what chance
+        would give.
+    rarity : ndarray of shape (context,)
+        How much it tells that two places have this context: its negative log frequency.
+    """
+
+    contexts: np.ndarray
+    affinities: Sequence[tuple[int, int, np.ndarray]]
+    rarity: np.ndarray
+
+    @classmethod
+    def of(cls, statistics: ClassStatistics) -> Neighbours:
+        """Count what lies beside what in the rows of statistics with local Gaussians."""
+        contexts = statistics.contexts.reshape(-1, *_grid(statistics)).astype(np.intp)
+        n = statistics.local.n_contexts
+        frequency = np.bincount(contexts.ravel(), minlength=n) / contexts.size
+        chance = np.outer(frequency, frequency)
+        affinities = []
+        for axis in (0, 1):
+            for apart in _APART:
+                if apart >= contexts.shape[1 + axis]:
+                    continue
+                first, second = (contexts[(slice(None), *part)] for part in _parts(axis, apart))
+                pairs = np.bincount((first * n + second).ravel(), minlength=n * n).reshape(n, n) / first.size
+                # Contexts that no row has go with nothing, and are never asked.
+                seen = np.divide(pairs, chance, out=np.zeros_like(pairs), where=chance > 0)
+                affinities.append((axis, apart, np.log(seen + _UNSEEN).astype(np.float32)))
+        return cls(contexts, affinities, -np.log(np.maximum(frequency, 1.0 / contexts.size)).astype(np.float32))
+
+    def scene(self, row: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw a scene that begins as a row's: (place, 2), int32, see `sample_scenes`."""
+        rows, shifts = self._alike(row, rng)
+        height, width = self.contexts.shape[1:]
+        down, across = np.indices((height, width))
+        down, across = down + shifts[:, 0, None, None], across + shifts[:, 1, None, None]
+        is_there = (down >= 0) & (down < height) & (across >= 0) & (across < width)
+        down, across = down.clip(0, height - 1), across.clip(0, width - 1)
+        chosen = self._put_together(self.contexts[rows[:, None, None], down, across], is_there, rng)
+        places = np.take_along_axis(down * width + across, chosen[None], axis=0)[0]
+        return np.stack([rows[chosen].ravel(), places.ravel()], axis=-1).astype(np.int32)
+
+    def _alike(self, row: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Draw rows that are like one, which is the first of them, and tell how they lie best: (row,) and (row, 2), in places."""
+        own = self.contexts[row]
+        weights = self.rarity[own]
+        best = np.full(len(self.contexts), -np.inf)
+        shifts = np.zeros((len(self.contexts), 2), np.intp)
+        reach = [round(_REACH * side) for side in own.shape]
+        for down in range(-reach[0], reach[0] + 1):
+            for across in range(-reach[1], reach[1] + 1):
+                (top, top_of), (left, left_of) = (
+                    (slice(max(-shift, 0), side - max(shift, 0)), slice(max(shift, 0), side - max(-shift, 0)))
+                    for shift, side in zip((down, across), own.shape, strict=True)
+                )
+                same = self.contexts[:, top_of, left_of] == own[top, left]
+                alike = same.reshape(len(same), -1) @ weights[top, left].ravel()
+                is_better = alike > best
+                best[is_better], shifts[is_better] = alike[is_better], (down, across)
+        best[row] = -np.inf
+        nearest = np.argsort(-best, kind="stable")[: min(_N_ALIKE, len(best) - 1)]
+        others = rng.choice(nearest, min(_N_ROWS - 1, len(nearest)), replace=False)
+        return np.append(row, others), np.concatenate([np.zeros((1, 2), np.intp), shifts[others]])
+
+    def _put_together(self, contexts: np.ndarray, is_there: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Choose for each place one of some rows (row, down, across): (down, across)."""
+        shape = contexts.shape[1:]
+        liking = np.stack([gaussian_filter(rng.standard_normal(shape), _PART * min(shape)) for _ in contexts])
+        liking *= _LIKING / (liking.std() or 1.0)
+        liking[0] += _FIRST * _LIKING
+        liking[~is_there] = -1e3
+        pairs = []
+        for axis, apart, affinity in self.affinities:
+            first, second = _parts(axis, apart)
+            fits = affinity[contexts[(slice(None), *first)][:, None], contexts[(slice(None), *second)][None]]
+            pairs.append((first, second, fits, np.indices(fits.shape[2:])))
+        chosen = liking.argmax(axis=0)
+        is_odd = np.indices(shape).sum(axis=0) % 2 == 1
+        for heat in np.geomspace(_HOT, _COLD, _N_SWEEPS):
+            for drawn in (is_odd, ~is_odd):
+                fit = liking.copy()
+                for first, second, fits, (down, across) in pairs:
+                    fit[(slice(None), *first)] += fits[:, chosen[second], down, across]
+                    fit[(slice(None), *second)] += np.moveaxis(fits[chosen[first], :, down, across], -1, 0)
+                # The largest of sums with Gumbel noise is a draw by their exponentials.
+                chosen = np.where(drawn, (fit / heat + rng.gumbel(size=fit.shape)).argmax(axis=0), chosen)
+        return chosen
+
+
+def _grid(statistics: ClassStatistics) -> tuple[int, int]:
+    rows, columns = map(int, statistics.local.grid)
+    return rows, columns
+
+
+def _parts(axis: int, apart: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Return where (down, across) the first, and the second, of all pairs of places so far apart lie."""
+    first, second = slice(None, -apart), slice(apart, None)
+    rest = slice(None)
+    return ((first, rest), (second, rest)) if axis == 0 else ((rest, first), (rest, second))

@@ -1,0 +1,147 @@
+"""Scenes put together from several rows: (seed, i) alone, borders where contexts go together, layouts that go along."""
+
+import numpy as np
+import pytest
+
+from stochdeconv.errors import InputError
+from stochdeconv.sampling.samplers import sample_targets
+from stochdeconv.sampling.scenes import Neighbours, sample_scenes, scene_contexts, scene_map
+from stochdeconv.statistics.layout import layout_maps
+
+
+@pytest.fixture(scope="module")
+def statistics(landscape_statistics):
+    return landscape_statistics
+
+
+@pytest.fixture(scope="module")
+def targets(statistics):
+    return sample_scenes(statistics, n_images=6, seed=3)
+
+
+def alone(statistics, row):
+    """The scene that is a row's own throughout."""
+    n_places = statistics.contexts.shape[1]
+    return np.stack([np.full(n_places, row), np.arange(n_places)], axis=-1)
+
+
+def test_scene_i_depends_on_seed_and_i_alone(statistics, targets):
+    last = sample_scenes(statistics, n_images=2, seed=3, first_index=4)
+    ours, whole = last.to_arrays(), targets.take(slice(4, 6)).to_arrays()
+    assert ours.keys() == whole.keys()
+    for key, values in ours.items():
+        np.testing.assert_array_equal(values, whole[key], err_msg=key)
+    other = sample_scenes(statistics, n_images=2, seed=4, first_index=4)
+    assert (other.scenes != last.scenes).any()
+
+
+def test_a_scene_is_of_several_rows_and_of_none_alone(statistics, targets):
+    n_places = statistics.contexts.shape[1]
+    assert targets.scenes.shape == (6, n_places, 2) and targets.scenes.dtype == np.int32
+    assert (targets.source_rows == -1).all()
+    shares = [np.bincount(scene[:, 0], minlength=statistics.n_rows) / n_places for scene in targets.scenes]
+    assert all(2 <= np.count_nonzero(share) <= 4 for share in shares)
+    assert np.mean([share.max() for share in shares]) < 0.85
+    # Each begins with another row: that of the sampler bootstrap, which never leaves all of its places.
+    first = sample_targets(statistics, sampler="bootstrap", n_images=6, seed=3).source_rows
+    assert np.mean([share[row] for share, row in zip(shares, first, strict=True)]) > 0.2
+
+
+def test_borders_lie_where_contexts_go_together(statistics, targets):
+    """Neighbours across a border are as seldom strangers as can be: compared with the same rows cut at random."""
+    grid = tuple(map(int, statistics.local.grid))
+    beside = {
+        (int(a), int(b))
+        for contexts in statistics.contexts.reshape(-1, *grid)
+        for a, b in zip(contexts[:, :-1].ravel(), contexts[:, 1:].ravel(), strict=True)
+    }
+
+    def strangers(contexts):
+        pairs = zip(contexts[..., :-1].ravel(), contexts[..., 1:].ravel(), strict=True)
+        return np.mean([(int(a), int(b)) not in beside for a, b in pairs])
+
+    own = scene_contexts(statistics, targets).reshape(-1, *grid)
+    rng = np.random.default_rng(0)
+    shuffled = np.stack(
+        [
+            np.take_along_axis(
+                statistics.contexts[np.unique(scene[:, 0])].reshape(-1, *grid),
+                rng.integers(len(np.unique(scene[:, 0])), size=(1, *grid)),
+                axis=0,
+            )[0]
+            for scene in targets.scenes
+        ]
+    )
+    assert strangers(own) < 0.02
+    assert strangers(own) < 0.2 * strangers(shuffled)
+
+
+def test_rows_that_are_alike_are_found_and_moved_to_lie_alike():
+    """A block of two contexts in ground, at other places in other rows."""
+    maps = np.zeros((40, 12, 12), np.uint16)
+    for row in range(40):
+        down, across = (5, 5) if row == 0 else (3 + row % 5, 3 + row // 5 % 5)
+        maps[row, down : down + 2, across : across + 2] = 1 if row < 30 else 2
+    neighbours = Neighbours(maps.astype(np.intp), [], np.array([0.1, 3.0, 3.0]))
+    rows, shifts = neighbours._alike(0, np.random.default_rng(0))
+    assert rows[0] == 0 and len(set(rows)) == 4 and shifts[0].tolist() == [0, 0]
+    assert (rows < 30).all()  # those of another kind of block are not alike wherever they are put
+    for row, shift in zip(rows[1:], shifts[1:], strict=True):
+        down, across = np.array([5, 5]) + shift
+        assert (maps[row, down : down + 2, across : across + 2] == 1).all()
+
+
+def test_maps_and_targets_of_a_row_alone_are_that_row_s(statistics):
+    for layer in statistics.values():
+        drawn = scene_map(statistics, layer, alone(statistics, 7))
+        np.testing.assert_array_equal(drawn, layout_maps(layer, layer.scores[[7]])[0])
+
+
+def test_layouts_are_put_together_as_the_scene_is(statistics):
+    """Left half of one row, right half of another."""
+    rows, columns = map(int, statistics.local.grid)
+    left = np.indices((rows, columns))[1].ravel() < columns / 2
+    scene = np.where(left[:, None], alone(statistics, 3), alone(statistics, 9))
+    layer = statistics["low"]
+    drawn, (first, second) = scene_map(statistics, layer, scene), layout_maps(layer, layer.scores[[3, 9]])
+    half = layer.layout_shape[1] // 2
+    np.testing.assert_array_equal(drawn[:, : half - 1], first[:, : half - 1])
+    np.testing.assert_array_equal(drawn[:, half + 1 :], second[:, half + 1 :])
+
+
+def test_places_that_are_moved_take_their_layout_along(statistics):
+    rows, columns = map(int, statistics.local.grid)
+    down, across = np.indices((rows, columns))
+    moved = np.minimum(down + rows // 4, rows - 1) * columns + across
+    scene = np.stack([np.full(rows * columns, 3), moved.ravel()], axis=-1)
+    layer = statistics["low"]
+    drawn, whole = scene_map(statistics, layer, scene), layout_maps(layer, layer.scores[[3]])[0]
+    cells = layer.layout_shape[0]
+    by = round(rows // 4 / rows * cells)
+    np.testing.assert_array_equal(drawn[: cells - by - 1], whole[by : cells - 1])
+
+
+def test_scores_are_those_of_the_scene(statistics):
+    """Of rows alone, without the Gaussian part, a target's scores are what its scene's layout has."""
+    targets = sample_scenes(statistics, n_images=4, seed=5, row_weight=1.0)
+    for name, layer in statistics.items():
+        for scene, scores in zip(targets.scenes, targets.layers[name].scores, strict=True):
+            drawn = scene_map(statistics, layer, scene)
+            expected = layer.components @ (drawn - layer.layout_mean).ravel()
+            # Rows are centred by their mean, components by that of all images.
+            np.testing.assert_allclose(
+                scores, expected, atol=0.02 * layer.scores.std(axis=0).max() + 1e-4, err_msg=name
+            )
+
+
+def test_other_descriptors_are_the_rows_mean(statistics):
+    targets = sample_scenes(statistics, n_images=4, seed=5, row_weight=1.0)
+    layer = statistics["middle"]
+    for scene, mean in zip(targets.scenes, targets.layers["middle"].mean, strict=True):
+        own = layer.means[scene[:, 0]].mean(axis=0)
+        np.testing.assert_allclose(mean, own, rtol=1e-3, atol=1e-4)
+
+
+def test_what_is_missing_is_said(statistics):
+    with pytest.raises(InputError, match="these statistics of 50 images hold none: collect again, 16 images"):
+        sample_scenes(statistics.with_fields(local=None))
