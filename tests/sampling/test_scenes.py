@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from stochdeconv.errors import InputError
+from stochdeconv.sampling import scenes
 from stochdeconv.sampling.samplers import sample_targets
 from stochdeconv.sampling.scenes import Neighbours, sample_scenes, scene_contexts, scene_map
 from stochdeconv.statistics.layout import layout_maps
@@ -76,19 +77,70 @@ def test_borders_lie_where_contexts_go_together(statistics, targets):
     assert strangers(own) < 0.2 * strangers(shuffled)
 
 
+def test_what_goes_with_what_is_counted(statistics):
+    neighbours = Neighbours.of(statistics)
+    maps = neighbours.contexts
+    assert [(axis, apart) for axis, apart, _ in neighbours.affinities] == [(0, 1), (0, 3), (1, 1), (1, 3)]
+    shares = np.bincount(maps.ravel()) / maps.size
+    for axis, apart, affinity in neighbours.affinities:
+        first = maps[:, :-apart] if axis == 0 else maps[:, :, :-apart]
+        second = maps[:, apart:] if axis == 0 else maps[:, :, apart:]
+        for a, b in ((maps[0, 0, 0], maps[0, 5, 5]), (maps[3, 2, 1], maps[3, 2, 2]), (maps[7, 1, 1], maps[7, 2, 1])):
+            together = np.mean((first == a) & (second == b))
+            assert affinity[a, b] == pytest.approx(np.log(together / (shares[a] * shares[b]) + 0.05), rel=1e-5)
+
+
 def test_rows_that_are_alike_are_found_and_moved_to_lie_alike():
     """A block of two contexts in ground, at other places in other rows."""
-    maps = np.zeros((40, 12, 12), np.uint16)
-    for row in range(40):
+    maps = np.zeros((60, 12, 12), np.intp)
+    for row in range(60):
         down, across = (5, 5) if row == 0 else (3 + row % 5, 3 + row // 5 % 5)
         maps[row, down : down + 2, across : across + 2] = 1 if row < 30 else 2
-    neighbours = Neighbours(maps.astype(np.intp), [], np.array([0.1, 3.0, 3.0]))
-    rows, shifts = neighbours._alike(0, np.random.default_rng(0))
-    assert rows[0] == 0 and len(set(rows)) == 4 and shifts[0].tolist() == [0, 0]
-    assert (rows < 30).all()  # those of another kind of block are not alike wherever they are put
-    for row, shift in zip(rows[1:], shifts[1:], strict=True):
-        down, across = np.array([5, 5]) + shift
-        assert (maps[row, down : down + 2, across : across + 2] == 1).all()
+    neighbours = Neighbours(maps, [], np.array([0.1, 3.0, 3.0]))
+    for seed in range(5):
+        rows, shifts = neighbours._alike(0, np.random.default_rng(seed))
+        assert rows[0] == 0 and len(set(rows)) == 4 and shifts[0].tolist() == [0, 0]
+        assert (rows < 30).all()  # those of another kind of block are not alike wherever they are put
+        for row, shift in zip(rows[1:], shifts[1:], strict=True):
+            down, across = np.array([5, 5]) + shift
+            assert (maps[row, down : down + 2, across : across + 2] == 1).all()
+    # Of few rows, all others.
+    few = Neighbours(maps[:3], [], neighbours.rarity)
+    assert all(sorted(few._alike(0, np.random.default_rng(seed))[0]) == [0, 1, 2] for seed in range(5))
+
+
+def test_places_are_drawn_by_how_they_go_together(monkeypatch):
+    """Four places and two rows, at one heat and with no liking: all sixteen scenes as often as the field has it."""
+    for name, value in (("_LIKING", 0.0), ("_HOT", 1.0), ("_COLD", 1.0), ("_N_SWEEPS", 12)):
+        monkeypatch.setattr(scenes, name, value)
+    rng = np.random.default_rng(0)
+    affinities = [(axis, 1, rng.normal(0, 1.5, (8, 8)).astype(np.float32)) for axis in (0, 1)]
+    contexts = np.arange(8).reshape(2, 2, 2)
+    neighbours = Neighbours(contexts, affinities, np.ones(8))
+    states = np.indices((2,) * 4).reshape(4, -1).T.reshape(-1, 2, 2)
+    fits = []
+    for state in states:
+        own = np.take_along_axis(contexts, state[None], axis=0)[0]
+        down, across = affinities[0][2], affinities[1][2]
+        fits.append(down[own[0], own[1]].sum() + across[own[:, 0], own[:, 1]].sum())
+    expected = np.exp(fits) / np.exp(fits).sum()
+    there = np.ones((2, 2, 2), bool)
+    drawn = [neighbours._put_together(contexts, there, np.random.default_rng(seed)).ravel() for seed in range(1000)]
+    found = np.bincount(np.array(drawn) @ [8, 4, 2, 1], minlength=16) / 1000
+    assert np.abs(found - expected).sum() / 2 < 0.08  # chance gives 0.04; half of the pairs left out, 0.3 and more
+
+
+def test_the_first_row_is_liked_most_and_no_row_where_it_is_not():
+    neighbours = Neighbours(np.zeros((4, 20, 20), np.intp), [], np.ones(1))
+    there = np.ones((4, 20, 20), bool)
+    there[1:, :, :5] = False
+    shares = []
+    for seed in range(60):
+        chosen = neighbours._put_together(neighbours.contexts, there, np.random.default_rng(seed))
+        assert (chosen[:, :5] == 0).all()
+        shares.append(np.bincount(chosen[:, 5:].ravel(), minlength=4) / 300)
+    mean = np.mean(shares, axis=0)
+    assert mean[0] > 2 * mean[1:].max() and mean[1:].min() > 0.05
 
 
 def test_maps_and_targets_of_a_row_alone_are_that_row_s(statistics):
@@ -119,6 +171,9 @@ def test_places_that_are_moved_take_their_layout_along(statistics):
     cells = layer.layout_shape[0]
     by = round(rows // 4 / rows * cells)
     np.testing.assert_array_equal(drawn[: cells - by - 1], whole[by : cells - 1])
+    moved = down * columns + np.minimum(across + columns // 4, columns - 1)
+    drawn = scene_map(statistics, layer, np.stack([np.full(rows * columns, 3), moved.ravel()], axis=-1))
+    np.testing.assert_array_equal(drawn[:, : cells - by - 1], whole[:, by : cells - 1])
 
 
 def test_scores_are_those_of_the_scene(statistics):
