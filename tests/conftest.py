@@ -95,7 +95,8 @@ def pytest_collection_modifyitems(items):
     place = {name: number for number, name in enumerate(_LONGEST)}
     files = {id(item): item.path.relative_to(ROOT / "tests").as_posix() for item in items}
     for item in items:
-        if files[id(item)] in _CORE:
+        # What was chosen for a real network is no matter of a backend.
+        if files[id(item)] in _CORE and "shared" not in item.fixturenames:
             item.add_marker("core")
     items.sort(key=lambda item: place.get(files[id(item)], len(place)))
 
