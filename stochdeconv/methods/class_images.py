@@ -179,26 +179,21 @@ class GenerateSettings(RunSettings):
 
     def targets(self, model: ImageModel, statistics: ClassStatistics, sampler: str) -> Targets:
         """Return what the images are to activate."""
-        sampling: dict[str, Any] = {
-            "sampler": _USUAL if sampler in PLACE_BY_PLACE else sampler,
-            "temperature": self.temperature,
-            "seed": self.seed,
-            "row_weight": self.row_weight,
-        }
+        drawing: dict[str, Any] = {"temperature": self.temperature, "seed": self.seed}
+        sampling: dict[str, Any] = {"row_weight": self.row_weight, **drawing}
+        whole = _USUAL if sampler in PLACE_BY_PLACE else sampler
         if self.component is not None:
             return component_targets(statistics, self.component, self.deviations())
         if self.walk is not None:
-            return walk_targets(statistics, n_frames=self.walk, **sampling)
+            return walk_targets(statistics, n_frames=self.walk, sampler=whole, **sampling)
         if self.n_images is not None:
             sampling["n_images"] = self.n_images
-        drawing: dict[str, Any] = {"temperature": self.temperature, "seed": self.seed}
         if sampler == LOCAL:
             from stochdeconv.sampling.local import draw_places
             from stochdeconv.sampling.scenes import sample_scenes
 
-            del sampling["sampler"]
             return draw_places(statistics, sample_scenes(statistics, **sampling), **drawing)
-        targets = sample_targets(statistics, **sampling)
+        targets = sample_targets(statistics, sampler=whole, **sampling)
         if sampler == EXEMPLARS:
             from stochdeconv.sampling.exemplars import sample_places
 

@@ -50,10 +50,8 @@ class PatchPrior(Constraint):
 
     Attributes
     ----------
-    likely : callable
-        (contexts, images, width) -> images, see `local.likely_images`.
-    contexts : ndarray of shape (image, place), int
-        Of the images' places.
+    likely, contexts
+        As in `patch_priors`.
     width : float
         Standard deviation of the noise.
     step : int

@@ -15,6 +15,7 @@ from stochdeconv.sampling.targets import LayerTarget, Targets
 from stochdeconv.statistics.layout import layout_maps
 from stochdeconv.statistics.local_gaussians import LEAST_IMAGES
 from stochdeconv.statistics.places import Grid
+from stochdeconv.threads import one_blas_thread, side_by_side
 
 if TYPE_CHECKING:
     from stochdeconv.statistics.class_statistics import ClassStatistics, LayerStatistics
@@ -45,6 +46,7 @@ def check_local(statistics: ClassStatistics) -> None:
         )
 
 
+@one_blas_thread()
 def sample_scenes(
     statistics: ClassStatistics,
     *,
@@ -89,12 +91,12 @@ def sample_scenes(
         row_weight=row_weight,
     )
     neighbours = Neighbours.of(statistics)
-    scenes = np.stack(
-        [
-            neighbours.scene(int(row), np.random.default_rng([seed, first_index + number, _STREAM]))
-            for number, row in enumerate(first_rows)
-        ]
-    )
+
+    def draw(number: int) -> np.ndarray:
+        rng = np.random.default_rng([seed, first_index + number, _STREAM])
+        return neighbours.scene(int(first_rows[number]), rng)
+
+    scenes = np.stack(side_by_side(draw, n_images))
     part = temperature * row_weight
     shares = [np.unique(scene[:, 0], return_counts=True) for scene in scenes]
     for number, (own, counts) in enumerate(shares):
@@ -126,9 +128,10 @@ def scene_map(statistics: ClassStatistics, layer: LayerStatistics, scene: np.nda
     cells = Grid(shape, steps, (steps[0] / 2 - 0.5, steps[1] / 2 - 0.5))
     here = places.places(cells.centers(0), cells.centers(1))
     rows, there = scene[here, 0], scene[here, 1]
-    moved = (np.stack(np.divmod(there, places.shape[1])) - np.stack(np.divmod(here, places.shape[1]))).astype(
-        np.float64
-    )
+    moved = [
+        after - before
+        for after, before in zip(np.divmod(there, places.shape[1]), np.divmod(here, places.shape[1]), strict=True)
+    ]
     down = cells.nearest(cells.centers(0)[:, None] + moved[0] * places.step[0], 0)
     across = cells.nearest(cells.centers(1) + moved[1] * places.step[1], 1)
     own, which = np.unique(rows, return_inverse=True)
@@ -156,7 +159,7 @@ class Neighbours:
     @classmethod
     def of(cls, statistics: ClassStatistics) -> Neighbours:
         """Count what lies beside what in the rows of statistics with local Gaussians."""
-        contexts = statistics.contexts.reshape(-1, *_grid(statistics)).astype(np.intp)
+        contexts = statistics.contexts.reshape(-1, *_grid(statistics))
         n = statistics.local.n_contexts
         frequency = np.bincount(contexts.ravel(), minlength=n) / contexts.size
         chance = np.outer(frequency, frequency)
@@ -166,7 +169,10 @@ class Neighbours:
                 if apart >= contexts.shape[1 + axis]:
                     continue
                 first, second = (contexts[(slice(None), *part)] for part in _parts(axis, apart))
-                pairs = np.bincount((first * n + second).ravel(), minlength=n * n).reshape(n, n) / first.size
+                pairs = (
+                    np.bincount((first.astype(np.intp) * n + second).ravel(), minlength=n * n).reshape(n, n)
+                    / first.size
+                )
                 # Contexts that no row has go with nothing, and are never asked.
                 seen = np.divide(pairs, chance, out=np.zeros_like(pairs), where=chance > 0)
                 affinities.append((axis, apart, np.log(seen + _UNSEEN).astype(np.float32)))

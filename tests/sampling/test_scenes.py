@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from stochdeconv.errors import InputError
 from stochdeconv.sampling import scenes
@@ -195,6 +196,27 @@ def test_other_descriptors_are_the_rows_mean(statistics):
     for scene, mean in zip(targets.scenes, targets.layers["middle"].mean, strict=True):
         own = layer.means[scene[:, 0]].mean(axis=0)
         np.testing.assert_allclose(mean, own, rtol=1e-3, atol=1e-4)
+
+
+def test_scenes_do_not_depend_on_the_number_of_threads(statistics, monkeypatch):
+    """How sums are rounded does, and with it which row is most alike."""
+    seen = []
+    scene = Neighbours.scene
+
+    def watched(self, row, rng):
+        seen.append(max(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"))
+        return scene(self, row, rng)
+
+    monkeypatch.setattr(Neighbours, "scene", watched)
+    weights = Neighbours.of
+
+    def counted(statistics):
+        seen.append(max(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"))
+        return weights(statistics)
+
+    monkeypatch.setattr(Neighbours, "of", counted)
+    sample_scenes(statistics, n_images=2)
+    assert seen == [1, 1, 1]
 
 
 def test_what_is_missing_is_said(statistics):
