@@ -16,7 +16,7 @@ from stochdeconv.errors import SettingsError
 from stochdeconv.evaluation import REAL
 from stochdeconv.evaluation.compare import METRICS, REPORT, check_judge, read_entries
 from stochdeconv.evaluation.compare import compare as compare_images
-from stochdeconv.images.faces import FACES
+from stochdeconv.images import FACES
 from stochdeconv.settings import check_count
 
 # What the table on stdout shows of metrics.json.

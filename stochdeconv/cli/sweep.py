@@ -11,7 +11,7 @@ from stochdeconv.cli import terminal
 from stochdeconv.cli.flags import command
 from stochdeconv.cli.running import LAYER_HELP, LoopFlags, check_pictures
 from stochdeconv.errors import MissingInputError
-from stochdeconv.images.faces import FACES
+from stochdeconv.images import FACES
 from stochdeconv.methods import sweep as method
 from stochdeconv.methods.recognisers import check_judge
 from stochdeconv.methods.sweep import SweepSettings

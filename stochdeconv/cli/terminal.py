@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from stochdeconv.errors import MissingCodeError, ModelError, StochDeconvError, closest, with_flags
-from stochdeconv.images.faces import FACES
+from stochdeconv.images import FACES
 from stochdeconv.interruption import interrupts_held
 
 if TYPE_CHECKING:

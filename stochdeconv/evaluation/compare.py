@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from stochdeconv.errors import ExistingOutputError, InputError
 from stochdeconv.files import write_atomically
+from stochdeconv.images import FACES
 from stochdeconv.images import files as image_files
-from stochdeconv.images.faces import FACES, require_detector
+from stochdeconv.images.faces import require_detector
 from stochdeconv.settings import check_count
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stochdeconv.errors import ClassNotFoundError, ModelError
+from stochdeconv.images import FACES
 from stochdeconv.images.colors import with_channels
-from stochdeconv.images.faces import FACES, describe_detector, find_faces
+from stochdeconv.images.faces import describe_detector, find_faces
 from stochdeconv.images.files import resize
 from stochdeconv.networks.operations import PASSES_ON
 

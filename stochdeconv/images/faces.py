@@ -10,8 +10,6 @@ import numpy as np
 
 from stochdeconv.errors import InputError
 
-#: What a judge is called that looks for faces.
-FACES = "faces"
 # Ships with OpenCV up to 4; Lienhart, Kuranov & Pisarevsky 2003, trained on faces seen from the front, 20 x 20 pixels.
 CASCADE = "haarcascade_frontalface_alt2.xml"
 # Shorter side every picture is brought to, in pixels, so that what is found does not hang on its size: a face is then from 9 % of it on.

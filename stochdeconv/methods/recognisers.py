@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from stochdeconv.errors import AmbiguousClassError, ClassNotFoundError, InputError
-from stochdeconv.images.faces import FACES, find_faces, require_detector
+from stochdeconv.images import FACES
+from stochdeconv.images.faces import find_faces, require_detector
 
 if TYPE_CHECKING:
     from stochdeconv.networks.classes import ClassName

@@ -14,17 +14,25 @@ from stochdeconv.cli import COMMANDS, terminal
 
 
 def test_help_names_every_command_and_is_quick():
-    """Processor seconds: those of the wall depend on what else the machine does."""
+    """Processor seconds, the least of three: what else the machine does only adds to them, and to the wall's first of all."""
     program = "from stochdeconv.cli import main; main()"
     command = [sys.executable, "-c", program, "--help"]
-    subprocess.run(command, check=True, capture_output=True)
-    before = os.times()
-    called = subprocess.run(command, check=True, capture_output=True, text=True)
-    after = os.times()
+    seconds = []
+    for _ in range(3):
+        before = os.times()
+        called = subprocess.run(command, check=True, capture_output=True, text=True)
+        after = os.times()
+        seconds.append((after.children_user - before.children_user) + (after.children_system - before.children_system))
     for name in COMMANDS:
         assert f" {name} " in called.stdout
-    seconds = (after.children_user - before.children_user) + (after.children_system - before.children_system)
-    assert seconds < 0.5
+    assert min(seconds) < 0.5
+
+
+def test_help_does_not_wait_for_numpy():
+    """It took a third of the time."""
+    program = "import sys, stochdeconv.cli; print('numpy' in sys.modules)"
+    called = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert called.stdout == "False\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
