@@ -46,12 +46,14 @@ def patch_starts(n_pixels: int, stride: int) -> np.ndarray:
 
 
 def starts_about(centers: np.ndarray, n_pixels: int) -> np.ndarray:
-    """Return the first row, or column, of the patches about some pixels, within the picture."""
-    return np.clip(np.rint(centers + 0.5 - PATCH / 2), 0, n_pixels - PATCH).astype(np.int64)
+    """Return the first row, or column, of the patches about some pixels, within the picture; halfway between two, the earlier one."""
+    # So `Grid.nearest` finds the way back: from the middle of such a patch, the later of two positions.
+    return np.clip(np.ceil(centers - PATCH / 2), 0, n_pixels - PATCH).astype(np.int64)
 
 
 def patches(pictures: np.ndarray, top: np.ndarray, left: np.ndarray) -> np.ndarray:
     """Cut patches out of pictures (..., height, width, channel), from each of some rows and columns on: (..., row, column, value)."""
     windows = np.lib.stride_tricks.sliding_window_view(pictures, (PATCH, PATCH), axis=(-3, -2))
-    cut = np.take(np.take(windows, top, axis=-5), left, axis=-4)
+    # One look-up: of rows first, then columns, all columns of all those rows would be copied on the way.
+    cut = windows[..., np.asarray(top)[:, None], left, :, :, :]
     return np.moveaxis(cut, -3, -1).reshape(*cut.shape[:-3], -1)

@@ -1,5 +1,7 @@
 """Places and patches: where positions look, what lies around them, pictures cut and put together."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -94,6 +96,28 @@ def test_patches_are_cut_where_it_is_said():
     assert cut.shape == (2, 2, 3, 192)
     np.testing.assert_array_equal(cut[1, 1, 2].reshape(8, 8, 3), pictures[1, 5:13, 22:30])
     np.testing.assert_array_equal(starts_about(np.array([3.5, 0.0, 11.4, 19.0]), 20), [0, 0, 8, 12])
+
+
+@pytest.mark.parametrize(("n_positions", "n_pixels"), [(28, 224), (27, 224), (75, 600), (14, 112), (37, 299)])
+def test_a_place_and_the_patch_about_it_find_each_other(n_positions, n_pixels):
+    """At every level: Gaussians are fitted to patches about places, and drawn where a place is nearest to a patch."""
+    grid = Grid.of((n_positions, n_positions), (n_pixels, n_pixels))
+    for number, (side, _) in enumerate(level_sizes((n_pixels, n_pixels))):
+        starts = starts_about((grid.centers(0) + 0.5) / 2**number - 0.5, side)
+        inside = (starts > 0) & (starts < side - PATCH)
+        back = grid.nearest((starts + PATCH / 2) * 2**number - 0.5, 0)
+        assert inside.sum() > n_positions / 2
+        np.testing.assert_array_equal(back[inside], np.arange(n_positions)[inside])
+
+
+def test_cutting_patches_copies_no_more_than_them():
+    pictures = np.zeros((16, 224, 224, 3), np.uint8)
+    starts = np.arange(0, 217, 8)
+    tracemalloc.start()
+    cut = patches(pictures, starts, starts)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2.5 * cut.nbytes
 
 
 def test_overlapping_patches_of_a_picture_are_the_picture():
