@@ -5,13 +5,11 @@ import json
 import keras
 import numpy as np
 import pytest
-from PIL import Image
-from toys import draw_weights
+from sunsets import SIZE, network
 
 from stochdeconv import backend
-from stochdeconv.errors import InputError, LayerNotFoundError, MissingInputError, ModelError
+from stochdeconv.errors import InputError, MissingInputError, ModelError
 from stochdeconv.images.files import load_image, save_png
-from stochdeconv.images.sheets import contact_sheet
 from stochdeconv.methods import class_images
 from stochdeconv.methods.class_images import ClassImages, GenerateSettings
 from stochdeconv.methods.generate import generate
@@ -21,61 +19,12 @@ from stochdeconv.methods.recipe import Recipe, parse_recipe
 from stochdeconv.methods.runs import RunInterrupted
 from stochdeconv.networks.image_model import load_model
 from stochdeconv.sampling.exemplars import target_maps
-from stochdeconv.sampling.local import likely_images, local_targets
+from stochdeconv.sampling.local import local_targets
 from stochdeconv.sampling.samplers import PLACE_BY_PLACE, sample_targets
-from stochdeconv.sampling.scenes import sample_scenes, scene_contexts
 from stochdeconv.sampling.targets import Targets
-from stochdeconv.sampling.traversals import component_deviations
 from stochdeconv.statistics.collection import collect
-from stochdeconv.statistics.exemplars import Exemplars
 from stochdeconv.statistics.layout import layout_maps
 from stochdeconv.statistics.pooling import pooled_map
-
-SIZE = 48
-
-
-def network(seed):
-    layers = [
-        keras.Input((SIZE, SIZE, 3)),
-        keras.layers.Conv2D(8, 5, activation="relu", name="low"),
-        keras.layers.Conv2D(12, 3, strides=2, activation="relu", name="middle"),
-        keras.layers.Conv2D(16, 3, strides=2, activation="relu", name="fine"),
-        keras.layers.Conv2D(16, 3, strides=2, activation="relu", name="deep"),
-        keras.layers.GlobalAveragePooling2D(),
-        keras.layers.Dense(3, activation="softmax", name="predictions"),
-    ]
-    model = draw_weights(keras.Sequential(layers), seed)
-    kernel, bias = model.layers[-1].get_weights()
-    model.layers[-1].set_weights([4 * kernel, bias])  # so that classes are within reach
-    return load_model(model, preprocessing="tf", class_names=["sunset", "dog", "eel"], dtype="float32")
-
-
-@pytest.fixture(scope="module")
-def model():
-    return network(3)
-
-
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory):
-    """Sixty landscapes: blue above, green below, a disc of light somewhere."""
-    folder = tmp_path_factory.mktemp("images") / "sunset"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[:SIZE, :SIZE] / SIZE
-    for i in range(60):
-        horizon, cx, cy = rng.uniform(0.4, 0.7), rng.uniform(0.2, 0.8), rng.uniform(0.1, 0.4)
-        image = np.where((y < horizon)[..., None], [0.3, 0.5, 0.9], [0.2, 0.6, 0.2]) + 0.05 * rng.normal(
-            size=(SIZE, SIZE, 3)
-        )
-        image[(x - cx) ** 2 + (y - cy) ** 2 < 0.01] = [1.0, 0.9, 0.3]
-        save_png(folder / f"{i:02d}.png", np.clip(image, 0, 1))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def statistics(model, photographs):
-    """Without local Gaussians: images are asked for descriptors."""
-    return collect(model, photographs, n_components=16, n_contexts=0)
 
 
 def test_generated_images_have_what_was_sampled(model, statistics):
@@ -244,165 +193,6 @@ def test_pixels_and_photographs_to_start_from(model, statistics, tmp_path):
     assert result.history[-1]["layout_scores:input"] < 0.5 * result.history[0]["layout_scores:input"]
 
 
-@pytest.fixture(scope="module")
-def along():
-    """A series along a component."""
-    made = {}
-
-    def make(model, statistics, component):
-        if (model, component) not in made:
-            made[model, component] = generate(model, statistics, component=component, n_steps=80, recipe="class_term=0")
-        return made[model, component]
-
-    return make
-
-
-def test_images_along_a_component_go_along_it(model, statistics, along):
-    for component in ("input:0", "deep:1"):
-        result = along(model, statistics, component)
-        name, index = component.split(":")
-        layer = statistics[name]
-        maps = model.activations(result.images, [name])[name] if name != "input" else result.images
-        pooled = np.asarray(pooled_map(maps, layer.layout_shape[:2])).reshape(5, -1)
-        scores = (pooled - layer.layout_mean.ravel()) @ layer.components[int(index)]
-        own = (scores - layer.scores[:, int(index)].mean()) / layer.scores[:, int(index)].std(ddof=1)
-        assert np.all(np.diff(own) > 0.05), component
-        assert [row["asked"] for row in result.tables["deviations"]] == [-2.0, -1.0, 0.0, 1.0, 2.0]
-        np.testing.assert_allclose([row["reached"] for row in result.tables["deviations"]], own, atol=1e-3)
-        assert result.arrays[f"{name}/scores"].shape == (5, layer.n_components)
-        assert result.sheet.shape[0] > contact_sheet(result.images).shape[0]  # what is written below takes room
-        assert result.record["settings"]["component"] == component and result.frames is None
-
-
-def test_images_of_another_network_do_not_go_along_a_component(model, statistics, photographs, along):
-    other = network(7)
-    theirs = along(other, collect(other, photographs, n_components=16), "deep:1")
-    ours = along(model, statistics, "deep:1")
-    spans = [np.ptp(component_deviations(model, statistics, "deep:1", series.images)) for series in (ours, theirs)]
-    assert spans[0] > 2 * spans[1]
-
-
-def test_a_photograph_is_as_far_along_a_component_as_its_row(model, statistics, photographs):
-    photos = np.stack([load_image(photographs / f"{i:02d}.png", None) for i in range(60)])
-    rows = [statistics.image_names.index(name) for name in sorted(statistics.image_names)]
-    for component in ("input:0", "deep:3"):
-        name, index = component.split(":")
-        scores = statistics[name].scores[rows, int(index)]
-        actual = component_deviations(model, statistics, component, photos)
-        np.testing.assert_allclose(actual, (scores - scores.mean()) / scores.std(ddof=1), atol=0.02)
-
-
-@pytest.mark.parametrize("series", [{"component": "deep:0", "n_images": 3}, {"walk": 3}])
-def test_images_of_a_series_differ_by_their_targets_alone(model, statistics, series):
-    run = {"n_steps": 8, "temperature": 0.0}
-    images = generate(model, statistics, **series, **run).images
-    np.testing.assert_array_equal(images, images[[0, 0, 0]])  # start and views are the same
-    samples = generate(model, statistics, n_images=2, **run).images
-    assert np.abs(samples[0] - samples[1]).mean() > 0.01
-    assert np.abs(generate(model, statistics, seed=1, **series, **run).images[0] - images[0]).mean() > 0.01
-
-
-def test_a_walk_leads_from_one_sample_to_another(model, statistics, tmp_path):
-    result = generate(model, statistics, walk=5, n_steps=60, recipe=Recipe(jitter=1))
-    samples = sample_targets(statistics, n_images=2).to_arrays()
-    for name, values in samples.items():
-        np.testing.assert_array_equal(result.arrays[name][[0, -1]], values, err_msg=name)
-    neighbours = np.abs(np.diff(result.images, axis=0)).mean(axis=(1, 2, 3))
-    assert neighbours.max() < 0.7 * np.abs(result.images[0] - result.images[-1]).mean()
-    np.testing.assert_allclose(result.frames / 255.0, result.images, atol=0.002)
-    assert result.record["settings"]["walk"] == 5
-    result.save(tmp_path / "walk")
-    with Image.open(tmp_path / "walk/animation.gif") as gif:
-        assert gif.n_frames == 5
-    assert (tmp_path / "walk/animation.mp4").stat().st_size > 0 and (tmp_path / "walk/image_004.png").exists()
-
-
-def test_a_walk_of_another_network_leads_elsewhere(model, statistics, photographs):
-    other = network(7)
-    run = {"walk": 3, "n_steps": 60, "recipe": "start=grey"}
-    theirs = generate(other, collect(other, photographs, n_components=16), **run)
-    ours = generate(model, statistics, **run)
-    ends = sample_targets(statistics, n_images=2).layers["deep"].mean
-    seen = [model.activations(walk.images[[0, -1]], ["deep"])["deep"].mean(axis=(1, 2)) for walk in (ours, theirs)]
-    away = [np.linalg.norm(means - ends, axis=1) for means in seen]
-    assert np.all(away[0] < 0.7 * away[1])
-
-
-def test_a_walk_starts_from_its_middle_half_made(model, statistics):
-    def first_losses(**changes):
-        history = generate(model, statistics, recipe="start=grey", **changes).history
-        return [row["layout_scores:input"] for row in history if row["step"] == 1]
-
-    (from_noise,) = first_losses(n_images=1, n_steps=1)
-    assert max(first_losses(walk=3, n_steps=40)[:2]) < 0.6 * from_noise
-    assert first_losses(walk=2, n_steps=1)[0] < from_noise  # half of one step is one step
-
-
-def test_an_animation_shows_the_images_coming_about(model, statistics):
-    result = generate(model, statistics, n_images=3, batch_size=2, n_steps=20, gif=True, recipe="start=grey")
-    first, last = result.frames[0], result.frames[-1]
-    np.testing.assert_allclose(last / 255.0, contact_sheet(result.images), atol=0.003)
-    inner = (slice(8, 48), slice(8, 48))  # of the first picture
-    assert last[inner].std() > 2 * first[inner].std()  # it starts as grey noise
-    assert 12 < len(result.frames) <= 64
-    along = generate(model, statistics, component="input:0", n_images=2, n_steps=20, gif=True)
-    np.testing.assert_allclose(along.frames[-1] / 255.0, contact_sheet(along.images), atol=0.003)
-    assert generate(model, statistics, n_images=1, n_steps=1).frames is None
-
-
-def test_a_series_may_start_from_a_photograph(model, statistics, photographs):
-    photo = photographs / "00.png"
-    recipe = Recipe(learning_rate=1e-4, jitter=0)
-    result = generate(model, statistics, walk=2, n_steps=2, init=photo, recipe=recipe)
-    assert np.abs(result.images - load_image(photo, None)).mean() < 0.02
-
-
-def test_ctrl_c_on_the_way_keeps_the_images_so_far(model, statistics):
-    def callback(step):
-        if step.step == 7:
-            raise KeyboardInterrupt
-
-    run = {"n_steps": 3, "callback": callback}
-    with pytest.raises(RunInterrupted) as caught:
-        generate(model, statistics, component="deep:0", gif=True, **run)
-    result = caught.value.result
-    assert len(result.images) == 3 == len(result.tables["deviations"])
-    np.testing.assert_allclose(result.frames[-1] / 255.0, contact_sheet(result.images), atol=0.003)
-    with pytest.raises(RunInterrupted) as caught:
-        generate(model, statistics, walk=4, **run)
-    # Two steps for the opening, three a frame.
-    assert len(caught.value.result.frames) == 2
-    seen = []
-
-    def at_once(step):
-        seen.append((step.step, step.n_steps))
-        raise KeyboardInterrupt
-
-    # What there is before the first frame belongs to none.
-    with pytest.raises(KeyboardInterrupt) as stopped:
-        generate(model, statistics, walk=4, n_steps=3, callback=at_once)
-    assert not isinstance(stopped.value, RunInterrupted) and seen == [(1, 14)]
-
-
-def test_a_series_that_contradicts_itself_is_refused(model, statistics):
-    for changes, message in [
-        ({"component": "deep:0", "walk": 4}, "one of the two"),
-        ({"walk": 4, "n_images": 4}, "leave n_images= out"),
-        ({"walk": 4, "gif": True}, "leave gif=True out"),
-        ({"walk": 1}, "at least 2 frames"),
-        ({"component": "deep:0", "n_images": 1}, "at least 2 images"),
-        ({"component": "deep:16"}, "16 components, 0 to 15; got 16"),
-        ({"component": "deep"}, "not LAYER:J"),
-        ({"component": "deep:0", "temperature": float("nan")}, "temperature"),
-    ]:
-        with pytest.raises(InputError, match=message):
-            generate(model, statistics, **changes)
-    with pytest.raises(LayerNotFoundError, match="closest: 'deep'"):
-        generate(model, statistics, component="dep:0")
-    with pytest.raises(ModelError, match="collected with"):
-        generate(network(1), statistics, component="deep:0")
-
-
 def test_ctrl_c_keeps_what_is_done(model, statistics):
     def callback(step):
         if step.step == 5:
@@ -489,12 +279,6 @@ def test_a_default_of_the_sampler_is_the_same_wherever_it_is_called_from():
         assert getattr(GenerateSettings(), name) == theirs[name].default, name
 
 
-@pytest.fixture(scope="module")
-def whole(model, photographs):
-    """With local Gaussians and photographs."""
-    return collect(model, photographs, n_components=16, n_contexts=24, exemplars=50)
-
-
 @pytest.mark.parametrize("sampler", PLACE_BY_PLACE)
 def test_images_come_to_what_was_drawn_place_by_place(model, whole, sampler):
     result = generate(model, whole, sampler=sampler, n_images=2, n_steps=100, seed=4)
@@ -524,96 +308,3 @@ def test_images_come_to_what_was_drawn_place_by_place(model, whole, sampler):
         for recipe in ("maps=0", "maps=10")
     )
     assert distance(bound) < 0.9 * distance(free) and distance(result) < distance(free)
-
-
-@pytest.mark.parametrize(
-    ("sampler", "recipe"), [("local", ""), ("local", "parameterization=pixels"), ("exemplars", "")]
-)
-def test_patches_are_held_to_the_local_gaussians_of_their_places(model, whole, sampler, recipe):
-    run = {"n_images": 2, "n_steps": 12, "sampler": sampler, "seed": 4}
-    targets = (
-        sample_scenes(whole, n_images=2, seed=4) if sampler == "local" else sample_targets(whole, n_images=2, seed=4)
-    )
-    contexts = scene_contexts(whole, targets) if sampler == "local" else whole.contexts[targets.source_rows]
-
-    def unlikely(result):
-        return np.abs(likely_images(whole, contexts, result.images, 0.08) - result.images).mean()
-
-    held = generate(model, whole, recipe=recipe, **run)
-    free = generate(model, whole, recipe=",".join(filter(None, [recipe, "patch_prior=0"])), **run)
-    assert unlikely(held) < 0.7 * unlikely(free)
-    assert held.record["settings"]["recipe"]["patch_prior"] == 0.1
-    # Without local Gaussians there is no prior.
-    if sampler == "exemplars":
-        bare = generate(model, whole.with_fields(local=None), recipe=recipe, **run)
-        np.testing.assert_array_equal(bare.images, free.images)
-
-
-def test_patches_of_exemplars_have_the_places_of_their_own_scene(model, whole):
-    """Where a row's photograph was not kept, the scene is another's, and so are the contexts of its places."""
-    kept = Exemplars(whole.exemplars.pixels[:32], whole.exemplars.rows[:32])
-    held = whole.with_fields(exemplars=kept)
-    images = ClassImages.of(model, held, GenerateSettings(sampler="exemplars", n_images=12, seed=1), None)
-    priors = images._prior(images.targets, 4)
-    rows = images.targets.source_rows
-    is_kept = np.isin(rows, kept.rows)
-    assert len(priors) == 4 and not is_kept.all()
-    for prior in priors:
-        np.testing.assert_array_equal(prior.contexts[is_kept], held.contexts[rows[is_kept]])
-        others = [(prior.contexts[number] == held.contexts[kept.rows]).all(axis=1).any() for number in range(12)]
-        assert all(others)
-
-
-def test_pieces_of_photographs_are_told(model, whole):
-    run = {"n_images": 2, "n_steps": 2}
-    told = generate(model, whole, sampler="exemplars", **run).record
-    assert told["pieces_of_photographs"]["exemplars"] == 50
-    assert all(len(told["pieces_of_photographs"][name]) == 2 for name in ("largest_share", "largest_piece"))
-    assert "pieces_of_photographs" not in generate(model, whole, sampler="local", **run).record
-
-
-@pytest.mark.parametrize("sampler", PLACE_BY_PLACE)
-def test_an_image_drawn_place_by_place_depends_on_its_number_alone(model, whole, sampler):
-    run = {"n_steps": 5, "sampler": sampler, "seed": 4}
-    both = generate(model, whole, n_images=2, batch_size=1, **run)
-    together = generate(model, whole, n_images=2, batch_size=2, **run)
-    np.testing.assert_array_equal(both.arrays["pixels"], together.arrays["pixels"])
-    np.testing.assert_allclose(both.images, together.images, atol=1e-3)
-
-
-def test_by_default_places_are_drawn_from_the_best_there_is(model, statistics, whole, monkeypatch):
-    def sampler_of(held, **settings):
-        return generate(model, held, n_steps=2, n_images=2, **settings).record["settings"]["sampler"]
-
-    few = Exemplars(whole.exemplars.pixels[:5], whole.exemplars.rows[:5])
-    # Of small images local Gaussians are not the default.
-    assert sampler_of(whole) == "exemplars"
-    assert sampler_of(whole.with_fields(exemplars=few)) == "bootstrap"
-    monkeypatch.setattr(class_images, "_LEAST_SIDE_OF_LOCAL", SIZE)
-    assert sampler_of(whole) == "local"
-    assert sampler_of(whole.with_fields(local=None)) == "exemplars"
-    assert sampler_of(whole.with_fields(exemplars=None)) == "local"
-    assert sampler_of(statistics) == "bootstrap"
-    for settings in ({"size": 64}, {"component": "input:0"}, {"row_weight": 0.0}):
-        assert sampler_of(whole, **settings) == "bootstrap", settings
-
-
-@pytest.mark.parametrize("sampler", PLACE_BY_PLACE)
-def test_what_cannot_be_drawn_place_by_place_is_refused(model, statistics, whole, sampler):
-    run = {"n_steps": 2, "n_images": 2, "sampler": sampler}
-    with pytest.raises(InputError, match="draws images of 48x48"):
-        generate(model, whole, size=64, **run)
-    with pytest.raises(InputError, match="one by one"):
-        generate(model, whole, component="input:0", **run)
-    with pytest.raises(InputError, match="in the scene of a row"):
-        generate(model, whole, row_weight=0.0, **run)
-    with pytest.raises(InputError, match="hold none: collect "):
-        generate(model, statistics, **run)
-
-
-def test_more_can_be_asked_beside_the_places(model, whole):
-    plain, more = (
-        generate(model, whole, n_images=1, n_steps=2, recipe=recipe) for recipe in ("", "spectrum=0.5,moments=0")
-    )
-    assert {name.partition(":")[0] for name in set(more.history[0]) - set(plain.history[0])} == {"amplitude_spectrum"}
-    assert {name.partition(":")[0] for name in set(plain.history[0]) - set(more.history[0])} == {"channel_moments"}
