@@ -352,6 +352,7 @@ def test_several_at_once_are_named_once(model):
             maximize(model, **what)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="ended the process of TensorFlow, and of no other")
 def test_the_weight_of_l2_decay_is_found_in_networks_whose_first_kernel_is_smaller_than_its_stride():
     # The gradient of such a kernel, which nobody needs, ends the process: TensorFlow 2.21, oneDNN, AVX2.
     code = (

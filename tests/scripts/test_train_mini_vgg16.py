@@ -235,8 +235,8 @@ def test_too_few_photographs_are_refused(wanted, photos, tmp_path, monkeypatch, 
     assert wanted in capsys.readouterr().err
 
 
-def test_the_judge_learns_what_a_glance_tells_apart(photos, tmp_path, monkeypatch, capsys):
-    words = (photos, "--network", "mini-resnet", "--epochs", 6, "-o", tmp_path)
+def test_the_judge_learns_what_a_glance_tells_apart(a_batch, tmp_path, monkeypatch, capsys):
+    words = (a_batch, "--network", "mini-resnet", "--epochs", 6, "-o", tmp_path / "out")
     printed = run(monkeypatch, capsys, *words)
     (accuracy,) = re.findall(r"- accuracy: ([\d.]+)", [line for line in printed if "accuracy:" in line][-1])
     assert float(accuracy) >= 0.9
