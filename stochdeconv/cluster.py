@@ -31,6 +31,7 @@ from stochdeconv.settings import check_count
 from stochdeconv.statistics.collection import CollectSettings, list_images, merge
 from stochdeconv.statistics.finished import check_finished
 from stochdeconv.statistics.spool import is_begun, remove_spool
+from stochdeconv.threads import n_processors
 
 if TYPE_CHECKING:
     from stochdeconv.methods.class_images import ClassImages, GenerateSettings
@@ -357,7 +358,7 @@ def _joined(address: str) -> Any:
         raise InputError(
             "this process has joined a Ray cluster already, which is not ours to leave: call ray.shutdown() before"
         )
-    own = {"num_cpus": os.cpu_count() or 1, "include_dashboard": False} if address == LOCAL else {}
+    own = {"num_cpus": n_processors(), "include_dashboard": False} if address == LOCAL else {}
     try:
         ray.init(**own, address=address, log_to_driver=False, logging_level="ERROR")
     except (OSError, ValueError, RuntimeError) as error:

@@ -25,7 +25,7 @@ def one_blas_thread() -> Iterator[None]:
 
 
 def side_by_side(make: Callable[[int], T], n: int) -> list[T]:
-    """Make things 0 to n - 1 on as many threads as there are processors, linear algebra of each on one.
+    """Make things 0 to n - 1 on as many threads as there are processors for this process, linear algebra of each on one.
 
     Parameters
     ----------
@@ -37,5 +37,11 @@ def side_by_side(make: Callable[[int], T], n: int) -> list[T]:
     -------
     list
     """
-    with one_blas_thread(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(max(1, min(n_processors(), n))) as pool:
         return list(pool.map(make, range(n)))
+
+
+def n_processors() -> int:
+    """Count the processors that this process may use: not all of the machine's where a scheduler gave it a part of them."""
+    # Not known on every system.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -117,7 +117,7 @@ class GenerateSettings(RunSettings):
             )
         if self.sampler in PLACE_BY_PLACE and self.row_weight == 0:
             raise SettingsError(
-                f"the sampler '{self.sampler}' draws in the scene of a row; row_weight= is above 0, or choose another"
+                f"the sampler '{self.sampler}' draws in scenes of rows; row_weight= is above 0, or choose another"
             )
         sampler = self.sampler or _USUAL
         check_sampling(sampler, temperature=self.temperature, row_weight=self.row_weight, also=PLACE_BY_PLACE)
@@ -366,7 +366,7 @@ class ClassImages:
         """Hold images that are drawn place by place to the local Gaussians of their places, where there are any."""
         from stochdeconv.methods.patch_prior import patch_priors
         from stochdeconv.sampling.exemplars import exemplars_of_rows
-        from stochdeconv.sampling.local import likely_images
+        from stochdeconv.sampling.local import denoise_images
         from stochdeconv.sampling.scenes import scene_contexts
 
         width = self.recipe.patch_prior
@@ -377,7 +377,7 @@ class ClassImages:
             contexts = self.statistics.contexts[self.statistics.exemplars.rows[exemplars]]
         else:
             contexts = scene_contexts(self.statistics, targets)
-        return [*patch_priors(functools.partial(likely_images, self.statistics), contexts, n_steps, width)]
+        return [*patch_priors(functools.partial(denoise_images, self.statistics), contexts, n_steps, width)]
 
     def _counted(self, n_before: int, n_all: int) -> Callable[[Step], None] | None:
         """Count the steps of one image through the series."""

@@ -1,4 +1,4 @@
-"""Local Gaussians as a prior of the loop: between steps, patches of images become what they most likely are."""
+"""Local Gaussians as a prior of the loop: between steps, images are denoised patch by patch."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 
 from stochdeconv.optimization.parameterizations import Constraint, Tensor
 
-# Times that patches are looked at, evenly over the steps, and the last width of the noise as a part of the first.
+# Times that images are denoised, evenly over the steps, and the last width of the noise as a part of the first.
 _N_TIMES, _LAST = 4, 0.2
 
 
 def patch_priors(
-    likely: Callable[[np.ndarray, np.ndarray, float], np.ndarray], contexts: np.ndarray, n_steps: int, width: float
+    denoise: Callable[[np.ndarray, np.ndarray, float], np.ndarray], contexts: np.ndarray, n_steps: int, width: float
 ) -> list[PatchPrior]:
-    """Look at patches at the end of every quarter of the steps, the images taken for less and less noisy ones.
+    """Denoise images at the end of every quarter of the steps, taken for less and less noisy ones.
 
     Parameters
     ----------
-    likely : callable
-        (contexts, images, width) -> images, see `local.likely_images`.
+    denoise : callable
+        (contexts, images, width) -> images, see `local.denoise_images`.
     contexts : ndarray of shape (image, place), int
         Of the images' places.
     n_steps : int
@@ -37,7 +37,7 @@ def patch_priors(
     widths = {
         -(-n_steps * (time + 1) // _N_TIMES): width * _LAST ** (time / (_N_TIMES - 1)) for time in range(_N_TIMES)
     }
-    return [PatchPrior(likely, contexts, float(width), step) for step, width in widths.items()]
+    return [PatchPrior(denoise, contexts, float(width), step) for step, width in widths.items()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +45,12 @@ class PatchPrior(Constraint):
     """Constraint: replace every patch by its posterior mean under the Gaussians of its place, the image taken for a noisy one.
 
     The network's gradient says what should be seen, and draws it in strokes of its own; the prior knows how such places look in
-    photographs. Taking turns, both are met: half-quadratic splitting with a mixture of Gaussians as prior, its noise annealed from wide to
-    narrow (Zoran & Weiss 2011).
+    photographs. Taking turns, both are met: a plug-and-play prior (Venkatakrishnan, Bouman & Wohlberg 2013), its denoiser a mixture of
+    Gaussians of patches (as in Zoran & Weiss 2011), its noise annealed from wide to narrow.
 
     Attributes
     ----------
-    likely, contexts
+    denoise, contexts
         As in `patch_priors`.
     width : float
         Standard deviation of the noise.
@@ -58,7 +58,7 @@ class PatchPrior(Constraint):
         The one after which it acts.
     """
 
-    likely: Callable[[np.ndarray, np.ndarray, float], np.ndarray]
+    denoise: Callable[[np.ndarray, np.ndarray, float], np.ndarray]
     contexts: np.ndarray
     width: float
     step: int
@@ -72,7 +72,7 @@ class PatchPrior(Constraint):
         from keras import ops
 
         shown = np.clip(ops.convert_to_numpy(images), 0.0, 1.0)
-        return ops.convert_to_tensor(self.likely(self.contexts, shown, self.width))
+        return ops.convert_to_tensor(self.denoise(self.contexts, shown, self.width))
 
     def take(self, images: slice) -> PatchPrior:
         """Return the prior of some of the images."""

@@ -56,7 +56,7 @@ class Recipe(*WEIGHTS):  # type: ignore[misc]  # bases that are read off the reg
         distance over the square of the map, of `local` the mean square in units of the standard deviations within components.
     patch_prior : float
         Standard deviation of the noise that images are cleared of, four times on their way, the last time a fifth of it: patches become
-        what they most likely are under the local Gaussians of their places. Of images that `local` and `exemplars` draw, where the
+        their posterior means under the local Gaussians of their places. Of images that `local` and `exemplars` draw, where the
         statistics have such Gaussians.
     class_term : float
         Cross-entropy of the class.

@@ -146,7 +146,7 @@ def context_layers(statistics: ClassStatistics) -> list[str]:
     """
     if statistics.facets is None:
         raise InputError(
-            "places of photographs are told apart by a deep layer with at least one position for 8 pixels of the image, and the statistics "
+            "places of photographs are told apart by a deep layer with a position for every 9 pixels of the image, and the statistics "
             f"hold none ({', '.join(statistics)}): collect with such a layer, or choose another sampler"
         )
     grid = statistics[statistics.facets.layer].shape[:2]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stochdeconv.errors import InputError
 from stochdeconv.images.files import stretch
 from stochdeconv.sampling.overlaps import Overlaps
 from stochdeconv.sampling.scenes import check_local, scene_contexts, scene_map
@@ -61,9 +62,13 @@ def draw_places(
     Raises
     ------
     InputError
-        There are no local Gaussians.
+        There are no local Gaussians, or the targets have no scenes.
     """
     check_local(statistics)
+    if "scenes" not in targets.fields:
+        raise InputError(
+            "places are drawn in scenes, and these targets have none: complete those of scenes.sample_scenes"
+        )
     contexts = scene_contexts(statistics, targets)
     levels = _levels_of(statistics)
 
@@ -78,8 +83,8 @@ def draw_places(
     return replace(targets, fields={**targets.fields, "pixels": drawn})
 
 
-def likely_images(statistics: ClassStatistics, contexts: np.ndarray, images: np.ndarray, width: float) -> np.ndarray:
-    """Replace every patch by what it most likely is, the images taken for noisy ones: by its posterior mean, overlaps averaged.
+def denoise_images(statistics: ClassStatistics, contexts: np.ndarray, images: np.ndarray, width: float) -> np.ndarray:
+    """Replace every patch by its posterior mean, the images taken for noisy ones, and average overlaps.
 
     Parameters
     ----------
@@ -98,13 +103,13 @@ def likely_images(statistics: ClassStatistics, contexts: np.ndarray, images: np.
     finest = _levels_of(statistics)[0]
 
     def clear(number: int) -> np.ndarray:
-        return finest.likely(np.asarray(images[number], np.float32), contexts[number], width)
+        return finest.denoise(np.asarray(images[number], np.float32), contexts[number], width)
 
     return np.stack(side_by_side(clear, len(images)))
 
 
 def local_targets(statistics: ClassStatistics, targets: Targets, layers: Sequence[str]) -> dict[str, np.ndarray]:
-    """Tell what images should show: at each position the mean of the component that the patch there was drawn from.
+    """Tell what images should show: at each position the mean of the component that the patch there is most likely of.
 
     Parameters
     ----------
@@ -164,10 +169,10 @@ class _Level:
         image = stretch(image, self.size)
         for width in widths:
             image = image + temperature * width * rng.standard_normal(image.shape, dtype=np.float32)
-            image = self.likely(image, contexts, float(width))
+            image = self.denoise(image, contexts, float(width))
         return image
 
-    def likely(self, image: np.ndarray, contexts: np.ndarray, width: float) -> np.ndarray:
+    def denoise(self, image: np.ndarray, contexts: np.ndarray, width: float) -> np.ndarray:
         """Average the posterior means of an image's patches under noise of a width, (height, width, channel)."""
         overlaps = self._overlaps
         factor = 2.0**self.number

@@ -14,7 +14,9 @@ from stochdeconv.sampling.samplers import sample_deviations
 from stochdeconv.sampling.targets import LayerTarget, Targets
 from stochdeconv.statistics.layout import layout_maps
 from stochdeconv.statistics.local_gaussians import LEAST_IMAGES
+from stochdeconv.statistics.patches import PATCH
 from stochdeconv.statistics.places import Grid
+from stochdeconv.statistics.regions import COARSEST_PLACES
 from stochdeconv.threads import one_blas_thread, side_by_side
 
 if TYPE_CHECKING:
@@ -38,12 +40,22 @@ _STREAM = 13
 
 def check_local(statistics: ClassStatistics) -> None:
     """Raise InputError unless the statistics hold local Gaussians."""
-    if statistics.local is None:
-        raise InputError(
-            f"the sampler 'local' draws from local Gaussians, and these statistics of {statistics.n_images} image"
-            f"{'s' * (statistics.n_images != 1)} hold none: collect again, {LEAST_IMAGES} images or better some hundreds, with a layer "
-            "that has at least one position for 8 pixels of the image; or choose another sampler"
+    if statistics.local is not None:
+        return
+    n_images, (height, width) = statistics.n_images, statistics.input_size
+    if not statistics.settings.get("n_contexts"):
+        cause = "they were collected without contexts (--n-contexts 0): collect again with some, 512 by default"
+    elif n_images < LEAST_IMAGES:
+        cause = f"collect again, at least {LEAST_IMAGES} images, better some hundreds"
+    else:
+        cause = (
+            f"of their layers ({', '.join(statistics.map_layers)}) none has a position for every {COARSEST_PLACES:.0f} pixels of "
+            f"{height}x{width}, or there are fewer than {PATCH} pixels: collect again with a shallower layer (--layers)"
         )
+    raise InputError(
+        f"the sampler 'local' draws from local Gaussians, and these statistics of {n_images} image{'s' * (n_images != 1)} hold none: "
+        f"{cause}; or choose another sampler"
+    )
 
 
 @one_blas_thread()
@@ -81,6 +93,8 @@ def sample_scenes(
         There are no local Gaussians; or as in `samplers.sample_targets`.
     """
     check_local(statistics)
+    if not row_weight:
+        raise InputError("a scene is put together from rows, and row_weight=0 draws from none; leave it out")
     rows, deviations, first_rows = sample_deviations(
         statistics,
         sampler="bootstrap",

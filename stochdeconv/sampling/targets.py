@@ -41,8 +41,9 @@ class Targets(WithFields):
         Class logit; None where the statistics carry no class.
     source_rows : ndarray of shape (image,), int64
         Row of the statistics a bootstrap sample started from, -1 where there is no single one.
-    fields : mapping of str to ndarray of shape (image, ...), float32
-        Targets of no single layer, readable as attributes: ``log_gradient_mean`` and ``log_gradient_std`` (see `edges.Edges`).
+    fields : mapping of str to ndarray of shape (image, ...)
+        Targets of no single layer, readable as attributes: ``log_gradient_mean`` and ``log_gradient_std`` (float32, see `edges.Edges`);
+        where places are drawn, ``pixels`` (uint8), and ``scenes`` or ``sources`` (int32).
     """
 
     layers: Mapping[str, LayerTarget]

@@ -21,6 +21,7 @@ from stochdeconv.networks.classes import find_folder_class
 from stochdeconv.parsing import read_list
 from stochdeconv.settings import Settings, check_count, read_settings, takes
 from stochdeconv.statistics.class_statistics import ClassStatistics
+from stochdeconv.statistics.contexts import MAX_CONTEXTS
 from stochdeconv.statistics.finalisation import finalise
 from stochdeconv.statistics.measurement import Progress, measure, measured_layers, open_spool
 from stochdeconv.statistics.shards import BLOCK_ROWS, ShardFile
@@ -52,8 +53,8 @@ class CollectSettings(Settings):
     batch_size : int
         Images the network sees at once; the last batch is filled up, so that every image is computed alike.
     n_contexts : int
-        Kinds of surroundings of a place told apart for the sampler `local`, at most. 0 leaves its statistics out: a collection is faster by
-        a tenth or so and needs half the disk while it runs.
+        Kinds of surroundings of a place told apart for the sampler `local`, at most; no more than 4096. 0 leaves its statistics out: a
+        collection is faster by a tenth or so and needs half the disk while it runs.
     exemplars : int
         Photographs kept as they are, drawn by their names, for the sampler `exemplars`: the file then holds photographs and says
         so. 0 keeps none; there are no more than rows, 2,048.
@@ -77,6 +78,10 @@ class CollectSettings(Settings):
         if self.layers is not None:
             read_list(self.layers, "layer")
         check_count("n_contexts", self.n_contexts, at_least=0)
+        if self.n_contexts > MAX_CONTEXTS:
+            raise SettingsError(
+                f"n_contexts= is at most {MAX_CONTEXTS}, with tables of each beside each; got {self.n_contexts}"
+            )
         check_count("exemplars", self.exemplars, at_least=0)
         self.part()
 

@@ -7,19 +7,21 @@ from typing import cast
 
 import numpy as np
 
-from stochdeconv.statistics.maps import BLOCK_IMAGES
 from stochdeconv.statistics.measured import LayerMeasurements, Measurements
 from stochdeconv.statistics.patches import PATCH
 from stochdeconv.statistics.places import Grid, PlaceEncoder
-from stochdeconv.statistics.regions import COARSEST_PLACES
+from stochdeconv.statistics.regions import is_fine
 
 # Random directions that a layer's channels are seen along: enough for distances between means, and for places to be told apart by.
 _DIRECTIONS, _TELLING_DIRECTIONS = 64, 256
 # Images that what places show is learned from, and places that the contexts are.
 _FITTED_IMAGES, _FITTED_PLACES = 128, 120_000
+#: Contexts that can be asked for: a number of 16 bits holds each, and what goes with what is a table of their square.
+MAX_CONTEXTS = 4096
 #: Places that a context has at least.
 LEAST_PLACES = 40
-_PLACES_AT_ONCE = 16_384
+# Places whose surroundings, nine times the room of what they show, are held at once, and those whose distances to all contexts are.
+_PLACES_HELD, _PLACES_AT_ONCE = 50_000, 16_384
 
 
 def places_of(part: LayerMeasurements) -> tuple[int, int, int]:
@@ -50,7 +52,7 @@ def looked_at(shapes: Sequence[tuple[int, int, int]], size: tuple[int, int]) -> 
     list of (row, column, direction) or None, for each layer
         None for a layer without positions; for all where no layer is fine enough.
     """
-    fine = [shape for shape in shapes if min(shape[:2]) > 1 and shape[0] * COARSEST_PLACES >= size[0]]
+    fine = [shape for shape in shapes if min(shape[:2]) > 1 and is_fine(shape, size)]
     if not fine or min(size) < PATCH:
         return [None] * len(shapes)
     grid = tuple(min(positions, side // PATCH) for positions, side in zip(fine[-1][:2], size, strict=True))
@@ -89,10 +91,11 @@ def random_directions(n_channels: int, n_directions: int) -> np.ndarray:
     return np.linalg.qr(drawn.T)[0].astype(np.float32)
 
 
-def blocks_of(rows: np.ndarray) -> Iterator[slice]:
-    """Part rows into blocks that are held at once."""
-    for start in range(0, len(rows), BLOCK_IMAGES):
-        yield slice(start, min(start + BLOCK_IMAGES, len(rows)))
+def blocks_of(rows: np.ndarray, n_places: int) -> Iterator[slice]:
+    """Part rows into blocks whose places are held at once."""
+    n = max(1, _PLACES_HELD // n_places)
+    for start in range(0, len(rows), n):
+        yield slice(start, min(start + n, len(rows)))
 
 
 def _place_maps(part: LayerMeasurements, rows: np.ndarray) -> np.ndarray:
@@ -126,7 +129,7 @@ def find_contexts(
     rng = np.random.default_rng(0)
     per_image = min(n_places, -(-_FITTED_PLACES // len(fitted)))
     sample = []
-    for block in blocks_of(fitted):
+    for block in blocks_of(fitted, n_places):
         for of_image in keys(fitted[block]):
             sample.append(of_image[rng.permutation(n_places)[:per_image]])
     points = np.concatenate(sample)
@@ -135,10 +138,10 @@ def find_contexts(
     )
     centroids = clusters.fit(points).cluster_centers_.astype(np.float32)
     # Contexts that hardly any place is of say nothing.
-    own = np.concatenate([_nearest(keys(fitted[block]), centroids) for block in blocks_of(fitted)])
+    own = np.concatenate([_nearest(keys(fitted[block]), centroids) for block in blocks_of(fitted, n_places)])
     centroids = centroids[np.bincount(own.ravel(), minlength=len(centroids)) >= min(LEAST_PLACES, own.size)]
     rows = np.arange(len(measured.rows))
-    return np.concatenate([_nearest(keys(rows[block]), centroids) for block in blocks_of(rows)])
+    return np.concatenate([_nearest(keys(rows[block]), centroids) for block in blocks_of(rows, n_places)])
 
 
 def _nearest(keys: np.ndarray, centroids: np.ndarray) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,7 +15,7 @@ from stochdeconv.statistics.measured import LOGIT, LayerMeasurements, Measuremen
 from stochdeconv.statistics.measurement import Progress
 from stochdeconv.statistics.registry import LAYER_STATISTICS, PHOTOGRAPH_STATISTICS
 from stochdeconv.statistics.spool import Spool
-from stochdeconv.threads import one_blas_thread
+from stochdeconv.threads import n_processors, one_blas_thread
 
 # Rows beyond this many add little a sampler could use, but 30 kB each (VGG16) to the file and 35 kB to memory.
 MAX_ROWS = 2048
@@ -78,7 +77,7 @@ def _summarised_layers(measured: Measurements, progress: Progress | None) -> dic
     """Summarise each layer on one thread, several layers at a time: the bytes do not depend on the number of processors."""
     # One after the other where there are many images, so that they do not cost more memory than few.
     at_once = _LAYERS_AT_ONCE if measured.n_images <= _MANY_IMAGES else 1
-    n_threads = min(at_once, os.cpu_count() or 1)
+    n_threads = min(at_once, n_processors())
     with one_blas_thread(), ThreadPoolExecutor(n_threads) as pool:
         pending = [(part.layer.name, pool.submit(_summarised, part)) for part in measured.layers]
         fields = {}

@@ -85,7 +85,7 @@ class LocalStatistic(LayerStatistic):
     """Which local vectors go with which context: p(image and layers | what a deep layer shows around the place).
 
     Contexts are clusters of places, told apart by the 3 x 3 neighbourhood in the first and the last layer on the grid of places, and in the
-    last one that has at least half as many positions down and across: the textures of a place, and what it is part of.
+    last one that has about half as many positions down and across, or more: the textures of a place, and what it is part of.
 
     Fields of the class: ``local``, the `LocalGaussians`, or None where there are too few images, no layer fine and deep enough, or no
     contexts were asked for; ``contexts`` (row, place), uint16, or None: the context of each place of each row.
@@ -270,7 +270,7 @@ def _means(
     n_places, n_kinds = grid[0] * grid[1], n_contexts * _COMPONENTS
     sums: Any = 0.0
     products: Any = 0.0
-    for block in blocks_of(rows):
+    for block in blocks_of(rows, grid[0] * grid[1]):
         maps = on_grid(part, rows[block], grid)[..., : n_kept(part)]
         values = maps.reshape(-1, maps.shape[-1]).astype(np.float64)
         own = number[block.start * n_places : block.stop * n_places]

@@ -21,6 +21,7 @@ from stochdeconv.statistics.measured import LOGIT, MeasuredLayer, layers_of
 from stochdeconv.statistics.registry import LAYER_STATISTICS, PHOTOGRAPH_STATISTICS
 from stochdeconv.statistics.spool import Spool
 from stochdeconv.statistics.statistic import Storage
+from stochdeconv.threads import n_processors
 
 if TYPE_CHECKING:
     from stochdeconv.networks.image_model import ImageModel
@@ -170,7 +171,7 @@ def _batches(
     """
     shape = layers_of(spool.manifest)[0].shape
     starts = list(range(spool.n_done, len(paths), batch_size))
-    reader = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    reader = ThreadPoolExecutor(min(8, n_processors()))
     try:
         ahead: list[tuple[list[int], list[Future]]] = []
         while starts or ahead:

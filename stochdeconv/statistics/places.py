@@ -114,7 +114,7 @@ class PlaceEncoder:
 def principal_directions(values: np.ndarray, n_directions: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return mean (value,), directions (value, direction) and their variances, of samples (sample, value); float32."""
     mean = values.mean(axis=0, dtype=np.float64)
-    centered = (values - mean).astype(np.float64)
+    centered = values - mean  # float64
     variances, directions = np.linalg.eigh(centered.T @ centered / max(len(values) - 1, 1))
     kept = slice(None, -n_directions - 1, -1)
     return (

@@ -38,8 +38,9 @@ _PLACES_PER_IMAGE = 48
 _PLACES_AT_A_TIME = 2048
 # A region that covers little of an image says little: its mean is drawn toward the image's own by this share of all places.
 _PRIOR_SHARE = 0.011
-#: Kinds of places are told apart by a layer with at most this many pixels of the image to one of its positions.
-COARSEST_PLACES = 8.5
+#: Kinds of places are told apart by a layer with at most this many pixels of the image to one of its positions: 8 in most networks, and
+#: what convolutions without padding leave out at the border (Inception: 35 positions of 299 pixels).
+COARSEST_PLACES = 9.0
 # Weight of the regions' means in the samplers, against the channel means.
 _REGION_WEIGHT = 2.0
 # Keeps a quotient finite where nothing varies; far below any activation's variance.
@@ -166,13 +167,16 @@ class RegionMeans(LayerStatistic):
 def _key_layer(layers: Sequence[LayerMeasurements]) -> LayerMeasurements | None:
     """Find the deepest layer with the image's own grid of places that is fine enough to tell places apart."""
     image = layers[0].layer
-    grid, height = image.layout_shape[:2], image.shape[0]
+    grid = image.layout_shape[:2]
     fine = [
-        part
-        for part in layers[1:]
-        if part.layer.layout_shape[:2] == grid and part.layer.shape[0] * COARSEST_PLACES >= height
+        part for part in layers[1:] if part.layer.layout_shape[:2] == grid and is_fine(part.layer.shape, image.shape)
     ]
     return fine[-1] if fine and grid != (1, 1) else None
+
+
+def is_fine(shape: Sequence[int], size: Sequence[int]) -> bool:
+    """Tell whether a layer of a shape (height, width, …) has positions enough to tell places of an image (height, width, …) apart."""
+    return all(n * COARSEST_PLACES >= n_pixels for n, n_pixels in zip(shape[:2], size[:2], strict=True))
 
 
 def fit_regions(layer: str, maps: MapReader, n_channels: int) -> Regions | None:

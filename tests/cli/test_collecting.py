@@ -90,7 +90,10 @@ def test_a_file_that_holds_photographs_says_so(made, here):
     assert "(--exemplars 500)" in none
     succeed(*words, "-o", "without.h5", "--n-contexts", "0")
     local = refuse("generate", "without.h5", "-o", "out", "--sampler", "local")
-    assert f"these statistics of {N_PHOTOS} images hold none: collect again, 16 images" in local
+    assert (
+        f"these statistics of {N_PHOTOS} images hold none: they were collected without contexts (--n-contexts 0)"
+        in local
+    )
     # Nobody asked for photographs: too few of them are not used.
     succeed("generate", "with.h5", "-o", "usual", *SHORT)
     assert json.loads(Path("usual/run.json").read_text())["settings"]["sampler"] == "bootstrap"

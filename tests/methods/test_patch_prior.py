@@ -23,14 +23,14 @@ def test_they_act_a_few_times_and_at_the_end(n_steps, expected):
 def test_each_time_the_noise_is_narrower():
     seen = []
 
-    def likely(contexts, images, width):
+    def denoise(contexts, images, width):
         seen.append(width)
         return images
 
-    for prior in patch_priors(likely, np.array([[0]]), 128, 0.1):
+    for prior in patch_priors(denoise, np.array([[0]]), 128, 0.1):
         prior.apply(ops.zeros((1, 4, 4, 3)), None)
     np.testing.assert_allclose(seen, [0.1, 0.1 / 5 ** (1 / 3), 0.1 / 5 ** (2 / 3), 0.02])
-    assert [prior.width for prior in patch_priors(likely, np.array([[0]]), 1, 0.1)] == pytest.approx([0.02])
+    assert [prior.width for prior in patch_priors(denoise, np.array([[0]]), 1, 0.1)] == pytest.approx([0.02])
 
 
 def test_pixels_beyond_black_and_white_are_seen_as_these():

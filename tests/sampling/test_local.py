@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from stochdeconv.errors import InputError
-from stochdeconv.sampling.local import draw_places, likely_images, local_targets
+from stochdeconv.sampling.local import denoise_images, draw_places, local_targets
+from stochdeconv.sampling.samplers import sample_targets
 from stochdeconv.sampling.scenes import sample_scenes, scene_contexts
 from stochdeconv.statistics.patches import patches, starts_about
 from stochdeconv.statistics.places import Grid
@@ -101,21 +102,23 @@ def test_targets_are_the_means_of_the_components_that_patches_are_of(statistics,
         np.testing.assert_allclose(maps[name][1, row, column], expected, rtol=1e-5)
 
 
-def test_likely_images_are_clear_of_noise(statistics, landscapes):
+def test_denoised_images_are_clear_of_noise(statistics, landscapes):
     rows = np.array([3, 17])
     clean = np.stack([landscapes[statistics.image_names[row]] for row in rows]).astype(np.float32)
     noisy = clean + 0.1 * np.random.default_rng(0).standard_normal(clean.shape, dtype=np.float32)
     contexts = statistics.contexts[rows]
-    cleared = likely_images(statistics, contexts, noisy, 0.1)
+    cleared = denoise_images(statistics, contexts, noisy, 0.1)
     error, before = (((images - clean) ** 2).mean(axis=(1, 2, 3)) for images in (cleared, noisy))
     assert (error < 0.4 * before).all()
     # Images that are taken for clean stay as they are; of each, only its own contexts count.
-    np.testing.assert_allclose(likely_images(statistics, contexts, clean, 1e-4), clean, atol=2e-3)
-    np.testing.assert_array_equal(likely_images(statistics, contexts[1:], noisy[1:], 0.1)[0], cleared[1])
-    others = likely_images(statistics, contexts[::-1], noisy, 0.1)
+    np.testing.assert_allclose(denoise_images(statistics, contexts, clean, 1e-4), clean, atol=2e-3)
+    np.testing.assert_array_equal(denoise_images(statistics, contexts[1:], noisy[1:], 0.1)[0], cleared[1])
+    others = denoise_images(statistics, contexts[::-1], noisy, 0.1)
     assert (((others - clean) ** 2).mean(axis=(1, 2, 3)) > error).all()
 
 
 def test_what_is_missing_is_said(statistics, targets):
-    with pytest.raises(InputError, match="these statistics of 50 images hold none: collect again, 16 images"):
+    with pytest.raises(InputError, match="these statistics of 50 images hold none: of their layers"):
         draw_places(statistics.with_fields(local=None), targets)
+    with pytest.raises(InputError, match=r"these targets have none: complete those of scenes\.sample_scenes"):
+        draw_places(statistics, sample_targets(statistics, n_images=1))

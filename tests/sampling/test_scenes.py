@@ -1,5 +1,7 @@
 """Scenes put together from several rows: (seed, i) alone, borders where contexts go together, layouts that go along."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
@@ -219,6 +221,20 @@ def test_scenes_do_not_depend_on_the_number_of_threads(statistics, monkeypatch):
     assert seen == [1, 1, 1]
 
 
-def test_what_is_missing_is_said(statistics):
-    with pytest.raises(InputError, match="these statistics of 50 images hold none: collect again, 16 images"):
-        sample_scenes(statistics.with_fields(local=None))
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"settings": {"n_contexts": 0}},
+            r"50 images hold none: they were collected without contexts \(--n-contexts 0\)",
+        ),
+        ({"settings": {}}, "without contexts"),
+        ({"n_images": 15}, "15 images hold none: collect again, at least 16 images"),
+        ({}, r"of their layers \(low, middle, fine\) none has a position for every 9 pixels of 48x48"),
+    ],
+)
+def test_what_is_missing_is_said(statistics, changes, expected):
+    with pytest.raises(InputError, match=expected):
+        sample_scenes(replace(statistics.with_fields(local=None), **changes))
+    with pytest.raises(InputError, match="put together from rows"):
+        sample_scenes(statistics, row_weight=0)
