@@ -64,8 +64,8 @@ class GenerateSettings(RunSettings):
     temperature : float
         Multiplies the deviations of the samples, and of images along a component, from the class's mean; place by place, the noise.
     row_weight : float
-        How much of real images' deviations a chain or bootstrap sample is made of, 0 (Gaussian throughout) to 1. Place by place the scene
-        is made of rows throughout.
+        How much of real images' deviations a chain or bootstrap sample is made of, 0 (Gaussian throughout) to 1. Scenes, of which places
+        are drawn, are made of rows throughout.
     gradient_rule : {"true", "guided", "deconvnet", "mix"}
         How gradients pass a ReLU, see `gradient.loss_gradient`.
     init : path, ``noise|IMAGE``
@@ -186,14 +186,13 @@ class GenerateSettings(RunSettings):
             return component_targets(statistics, self.component, self.deviations())
         if self.walk is not None:
             return walk_targets(statistics, n_frames=self.walk, sampler=whole, **sampling)
-        if self.n_images is not None:
-            sampling["n_images"] = self.n_images
+        number = {} if self.n_images is None else {"n_images": self.n_images}
         if sampler == LOCAL:
             from stochdeconv.sampling.local import draw_places
             from stochdeconv.sampling.scenes import sample_scenes
 
-            return draw_places(statistics, sample_scenes(statistics, **sampling), **drawing)
-        targets = sample_targets(statistics, sampler=whole, **sampling)
+            return draw_places(statistics, sample_scenes(statistics, seed=self.seed, **number), **drawing)
+        targets = sample_targets(statistics, sampler=whole, **number, **sampling)
         if sampler == EXEMPLARS:
             from stochdeconv.sampling.exemplars import sample_places
 

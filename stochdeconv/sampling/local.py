@@ -23,8 +23,10 @@ from stochdeconv.threads import one_blas_thread, side_by_side
 if TYPE_CHECKING:
     from stochdeconv.statistics.class_statistics import ClassStatistics
 
-# Widths of the noise: from one that leaves colours and their layout open to one of a few grey levels, level by level from the finest.
+# Widths of the noise, level by level from the finest: down to one of a few grey levels, and of the coarsest level there is from one that
+# leaves colours and their layout open.
 _WIDTHS = ((0.15, 0.01, 12), (0.25, 0.015, 14), (0.4, 0.02, 14), (0.4, 0.03, 16))
+_WIDEST = 0.4
 # Pixels from one patch to the next.
 _STRIDES = (2, 2, 2, 1)
 # Width of the noise that an image is taken to have when it is told which component a patch is of.
@@ -148,8 +150,7 @@ def local_targets(statistics: ClassStatistics, targets: Targets, layers: Sequenc
 def _levels_of(statistics: ClassStatistics) -> list[_Level]:
     """Return the levels of an image, the finest first."""
     local: LocalGaussians = statistics.local
-    rows, columns = map(int, local.grid)
-    grid = Grid.of((rows, columns), statistics.input_size)
+    grid = local.places(statistics.input_size)
     return [_Level(local, number, grid, size) for number, size in enumerate(level_sizes(statistics.input_size))]
 
 
@@ -165,6 +166,8 @@ class _Level:
     def draw(self, image: np.ndarray, contexts: np.ndarray, temperature: float, rng: np.random.Generator) -> np.ndarray:
         """Draw this level's image about that of the coarser one, (height, width, channel)."""
         widest, narrowest, n_widths = _WIDTHS[self.number]
+        if self.number == len(self.local.means) - 1:
+            widest = _WIDEST
         widths = np.geomspace(widest, narrowest, n_widths).astype(np.float32)
         image = stretch(image, self.size)
         for width in widths:

@@ -10,8 +10,9 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from stochdeconv.errors import InputError
-from stochdeconv.sampling.samplers import sample_deviations
-from stochdeconv.sampling.targets import LayerTarget, Targets
+from stochdeconv.sampling.samplers import bootstrap_rows
+from stochdeconv.sampling.targets import LayerTarget, Rows, Targets
+from stochdeconv.settings import check_count
 from stochdeconv.statistics.layout import layout_maps
 from stochdeconv.statistics.local_gaussians import LEAST_IMAGES
 from stochdeconv.statistics.patches import PATCH
@@ -59,28 +60,21 @@ def check_local(statistics: ClassStatistics) -> None:
 
 
 @one_blas_thread()
-def sample_scenes(
-    statistics: ClassStatistics,
-    *,
-    n_images: int = 8,
-    temperature: float = 1.0,
-    seed: int = 0,
-    first_index: int = 0,
-    row_weight: float = 0.9,
-) -> Targets:
+def sample_scenes(statistics: ClassStatistics, *, n_images: int = 8, seed: int = 0, first_index: int = 0) -> Targets:
     """Sample targets of images whose places are those of several rows.
 
     A scene begins as one row's, that of the sampler ``bootstrap``, and goes over into rows that are like it, moved to where they are most
     like it, at borders where the contexts on both sides go together: a Markov random field whose pair potentials are how often contexts
-    lie so far from each other, annealed (Geman & Geman 1984). What is asked of whole layers goes along: layouts are put together as the
-    scene is, the rest is the rows' mean by their parts.
+    lie so far from each other, annealed (Geman & Geman 1984). What is asked of whole layers goes along: layouts are those of the scene,
+    the rest is the rows' mean by their parts.
 
     Parameters
     ----------
     statistics : ClassStatistics
         With local Gaussians.
-    n_images, temperature, seed, first_index, row_weight
-        As in `samplers.sample_targets`.
+    n_images : int
+    seed, first_index : int
+        Scene i depends on (seed, first_index + i) alone.
 
     Returns
     -------
@@ -90,20 +84,14 @@ def sample_scenes(
     Raises
     ------
     InputError
-        There are no local Gaussians; or as in `samplers.sample_targets`.
+        There are no local Gaussians, or fewer than two rows.
     """
     check_local(statistics)
-    if not row_weight:
-        raise InputError("a scene is put together from rows, and row_weight=0 draws from none; leave it out")
-    rows, deviations, first_rows = sample_deviations(
-        statistics,
-        sampler="bootstrap",
-        n_images=n_images,
-        temperature=temperature,
-        seed=seed,
-        first_index=first_index,
-        row_weight=row_weight,
-    )
+    check_count("n_images", n_images)
+    check_count("seed", seed, at_least=0)
+    check_count("first_index", first_index, at_least=0)
+    rows = Rows.of(statistics)
+    first_rows = bootstrap_rows(statistics.n_rows, seed, first_index + np.arange(n_images))
     neighbours = Neighbours.of(statistics)
 
     def draw(number: int) -> np.ndarray:
@@ -111,20 +99,14 @@ def sample_scenes(
         return neighbours.scene(int(first_rows[number]), rng)
 
     scenes = np.stack(side_by_side(draw, n_images))
-    part = temperature * row_weight
     shares = [np.unique(scene[:, 0], return_counts=True) for scene in scenes]
-    for number, (own, counts) in enumerate(shares):
-        mixed = counts @ rows.weighted[own] / counts.sum()
-        deviations[number] += part * (mixed - rows.weighted[first_rows[number]])
-    targets = rows.targets(deviations, np.full(n_images, -1))
+    mixed = np.stack([counts @ rows.weighted[own] / counts.sum() for own, counts in shares])
+    targets = rows.targets(mixed, np.full(n_images, -1))
     layers = {}
     for name, layer in statistics.items():
-        scores = np.array(targets.layers[name].scores)
-        for number, (own, counts) in enumerate(shares):
-            drawn = scene_map(statistics, layer, scenes[number])
-            reached = layer.components @ (drawn - layer.layout_mean).ravel()
-            scores[number] += part * (reached - counts @ layer.scores[own] / counts.sum())
-        layers[name] = LayerTarget(fields={**targets.layers[name].fields, "scores": scores})
+        deviations = [scene_map(statistics, layer, scene) - layer.layout_mean for scene in scenes]
+        scores = np.stack([layer.components @ deviation.ravel() for deviation in deviations])
+        layers[name] = LayerTarget(fields={**targets.layers[name].fields, "scores": scores.astype(np.float32)})
     return replace(targets, layers=layers, fields={**targets.fields, "scenes": scenes})
 
 
@@ -136,20 +118,25 @@ def scene_contexts(statistics: ClassStatistics, targets: Targets) -> np.ndarray:
 def scene_map(statistics: ClassStatistics, layer: LayerStatistics, scene: np.ndarray) -> np.ndarray:
     """Put the pooled map of a layer together as a scene (place, 2) is: (height, width, channel), float32."""
     size, shape = statistics.input_size, layer.layout_shape[:2]
-    places = Grid.of(_grid(statistics), size)
-    # Cells part the image among them, whatever lies between the positions they are means of.
+    places = statistics.local.places(size)
+    # Cells part the image among them, whatever lies between the positions they are means of. One that is larger than a place is looked at
+    # in parts, each from its own place.
     steps = size[0] / shape[0], size[1] / shape[1]
     cells = Grid(shape, steps, (steps[0] / 2 - 0.5, steps[1] / 2 - 0.5))
-    here = places.places(cells.centers(0), cells.centers(1))
+    n_parts = [-(-n // n_cells) for n, n_cells in zip(places.shape, shape, strict=True)]
+    parts = [((np.arange(n) + 0.5) / n - 0.5) * step for n, step in zip(n_parts, steps, strict=True)]
+    here = places.places(*((cells.centers(axis)[:, None] + parts[axis]).ravel() for axis in (0, 1)))
     rows, there = scene[here, 0], scene[here, 1]
     moved = [
         after - before
         for after, before in zip(np.divmod(there, places.shape[1]), np.divmod(here, places.shape[1]), strict=True)
     ]
-    down = cells.nearest(cells.centers(0)[:, None] + moved[0] * places.step[0], 0)
-    across = cells.nearest(cells.centers(1) + moved[1] * places.step[1], 1)
+    down, across = (np.repeat(cells.centers(axis), n_parts[axis]) for axis in (0, 1))
+    down = cells.nearest(down[:, None] + moved[0] * places.step[0], 0)
+    across = cells.nearest(across + moved[1] * places.step[1], 1)
     own, which = np.unique(rows, return_inverse=True)
-    return layout_maps(layer, layer.scores[own])[which.reshape(rows.shape), down, across]
+    values = layout_maps(layer, layer.scores[own])[which.reshape(rows.shape), down, across]
+    return values.reshape(shape[0], n_parts[0], shape[1], n_parts[1], -1).mean(axis=(1, 3))
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +160,7 @@ class Neighbours:
     @classmethod
     def of(cls, statistics: ClassStatistics) -> Neighbours:
         """Count what lies beside what in the rows of statistics with local Gaussians."""
-        contexts = statistics.contexts.reshape(-1, *_grid(statistics))
+        contexts = statistics.contexts.reshape(-1, *statistics.local.places(statistics.input_size).shape)
         n = statistics.local.n_contexts
         frequency = np.bincount(contexts.ravel(), minlength=n) / contexts.size
         chance = np.outer(frequency, frequency)
@@ -249,11 +236,6 @@ class Neighbours:
                 # The largest of sums with Gumbel noise is a draw by their exponentials.
                 chosen = np.where(drawn, (fit / heat + rng.gumbel(size=fit.shape)).argmax(axis=0), chosen)
         return chosen
-
-
-def _grid(statistics: ClassStatistics) -> tuple[int, int]:
-    rows, columns = map(int, statistics.local.grid)
-    return rows, columns
 
 
 def _parts(axis: int, apart: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:

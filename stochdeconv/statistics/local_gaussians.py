@@ -80,6 +80,11 @@ class LocalGaussians:
         """Number of contexts."""
         return self.means.shape[1]
 
+    def places(self, size: tuple[int, int]) -> Grid:
+        """Return where the places lie in an image of a size (height, width)."""
+        rows, columns = map(int, self.grid)
+        return Grid.of((rows, columns), size)
+
 
 class LocalStatistic(LayerStatistic):
     """Which local vectors go with which context: p(image and layers | what a deep layer shows around the place).

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stochdeconv.errors import InputError
+from stochdeconv.sampling import local
 from stochdeconv.sampling.local import denoise_images, draw_places, local_targets
 from stochdeconv.sampling.samplers import sample_targets
 from stochdeconv.sampling.scenes import sample_scenes, scene_contexts
@@ -44,6 +45,20 @@ def test_images_are_like_the_rows_of_their_scenes(statistics, targets, drawn, la
     for image, row in zip(draw_places(statistics, alone, seed=1).pixels, rows, strict=True):
         likeness = [np.abs(image / 255 - landscapes[name]).mean() for name in names]
         assert np.argsort(likeness).tolist().index(row) < 10
+
+
+def test_the_coarsest_level_there_is_leaves_colours_open(statistics, targets, monkeypatch):
+    widths = {}
+
+    def watched(self, image, contexts, width):
+        widths.setdefault(self.number, []).append(width)
+        return image
+
+    monkeypatch.setattr(local._Level, "denoise", watched)
+    draw_places(statistics, targets.take(slice(0, 1)))
+    assert sorted(widths) == [0, 1]
+    assert widths[1][0] == pytest.approx(0.4) and widths[0][0] < 0.2
+    assert all(np.all(np.diff(of_level) < 0) for of_level in widths.values())
 
 
 def test_without_noise_all_seeds_draw_the_same(statistics, targets):

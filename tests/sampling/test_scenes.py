@@ -1,6 +1,7 @@
 """Scenes put together from several rows: (seed, i) alone, borders where contexts go together, layouts that go along."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -179,21 +180,38 @@ def test_places_that_are_moved_take_their_layout_along(statistics):
     np.testing.assert_array_equal(drawn[:, : cells - by - 1], whole[:, by : cells - 1])
 
 
+def test_large_cells_show_what_their_places_do_on_average(statistics, monkeypatch):
+    """Two cells by two over six places by six: of each cell the share of its places that are of the second row."""
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 2, (6, 6))
+    scene = np.stack([rows.ravel(), np.arange(36)], axis=-1)
+    monkeypatch.setattr(scenes, "layout_maps", lambda layer, scores: np.ones((1, 2, 2, 1)) * scores[:, :, None, None])
+    layer = SimpleNamespace(layout_shape=(2, 2, 1), scores=np.array([[0.0], [1.0]]))
+    expected = rows.reshape(2, 3, 2, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(scene_map(statistics, layer, scene)[..., 0], expected)
+
+
+def test_targets_of_a_row_alone_are_that_row_s(statistics, monkeypatch):
+    monkeypatch.setattr(Neighbours, "scene", lambda self, row, rng: alone(statistics, 7))
+    targets = sample_scenes(statistics, n_images=1)
+    for name, layer in statistics.items():
+        atol = 1e-3 * layer.scores.std(axis=0).max()
+        np.testing.assert_allclose(targets.layers[name].scores[0], layer.scores[7], atol=atol, err_msg=name)
+        np.testing.assert_allclose(targets.layers[name].mean[0], layer.means[7], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
 def test_scores_are_those_of_the_scene(statistics):
-    """Of rows alone, without the Gaussian part, a target's scores are what its scene's layout has."""
-    targets = sample_scenes(statistics, n_images=4, seed=5, row_weight=1.0)
+    targets = sample_scenes(statistics, n_images=4, seed=5)
     for name, layer in statistics.items():
         for scene, scores in zip(targets.scenes, targets.layers[name].scores, strict=True):
-            drawn = scene_map(statistics, layer, scene)
-            expected = layer.components @ (drawn - layer.layout_mean).ravel()
-            # Rows are centred by their mean, components by that of all images.
-            np.testing.assert_allclose(
-                scores, expected, atol=0.02 * layer.scores.std(axis=0).max() + 1e-4, err_msg=name
-            )
+            reached = layer.layout_mean.ravel() + scores @ layer.components
+            drawn = scene_map(statistics, layer, scene).ravel()
+            # What is left is what the components do not see.
+            assert abs(layer.components @ (drawn - reached)).max() < 1e-3 * layer.scores.std(axis=0).max(), name
 
 
 def test_other_descriptors_are_the_rows_mean(statistics):
-    targets = sample_scenes(statistics, n_images=4, seed=5, row_weight=1.0)
+    targets = sample_scenes(statistics, n_images=4, seed=5)
     layer = statistics["middle"]
     for scene, mean in zip(targets.scenes, targets.layers["middle"].mean, strict=True):
         own = layer.means[scene[:, 0]].mean(axis=0)
@@ -236,5 +254,3 @@ def test_scenes_do_not_depend_on_the_number_of_threads(statistics, monkeypatch):
 def test_what_is_missing_is_said(statistics, changes, expected):
     with pytest.raises(InputError, match=expected):
         sample_scenes(replace(statistics.with_fields(local=None), **changes))
-    with pytest.raises(InputError, match="put together from rows"):
-        sample_scenes(statistics, row_weight=0)
