@@ -12,7 +12,7 @@ import numpy as np
 
 from stochdeconv.methods.class_images import ClassImages, GenerateSettings
 from stochdeconv.methods.settings import with_batch_size
-from stochdeconv.sampling.samplers import EXEMPLARS
+from stochdeconv.sampling.samplers import EXEMPLARS, LOCAL
 from stochdeconv.settings import read_settings, takes
 
 if TYPE_CHECKING:
@@ -113,6 +113,8 @@ def generate(
         run = _with_deviations(run, model, statistics, settings.component, settings.deviations())
     if maker.sampler == EXEMPLARS:
         run = _with_copying(run, statistics, maker.targets)
+    if maker.sampler == LOCAL:
+        run = _with_rows(run, maker.targets)
     frames = as_frames(run.images) if settings.walk is not None else film.frames() if film is not None else None
     return hand_over(replace(run, frames=frames))
 
@@ -140,6 +142,14 @@ def _with_copying(run: RunResult, statistics: ClassStatistics, targets: Targets)
         name: [round(float(share), 4) for share in shares] for name, shares in owed.items()
     }
     return replace(run, record={**run.record, "pieces_of_photographs": pieces})
+
+
+def _with_rows(run: RunResult, targets: Targets) -> RunResult:
+    """Say in the record how much of each image's arrangement is a single photograph's."""
+    from stochdeconv.sampling.scenes import largest_shares
+
+    shares = [round(float(share), 4) for share in largest_shares(targets.scenes[: len(run.images)])]
+    return replace(run, record={**run.record, "rows_of_scenes": {"largest_share": shares}})
 
 
 def _with_deviations(

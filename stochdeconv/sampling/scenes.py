@@ -115,6 +115,11 @@ def scene_contexts(statistics: ClassStatistics, targets: Targets) -> np.ndarray:
     return statistics.contexts[targets.scenes[..., 0], targets.scenes[..., 1]]
 
 
+def largest_shares(scenes: np.ndarray) -> np.ndarray:
+    """Return the part of the places of scenes (image, place, 2) that are of one row, the most frequent: (image,)."""
+    return np.array([np.bincount(scene[:, 0]).max() / len(scene) for scene in scenes])
+
+
 def scene_map(statistics: ClassStatistics, layer: LayerStatistics, scene: np.ndarray) -> np.ndarray:
     """Put the pooled map of a layer together as a scene (place, 2) is: (height, width, channel), float32."""
     size, shape = statistics.input_size, layer.layout_shape[:2]

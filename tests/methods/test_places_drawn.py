@@ -57,7 +57,10 @@ def test_pieces_of_photographs_are_told(model, whole):
     told = generate(model, whole, sampler="exemplars", **run).record
     assert told["pieces_of_photographs"]["exemplars"] == 50
     assert all(len(told["pieces_of_photographs"][name]) == 2 for name in ("largest_share", "largest_piece"))
-    assert "pieces_of_photographs" not in generate(model, whole, sampler="local", **run).record
+    local = generate(model, whole, sampler="local", **run)
+    assert "pieces_of_photographs" not in local.record
+    counts = [np.unique(scene[:, 0], return_counts=True)[1].max() for scene in local.arrays["scenes"]]
+    assert local.record["rows_of_scenes"]["largest_share"] == pytest.approx(np.array(counts) / 36, abs=1e-4)
 
 
 @pytest.mark.parametrize("sampler", PLACE_BY_PLACE)
