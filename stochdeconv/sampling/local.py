@@ -18,7 +18,7 @@ from stochdeconv.statistics.class_statistics import INPUT
 from stochdeconv.statistics.local_gaussians import LocalGaussians
 from stochdeconv.statistics.patches import PATCH, as_pictures, level_sizes, patches, starts_about
 from stochdeconv.statistics.places import Grid
-from stochdeconv.threads import one_blas_thread, side_by_side
+from stochdeconv.threads import side_by_side
 
 if TYPE_CHECKING:
     from stochdeconv.statistics.class_statistics import ClassStatistics
@@ -130,21 +130,22 @@ def local_targets(statistics: ClassStatistics, targets: Targets, layers: Sequenc
     size = statistics.input_size
     pictures = as_pictures(targets.pixels)
     contexts = scene_contexts(statistics, targets)
-    maps = {}
-    with one_blas_thread():
-        for name in layers:
-            grid = Grid.of(statistics[name].shape[:2], size)
-            down, across = grid.centers(0), grid.centers(1)
-            starts = [starts_about(centers, size[axis]) for axis, centers in enumerate((down, across))]
-            places = finest.grid.places(down, across).ravel()
-            means = statistics[name].local_means
-            of_images = []
-            for picture, own in zip(pictures, contexts, strict=True):
-                cut = patches(picture, *starts).reshape(len(places), -1)
-                kinds = finest.kinds(cut, own[places])
-                of_images.append(means[own[places], kinds].reshape(*grid.shape, -1))
-            maps[name] = np.stack(of_images)
-    return maps
+
+    @functools.cache
+    def components_on(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return context and component of each position of layers of a shape, (image, row, column) each."""
+        grid = Grid.of(shape, size)
+        centers = [grid.centers(axis) for axis in (0, 1)]
+        starts = [starts_about(of_axis, size[axis]) for axis, of_axis in enumerate(centers)]
+        own = contexts[:, finest.grid.places(*centers)]
+
+        def kinds_of(number: int) -> np.ndarray:
+            cut = patches(pictures[number], *starts)
+            return finest.kinds(cut.reshape(-1, cut.shape[-1]), own[number].ravel()).reshape(shape)
+
+        return own, np.stack(side_by_side(kinds_of, len(pictures)))
+
+    return {name: statistics[name].local_means[components_on(statistics[name].shape[:2])] for name in layers}
 
 
 def _levels_of(statistics: ClassStatistics) -> list[_Level]:
