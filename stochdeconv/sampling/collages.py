@@ -9,8 +9,8 @@ import numpy as np
 
 from stochdeconv.images.files import stretch
 from stochdeconv.sampling.candidates import Candidates
-from stochdeconv.sampling.overlaps import Overlaps
-from stochdeconv.statistics.patches import PATCH, as_pictures
+from stochdeconv.sampling.overlaps import STRIDES, Overlaps
+from stochdeconv.statistics.patches import PATCH, as_pictures, middles_of
 from stochdeconv.statistics.places import Grid
 
 # How much worse a candidate is for its distance, of the median one.
@@ -21,9 +21,6 @@ _WIDTHS = ((0.15, 0.03, 6), (0.25, 0.05, 8), (0.4, 0.06, 8), (0.3, 0.06, 10))
 # Where overlapping patches disagree their mean has too little contrast, and whatever is smooth would be most like it: this part of a
 # candidate's contrast is not held against it. At 0 textures give way to haze, at 0.8 all is edges.
 _CONTRAST = 0.5
-# Pixels from one patch to the next, level by level; of the finest.
-_STRIDES = (2, 2, 2, 1)
-STRIDE = _STRIDES[0]
 # Candidates of its own that a patch has beside what the coarser level drew up to so many patches away.
 _OWN_CANDIDATES, _INHERITED = (0, 8, 32, 64), 2
 # Pixels that candidates are moved by, at most, to fit better.
@@ -97,7 +94,7 @@ def draw_collage(
         image = image + temperature * widths[0] * _noise(rng, image.shape)
         patches = _Patches(level, grid, candidates, number, temperature)
         if sources.size:
-            patches.inherit(sources, _STRIDES[number + 1])
+            patches.inherit(sources, STRIDES[number + 1])
         for width, narrower in zip(widths, [*widths[1:], 0.0], strict=True):
             image = patches.denoised(image, width, rng)
             if narrower:
@@ -151,11 +148,10 @@ class _Patches:
         self._number = number
         self._pixels, self._moves = pixels, _MOVES[number]
         height, width = pixels.shape[1:3]
-        self._overlaps = Overlaps((height, width), _STRIDES[number])
+        self._overlaps = Overlaps((height, width), STRIDES[number])
         rows, columns = self._overlaps.rows, self._overlaps.columns
         self.top, self.left = (part.ravel() for part in np.meshgrid(rows, columns, indexing="ij"))
-        factor = 2.0**number
-        place = grid.places(*((starts + PATCH / 2) * factor - 0.5 for starts in (rows, columns))).ravel()
+        place = grid.places(*(middles_of(starts, number) for starts in (rows, columns))).ravel()
         n_columns = grid.shape[1]
         self.photographs = candidates.photographs[place]
         there = candidates.places[place]
@@ -164,8 +160,8 @@ class _Patches:
             there // n_columns - (place // n_columns)[:, None],
             there % n_columns - (place % n_columns)[:, None],
         )
-        self.down = self._within(self.top, down * grid.step[0] / factor, 0)
-        self.across = self._within(self.left, across * grid.step[1] / factor, 1)
+        self.down = self._within(self.top, down * grid.step[0] / 2.0**number, 0)
+        self.across = self._within(self.left, across * grid.step[1] / 2.0**number, 1)
         typical = max(float(np.median(candidates.distances)), 1e-12)
         # The colder, the more decides what a place looks like to the network, and the more holds back whom too much is from.
         self._strictness = 1.0 / max(temperature, 1e-6)

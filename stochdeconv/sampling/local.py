@@ -11,12 +11,12 @@ import numpy as np
 
 from stochdeconv.errors import InputError
 from stochdeconv.images.files import stretch
-from stochdeconv.sampling.overlaps import Overlaps
+from stochdeconv.sampling.overlaps import STRIDES, Overlaps
 from stochdeconv.sampling.scenes import check_local, scene_contexts, scene_map
 from stochdeconv.sampling.targets import Targets
 from stochdeconv.statistics.class_statistics import INPUT
 from stochdeconv.statistics.local_gaussians import LocalGaussians
-from stochdeconv.statistics.patches import PATCH, as_pictures, level_sizes, patches, starts_about
+from stochdeconv.statistics.patches import as_pictures, level_sizes, middles_of, patches, starts_about
 from stochdeconv.statistics.places import Grid
 from stochdeconv.threads import side_by_side
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 # leaves colours and their layout open.
 _WIDTHS = ((0.15, 0.01, 12), (0.25, 0.015, 14), (0.4, 0.02, 14), (0.4, 0.03, 16))
 _WIDEST = 0.4
-# Pixels from one patch to the next.
-_STRIDES = (2, 2, 2, 1)
 # Width of the noise that an image is taken to have when it is told which component a patch is of.
 _TOLERANCE = 0.05
 # Keeps these draws apart from any other use of (seed, i).
@@ -136,7 +134,7 @@ def local_targets(statistics: ClassStatistics, targets: Targets, layers: Sequenc
         """Return context and component of each position of layers of a shape, (image, row, column) each."""
         grid = Grid.of(shape, size)
         centers = [grid.centers(axis) for axis in (0, 1)]
-        starts = [starts_about(of_axis, size[axis]) for axis, of_axis in enumerate(centers)]
+        starts = [starts_about(of_axis, 0, size[axis]) for axis, of_axis in enumerate(centers)]
         own = contexts[:, finest.grid.places(*centers)]
 
         def kinds_of(number: int) -> np.ndarray:
@@ -179,14 +177,13 @@ class _Level:
     def denoise(self, image: np.ndarray, contexts: np.ndarray, width: float) -> np.ndarray:
         """Average the posterior means of an image's patches under noise of a width, (height, width, channel)."""
         overlaps = self._overlaps
-        factor = 2.0**self.number
-        down, across = ((starts + PATCH / 2) * factor - 0.5 for starts in (overlaps.rows, overlaps.columns))
-        own = contexts[self.grid.places(down, across).ravel()]
+        middles = (middles_of(starts, self.number) for starts in (overlaps.rows, overlaps.columns))
+        own = contexts[self.grid.places(*middles).ravel()]
         return overlaps.averaged(self._denoised(overlaps.cut(image), own, width**2))
 
     @functools.cached_property
     def _overlaps(self) -> Overlaps:
-        return Overlaps(self.size, _STRIDES[self.number])
+        return Overlaps(self.size, STRIDES[self.number])
 
     def _denoised(self, cut: np.ndarray, contexts: np.ndarray, noise: float) -> np.ndarray:
         """Return the posterior mean of patches (patch, value) under noise of a variance."""

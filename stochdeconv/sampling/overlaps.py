@@ -7,6 +7,8 @@ from scipy.sparse import csr_array
 
 from stochdeconv.statistics.patches import PATCH, patch_starts
 
+#: Pixels from one patch to the next where images are drawn, level by level, the finest first.
+STRIDES = (2, 2, 2, 1)
 # What lies in the middle of a patch counts most.
 _PROFILE = np.hanning(PATCH + 2)[1:-1].astype(np.float32)
 _WINDOW = np.outer(_PROFILE, _PROFILE).ravel()

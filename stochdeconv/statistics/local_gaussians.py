@@ -167,9 +167,7 @@ class LocalStatistic(LayerStatistic):
         places = Grid.of(grid, image.shape[:2])
         fits = []
         for number, level in enumerate(pyramid(pixels)):
-            about = [
-                starts_about((places.centers(axis) + 0.5) / 2.0**number - 0.5, level.shape[axis + 1]) for axis in (0, 1)
-            ]
+            about = [starts_about(places.centers(axis), number, level.shape[axis + 1]) for axis in (0, 1)]
             cut = patches(level, *about).reshape(len(own), -1)
             fits.append(_fit_level(cut, own, n_contexts))
             del cut

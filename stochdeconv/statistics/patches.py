@@ -45,10 +45,16 @@ def patch_starts(n_pixels: int, stride: int) -> np.ndarray:
     return np.unique(np.append(np.arange(0, n_pixels - PATCH + 1, stride), n_pixels - PATCH))
 
 
-def starts_about(centers: np.ndarray, n_pixels: int) -> np.ndarray:
-    """Return the first row, or column, of the patches about some pixels, within the picture; halfway between two, the earlier one."""
+def starts_about(pixels: np.ndarray, level: int, n_pixels: int) -> np.ndarray:
+    """Return the first row, or column, of a level's patches about pixels of the picture, within the level's own; halfway, the earlier."""
     # So `Grid.nearest` finds the way back: from the middle of such a patch, the later of two positions.
-    return np.clip(np.ceil(centers - PATCH / 2), 0, n_pixels - PATCH).astype(np.int64)
+    middles = (pixels + 0.5) / 2.0**level - 0.5
+    return np.clip(np.ceil(middles - PATCH / 2), 0, n_pixels - PATCH).astype(np.int64)
+
+
+def middles_of(starts: np.ndarray, level: int) -> np.ndarray:
+    """Return the pixels of the picture that patches of a level lie about, by their first rows, or columns."""
+    return (starts + PATCH / 2) * 2.0**level - 0.5
 
 
 def patches(pictures: np.ndarray, top: np.ndarray, left: np.ndarray) -> np.ndarray:

@@ -8,8 +8,9 @@ import pytest
 from stochdeconv.errors import InputError
 from stochdeconv.sampling import collages
 from stochdeconv.sampling.candidates import Candidates, Contexts
-from stochdeconv.sampling.collages import STRIDE, draw_collage, pieces
+from stochdeconv.sampling.collages import draw_collage, pieces
 from stochdeconv.sampling.exemplars import copying, exemplars_of_rows, sample_places, target_maps
+from stochdeconv.sampling.overlaps import STRIDES
 from stochdeconv.sampling.samplers import sample_targets
 from stochdeconv.statistics.exemplars import Exemplars
 from stochdeconv.statistics.patches import patch_starts, pyramid
@@ -114,7 +115,7 @@ def test_shares_and_pieces_are_counted():
 
 
 def test_maps_are_the_photographs_at_the_places_they_are_from(model, statistics, targets):
-    n = len(patch_starts(SIZE, STRIDE))
+    n = len(patch_starts(SIZE, STRIDES[0]))
     sources = np.zeros((1, n, n, 3), np.int16)
     sources[..., 0] = 9
     whole = replace(targets.take(slice(0, 1)), fields={"sources": sources})

@@ -100,7 +100,7 @@ def test_targets_are_the_means_of_the_components_that_patches_are_of(statistics,
         own = Grid.of(statistics[name].shape[:2], (48, 48))
         assert maps[name].shape == (3, *own.shape, statistics[name].local_directions.shape[1])
         row, column = 5, 7
-        (top,), (left,) = (starts_about(own.centers(axis)[[i]], 48) for axis, i in enumerate((row, column)))
+        (top,), (left,) = (starts_about(own.centers(axis)[[i]], 0, 48) for axis, i in enumerate((row, column)))
         patch = patches(drawn.pixels[1] / 255, np.array([top]), np.array([left]))[0, 0]
         place = places.places(own.centers(0)[[row]], own.centers(1)[[column]])[0, 0]
         context = scene_contexts(statistics, targets)[1, place]

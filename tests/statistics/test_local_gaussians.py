@@ -24,7 +24,7 @@ def cut_at_places(statistics, level):
     pixels = pyramid(statistics.exemplars.pixels)[level]
     grid = Grid.of(tuple(statistics.local.grid), statistics.input_size)
     centers = [(grid.centers(axis) + 0.5) / 2**level - 0.5 for axis in (0, 1)]
-    starts = [starts_about(center, side) for center, side in zip(centers, pixels.shape[1:3], strict=True)]
+    starts = [starts_about(center, 0, side) for center, side in zip(centers, pixels.shape[1:3], strict=True)]
     return patches(pixels, *starts).reshape(len(pixels), -1, 192) / 255.0
 
 
