@@ -31,8 +31,9 @@ _REACH = 0.22
 _PART, _LIKING, _FIRST = 0.2, 2.0, 1.0
 # Places from one to the other, where what goes with what is looked at: odd, so that every second place can be drawn at once.
 _APART = (1, 3, 7)
-# Contexts that were never seen so count as having been in this part of the cases that chance would give.
-_UNSEEN = 0.05
+# Pairs of contexts count as seen so often besides, where chance would have them: one that was seen once says little, and nothing is ruled
+# out by never having been. The posterior mean of their ratio under a Gamma prior about one.
+_PRIOR_PAIRS = 2.0
 # Sweeps over the places, and how hot the first and the last of them are.
 _N_SWEEPS, _HOT, _COLD = 40, 2.0, 0.1
 # Keeps these draws apart from any other use of (seed, i).
@@ -152,10 +153,10 @@ class Neighbours:
     ----------
     contexts : ndarray of shape (row, down, across), int
     affinities : sequence of tuple (axis, apart, affinity)
-        ``affinity[a, b]``: log of how often context b lies so many places below (axis 0), or beside (1), context a, over what chance
-        would give.
+        ``affinity[a, b]``: pointwise mutual information, log of how often context b lies so many places below (axis 0), or beside (1),
+        context a over what chance would give.
     rarity : ndarray of shape (context,)
-        How much it tells that two places have this context: its negative log frequency.
+        Self-information, how much it tells that two places have this context: its negative log frequency.
     """
 
     contexts: np.ndarray
@@ -175,13 +176,9 @@ class Neighbours:
                 if apart >= contexts.shape[1 + axis]:
                     continue
                 first, second = (contexts[(slice(None), *part)] for part in _parts(axis, apart))
-                pairs = (
-                    np.bincount((first.astype(np.intp) * n + second).ravel(), minlength=n * n).reshape(n, n)
-                    / first.size
-                )
-                # Contexts that no row has go with nothing, and are never asked.
-                seen = np.divide(pairs, chance, out=np.zeros_like(pairs), where=chance > 0)
-                affinities.append((axis, apart, np.log(seen + _UNSEEN).astype(np.float32)))
+                pairs = np.bincount((first.astype(np.intp) * n + second).ravel(), minlength=n * n).reshape(n, n)
+                ratio = (pairs + _PRIOR_PAIRS) / (chance * first.size + _PRIOR_PAIRS)
+                affinities.append((axis, apart, np.log(ratio).astype(np.float32)))
         return cls(contexts, affinities, -np.log(np.maximum(frequency, 1.0 / contexts.size)).astype(np.float32))
 
     def scene(self, row: int, rng: np.random.Generator) -> np.ndarray:

@@ -90,8 +90,8 @@ def test_what_goes_with_what_is_counted(statistics):
         first = maps[:, :-apart] if axis == 0 else maps[:, :, :-apart]
         second = maps[:, apart:] if axis == 0 else maps[:, :, apart:]
         for a, b in ((maps[0, 0, 0], maps[0, 5, 5]), (maps[3, 2, 1], maps[3, 2, 2]), (maps[7, 1, 1], maps[7, 2, 1])):
-            together = np.mean((first == a) & (second == b))
-            assert affinity[a, b] == pytest.approx(np.log(together / (shares[a] * shares[b]) + 0.05), rel=1e-5)
+            together, by_chance = np.sum((first == a) & (second == b)), shares[a] * shares[b] * first.size
+            assert affinity[a, b] == pytest.approx(np.log((together + 2) / (by_chance + 2)), rel=1e-5)
 
 
 def test_rows_that_are_alike_are_found_and_moved_to_lie_alike():
