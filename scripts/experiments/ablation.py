@@ -26,14 +26,14 @@ from stochdeconv.evaluation.judge import Judge
 from stochdeconv.evaluation.measure import measure
 from stochdeconv.files import write_atomically
 from stochdeconv.images.folders import find_images, hold_out
-from stochdeconv.methods.recipe import Recipe, of_places, own_recipe
+from stochdeconv.methods.recipe import Recipe, own_recipe
 from stochdeconv.networks.classes import file_stem
 from stochdeconv.sampling.samplers import PLACE_BY_PLACE
 
 COLUMNS = ("judge_top1", "judge_top5", "kid", "density", "coverage", "pairwise_distance", "spectrum_slope")
 
-# Row -> (command, its arguments). What a row of `generate` does not name is the network's own recipe, of `local` with what images want that
-# are drawn place by place; `general` is the recipe of networks without one of their own. The sampler is `bootstrap` where a row names none.
+# Row -> (command, its arguments). What a row of `generate` does not name is the network's own recipe, which has other defaults where places
+# are drawn (`local`); `general` is the recipe of networks without one of their own. The sampler is `bootstrap` where a row names none.
 OURS = {
     "default": {},
     "sampler-chain": {"sampler": "chain"},
@@ -173,8 +173,7 @@ def make_row(row: str, arguments: argparse.Namespace, model, judge: Judge, refer
     command, of_row = ROWS[row]
     of_row = {**of_row, "n_images": arguments.n_images, "n_steps": arguments.n_steps}
     if "recipe" in of_row:
-        own = own_recipe(model)
-        own = of_places(own) if of_row.get("sampler") in PLACE_BY_PLACE else own
+        own = own_recipe(model, place_by_place=of_row.get("sampler") in PLACE_BY_PLACE)
         of_row["recipe"] = replace(own, **of_row["recipe"])
     estimates, features, settings = {}, {}, {}
     for number, (name, reference) in enumerate(references.items()):

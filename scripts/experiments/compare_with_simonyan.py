@@ -20,7 +20,7 @@ from finished_runs import figure_text, halved, images_of, save_sheet
 import stochdeconv as sd
 from stochdeconv.images.folders import find_images, hold_out
 from stochdeconv.methods.maximize import PRESETS
-from stochdeconv.methods.recipe import of_places, own_recipe
+from stochdeconv.methods.recipe import own_recipe
 from stochdeconv.methods.runs import is_made
 from stochdeconv.sampling.samplers import PLACE_BY_PLACE
 
@@ -80,8 +80,7 @@ def main() -> None:
 def settings_of(contestant: str, model) -> dict[str, object]:
     """Say what a contestant's defaults are now; what a preset leaves open (the weight of its decay) is the network's."""
     if contestant in SAMPLERS:
-        own = own_recipe(model)
-        return {"recipe": asdict(of_places(own) if contestant in PLACE_BY_PLACE else own)}
+        return {"recipe": asdict(own_recipe(model, place_by_place=contestant in PLACE_BY_PLACE))}
     defaults = vars(PRESETS[contestant].at(model.input_size))
     return {name: value for name, value in defaults.items() if value is not None}
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from stochdeconv.errors import InputError, SettingsError
 from stochdeconv.methods.objective import channel_directions, check_model, target_loss
-from stochdeconv.methods.recipe import Recipe, of_places, own_recipe, parse_recipe
+from stochdeconv.methods.recipe import Recipe, own_recipe, parse_recipe
 from stochdeconv.methods.settings import RunSettings
 from stochdeconv.optimization.descent import Descent
 from stochdeconv.sampling.samplers import EXEMPLARS, LOCAL, PLACE_BY_PLACE, check_sampling, sample_targets
@@ -72,7 +72,8 @@ class GenerateSettings(RunSettings):
         Start from noise, about the colours that are sampled (`start` of the recipe), or from a photograph.
     recipe : Recipe or str, ``NAME=VALUE,…``
         The objective: whole, or what changes in the network's own: weights such as facets=0 or class_term=1, order=deepest-first,
-        parameterization=pixels. A network's own is the default of `Recipe`, with what its sidecar file says under "recipe".
+        parameterization=pixels. A network's own is the default of `Recipe`, place by place with weights of its own (textures and layout
+        beside the maps, no colours, edges or smoothness of the whole), with what its sidecar file says under "recipe".
     n_steps : int
         Optimisation steps.
     size : int, optional
@@ -403,8 +404,7 @@ def _recipe_at(
         The spectrum is asked of images of another size than it was measured at.
     """
     if not isinstance(recipe, Recipe):
-        own = _own_recipe_at(size, model, statistics)
-        recipe = parse_recipe(recipe or "", of_places(own) if sampler in PLACE_BY_PLACE else own)
+        recipe = parse_recipe(recipe or "", _own_recipe_at(size, model, statistics, sampler=sampler))
     if recipe.spectrum and size != tuple(statistics.input_size):
         height, width = statistics.input_size
         raise InputError(
@@ -413,9 +413,9 @@ def _recipe_at(
     return recipe
 
 
-def _own_recipe_at(size: tuple[int, int], model: ImageModel, statistics: ClassStatistics) -> Recipe:
+def _own_recipe_at(size: tuple[int, int], model: ImageModel, statistics: ClassStatistics, *, sampler: str) -> Recipe:
     """Take out of the network's own recipe what cannot be asked of images of a size, and say so."""
-    recipe = own_recipe(model)
+    recipe = own_recipe(model, place_by_place=sampler in PLACE_BY_PLACE)
     if size == tuple(statistics.input_size):
         return recipe
     impossible = ["spectrum"]

@@ -145,17 +145,14 @@ def parse_recipe(text: str, base: Recipe | None = None) -> Recipe:
     return replace(base, **changes)
 
 
-def of_places(recipe: Recipe) -> Recipe:
-    """Change of a recipe what images need otherwise whose maps are drawn place by place."""
-    return replace(recipe, **_OF_PLACES)
-
-
-def own_recipe(model: ImageModel) -> Recipe:
+def own_recipe(model: ImageModel, *, place_by_place: bool = False) -> Recipe:
     """Read the recipe of a network: the default, with what its sidecar says.
 
     Parameters
     ----------
     model : ImageModel
+    place_by_place : bool
+        Whether it is of images whose maps are drawn place by place, which have other defaults.
 
     Returns
     -------
@@ -167,6 +164,6 @@ def own_recipe(model: ImageModel) -> Recipe:
         The sidecar's recipe is none.
     """
     try:
-        return parse_recipe(model.recipe)
+        return parse_recipe(model.recipe, replace(Recipe(), **_OF_PLACES) if place_by_place else None)
     except InputError as error:
         raise ModelError(f"the sidecar of '{model.name}' has a bad recipe: {error}") from error

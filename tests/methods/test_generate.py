@@ -15,7 +15,7 @@ from stochdeconv.methods.class_images import ClassImages, GenerateSettings
 from stochdeconv.methods.generate import generate
 from stochdeconv.methods.maximize import maximize
 from stochdeconv.methods.objective import target_loss
-from stochdeconv.methods.recipe import Recipe, parse_recipe
+from stochdeconv.methods.recipe import Recipe, own_recipe, parse_recipe
 from stochdeconv.methods.runs import RunInterrupted
 from stochdeconv.networks.image_model import load_model
 from stochdeconv.sampling.exemplars import target_maps
@@ -121,20 +121,27 @@ def test_the_class_score_is_maximised_where_it_is_asked_for(model, statistics):
     assert -aimed.history[-1][name] > -aimed.history[0][name] + 0.05
 
 
-def test_a_network_may_have_a_recipe_of_its_own(model, statistics, tmp_path):
+def test_a_network_may_have_a_recipe_of_its_own(model, statistics, whole, tmp_path):
     model.keras_model.save(tmp_path / "own.keras")
     sidecar = {"preprocessing": "tf", "class_names": ["sunset", "dog", "eel"], "recipe": "facets=0.5,jitter=1"}
     (tmp_path / "own.json").write_text(json.dumps(sidecar))
     own = load_model(tmp_path / "own.keras", dtype="float32")
 
-    def recipe_of(**changes):
-        record = generate(own, statistics, n_images=1, n_steps=1, **changes).record
+    def recipe_of(held=statistics, **changes):
+        record = generate(own, held, n_images=1, n_steps=1, **changes).record
         return Recipe(**record["settings"]["recipe"])
 
     assert recipe_of() == Recipe(facets=0.5, jitter=1)
     assert recipe_of(recipe="jitter=0,layout=1") == Recipe(facets=0.5, jitter=0, layout=1.0)
     assert recipe_of(recipe=Recipe(jitter=2)) == Recipe(jitter=2)
     assert recipe_of(recipe=None) == recipe_of()
+    # Place by place it starts from other defaults, and what it says itself holds all the same.
+    assert (
+        own_recipe(own, place_by_place=True)
+        == dataclasses.replace(own_recipe(model, place_by_place=True), facets=0.5, jitter=1)
+        != Recipe(facets=0.5, jitter=1)
+    )
+    assert recipe_of(sampler="local", held=whole) == own_recipe(own, place_by_place=True)
     (tmp_path / "own.json").write_text(json.dumps(sidecar | {"recipe": "facetz=1"}))
     with pytest.raises(ModelError, match=r"sidecar of 'own' has a bad recipe.*facetz"):
         generate(load_model(tmp_path / "own.keras"), statistics, n_images=1, n_steps=1)
