@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 # Rows that a scene is put together from: one, and some drawn among those that are most like it.
 _N_ROWS, _N_ALIKE = 4, 24
-# How far rows are moved to lie like the first, of the side of an image.
-_REACH = 0.22
 # Widths of the parts that a row likes to have, of the side; how much that counts, and how much more the first row likes to be anywhere.
 _PART, _LIKING, _FIRST = 0.2, 2.0, 1.0
 # Places from one to the other, where what goes with what is looked at: odd, so that every second place can be drawn at once.
@@ -64,10 +62,10 @@ def check_local(statistics: ClassStatistics) -> None:
 def sample_scenes(statistics: ClassStatistics, *, n_images: int = 8, seed: int = 0, first_index: int = 0) -> Targets:
     """Sample targets of images whose places are those of several rows.
 
-    A scene begins as one row's, that of the sampler ``bootstrap``, and goes over into rows that are like it, moved to where they are most
-    like it, at borders where the contexts on both sides go together: a Markov random field whose pair potentials are how often contexts
-    lie so far from each other, annealed (Geman & Geman 1984). What is asked of whole layers goes along: layouts are those of the scene,
-    the rest is the rows' mean by their parts.
+    A scene begins as one row's, that of the sampler ``bootstrap``, and goes over into rows that are like it, at borders where the contexts
+    on both sides go together: a Markov random field whose pair potentials are how often contexts lie so far from each other, annealed
+    (Geman & Geman 1984). What is asked of whole layers goes along: layouts are those of the scene, the rest is the rows' mean by their
+    parts.
 
     Parameters
     ----------
@@ -80,7 +78,7 @@ def sample_scenes(statistics: ClassStatistics, *, n_images: int = 8, seed: int =
     Returns
     -------
     Targets
-        With one more field: ``scenes`` (image, place, 2), int32: the row that each place is from, and which of its places.
+        With one more field: ``scenes`` (image, place), int32: the row that each place is from.
 
     Raises
     ------
@@ -100,7 +98,7 @@ def sample_scenes(statistics: ClassStatistics, *, n_images: int = 8, seed: int =
         return neighbours.scene(int(first_rows[number]), rng)
 
     scenes = np.stack(side_by_side(draw, n_images))
-    shares = [np.unique(scene[:, 0], return_counts=True) for scene in scenes]
+    shares = [np.unique(scene, return_counts=True) for scene in scenes]
     mixed = np.stack([counts @ rows.weighted[own] / counts.sum() for own, counts in shares])
     targets = rows.targets(mixed, np.full(n_images, -1))
     layers = {}
@@ -113,16 +111,16 @@ def sample_scenes(statistics: ClassStatistics, *, n_images: int = 8, seed: int =
 
 def scene_contexts(statistics: ClassStatistics, targets: Targets) -> np.ndarray:
     """Return the context of each place of scenes, (image, place)."""
-    return statistics.contexts[targets.scenes[..., 0], targets.scenes[..., 1]]
+    return statistics.contexts[targets.scenes, np.arange(targets.scenes.shape[1])]
 
 
 def largest_shares(scenes: np.ndarray) -> np.ndarray:
-    """Return the part of the places of scenes (image, place, 2) that are of one row, the most frequent: (image,)."""
-    return np.array([np.bincount(scene[:, 0]).max() / len(scene) for scene in scenes])
+    """Return the part of the places of scenes (image, place) that are of one row, the most frequent: (image,)."""
+    return np.array([np.bincount(scene).max() / len(scene) for scene in scenes])
 
 
 def scene_map(statistics: ClassStatistics, layer: LayerStatistics, scene: np.ndarray) -> np.ndarray:
-    """Put the pooled map of a layer together as a scene (place, 2) is: (height, width, channel), float32."""
+    """Put the pooled map of a layer together as a scene (place,) is: (height, width, channel), float32."""
     size, shape = statistics.input_size, layer.layout_shape[:2]
     places = statistics.local.places(size)
     # Cells part the image among them, whatever lies between the positions they are means of. One that is larger than a place is looked at
@@ -132,16 +130,9 @@ def scene_map(statistics: ClassStatistics, layer: LayerStatistics, scene: np.nda
     n_parts = [-(-n // n_cells) for n, n_cells in zip(places.shape, shape, strict=True)]
     parts = [((np.arange(n) + 0.5) / n - 0.5) * step for n, step in zip(n_parts, steps, strict=True)]
     here = places.places(*((cells.centers(axis)[:, None] + parts[axis]).ravel() for axis in (0, 1)))
-    rows, there = scene[here, 0], scene[here, 1]
-    moved = [
-        after - before
-        for after, before in zip(np.divmod(there, places.shape[1]), np.divmod(here, places.shape[1]), strict=True)
-    ]
-    down, across = (np.repeat(cells.centers(axis), n_parts[axis]) for axis in (0, 1))
-    down = cells.nearest(down[:, None] + moved[0] * places.step[0], 0)
-    across = cells.nearest(across + moved[1] * places.step[1], 1)
-    own, which = np.unique(rows, return_inverse=True)
-    values = layout_maps(layer, layer.scores[own])[which.reshape(rows.shape), down, across]
+    own, which = np.unique(scene[here], return_inverse=True)
+    down, across = (np.repeat(np.arange(n_cells), n) for n_cells, n in zip(shape, n_parts, strict=True))
+    values = layout_maps(layer, layer.scores[own])[which.reshape(here.shape), down[:, None], across]
     return values.reshape(shape[0], n_parts[0], shape[1], n_parts[1], -1).mean(axis=(1, 3))
 
 
@@ -182,46 +173,25 @@ class Neighbours:
         return cls(contexts, affinities, -np.log(np.maximum(frequency, 1.0 / contexts.size)).astype(np.float32))
 
     def scene(self, row: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw a scene that begins as a row's: (place, 2), int32, see `sample_scenes`."""
-        rows, shifts = self._alike(row, rng)
-        height, width = self.contexts.shape[1:]
-        down, across = np.indices((height, width))
-        down, across = down + shifts[:, 0, None, None], across + shifts[:, 1, None, None]
-        is_there = (down >= 0) & (down < height) & (across >= 0) & (across < width)
-        down, across = down.clip(0, height - 1), across.clip(0, width - 1)
-        chosen = self._put_together(self.contexts[rows[:, None, None], down, across], is_there, rng)
-        places = np.take_along_axis(down * width + across, chosen[None], axis=0)[0]
-        return np.stack([rows[chosen].ravel(), places.ravel()], axis=-1).astype(np.int32)
+        """Draw a scene that begins as a row's: (place,), int32, see `sample_scenes`."""
+        rows = np.append(row, self._alike(row, rng))
+        return rows[self._put_together(self.contexts[rows], rng)].ravel().astype(np.int32)
 
-    def _alike(self, row: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Draw rows that are like one, which is the first of them, and tell how they lie best: (row,) and (row, 2), in places."""
+    def _alike(self, row: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw some of the rows that have most contexts where a row has them, rare ones counting most."""
         own = self.contexts[row]
-        weights = self.rarity[own]
-        best = np.full(len(self.contexts), -np.inf)
-        shifts = np.zeros((len(self.contexts), 2), np.intp)
-        reach = [round(_REACH * side) for side in own.shape]
-        for down in range(-reach[0], reach[0] + 1):
-            for across in range(-reach[1], reach[1] + 1):
-                (top, top_of), (left, left_of) = (
-                    (slice(max(-shift, 0), side - max(shift, 0)), slice(max(shift, 0), side - max(-shift, 0)))
-                    for shift, side in zip((down, across), own.shape, strict=True)
-                )
-                same = self.contexts[:, top_of, left_of] == own[top, left]
-                alike = same.reshape(len(same), -1) @ weights[top, left].ravel()
-                is_better = alike > best
-                best[is_better], shifts[is_better] = alike[is_better], (down, across)
-        best[row] = -np.inf
-        nearest = np.argsort(-best, kind="stable")[: min(_N_ALIKE, len(best) - 1)]
-        others = rng.choice(nearest, min(_N_ROWS - 1, len(nearest)), replace=False)
-        return np.append(row, others), np.concatenate([np.zeros((1, 2), np.intp), shifts[others]])
+        likeness = (self.contexts == own).reshape(len(self.contexts), -1) @ self.rarity[own].ravel()
+        likeness[row] = -np.inf
+        # Rows that are equally alike, in an order of their own.
+        nearest = np.lexsort((rng.random(len(likeness)), -likeness))[: min(_N_ALIKE, len(likeness) - 1)]
+        return rng.choice(nearest, min(_N_ROWS - 1, len(nearest)), replace=False)
 
-    def _put_together(self, contexts: np.ndarray, is_there: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _put_together(self, contexts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Choose for each place one of some rows (row, down, across): (down, across)."""
         shape = contexts.shape[1:]
         liking = np.stack([gaussian_filter(rng.standard_normal(shape), _PART * min(shape)) for _ in contexts])
         liking *= _LIKING / (liking.std() or 1.0)
         liking[0] += _FIRST * _LIKING
-        liking[~is_there] = -1e3
         pairs = []
         for axis, apart, affinity in self.affinities:
             first, second = _parts(axis, apart)

@@ -59,7 +59,7 @@ def test_pieces_of_photographs_are_told(model, whole):
     assert all(len(told["pieces_of_photographs"][name]) == 2 for name in ("largest_share", "largest_piece"))
     local = generate(model, whole, sampler="local", **run)
     assert "pieces_of_photographs" not in local.record
-    counts = [np.unique(scene[:, 0], return_counts=True)[1].max() for scene in local.arrays["scenes"]]
+    counts = [np.unique(scene, return_counts=True)[1].max() for scene in local.arrays["scenes"]]
     assert local.record["rows_of_scenes"]["largest_share"] == pytest.approx(np.array(counts) / 36, abs=1e-4)
 
 
