@@ -16,6 +16,7 @@ from stochdeconv.networks.image_model import load_model
 from stochdeconv.statistics.collection import CollectSettings, collect
 from stochdeconv.statistics.file import save_statistics
 from stochdeconv.statistics.spool import remove_spool
+from stochdeconv.threads import n_processors
 
 ray = pytest.importorskip("ray", reason="work is shared by Ray, which is not installed")
 SIZE = 20
@@ -76,7 +77,7 @@ def stored(statistics, path):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="finds the workers' processes in /proc")
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers want two processors")
+@pytest.mark.skipif(n_processors() < 2, reason="two workers want two processors")
 def test_two_workers_one_of_them_killed_give_what_one_process_gives(
     model, photographs, statistics, tmp_path, monkeypatch
 ):

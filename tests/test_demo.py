@@ -24,7 +24,7 @@ from stochdeconv.statistics.file import load_statistics
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """One quick demo, in an empty working folder, with every socket refused: its folder, what it printed, and seconds."""
+    """One quick demo, in an empty working folder, with every socket refused: its folder, what it printed, and processor seconds."""
     patch = pytest.MonkeyPatch()
     folder = tmp_path_factory.mktemp("demo")
     contacts = []
@@ -38,9 +38,9 @@ def finished(tmp_path_factory):
         blocked.chdir(folder)
         for name in ("socket", "create_connection", "getaddrinfo", "socketpair"):
             blocked.setattr(socket, name, refuse)
-        before = time.monotonic()
+        before = time.process_time()
         result = call("demo", "--quick")
-        seconds = time.monotonic() - before
+        seconds = time.process_time() - before
     assert result.exit_code == 0, result.output
     assert not contacts, "the demo asked for a network connection"
     return folder / "out" / "demo", result.stdout, seconds
@@ -58,8 +58,8 @@ def test_it_ends_with_the_report(finished):
 
 
 def test_it_takes_no_longer_than_is_promised(finished):
-    """README says half a minute on two processors; here it has one, and the other tests the rest."""
-    assert finished[2] <= 75
+    """README says half a minute on two processors: no more than a minute's work, whatever else the machine does."""
+    assert finished[2] <= 60
 
 
 def test_every_figure_has_its_real_side(finished):

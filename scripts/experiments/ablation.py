@@ -33,7 +33,7 @@ from stochdeconv.sampling.samplers import PLACE_BY_PLACE
 COLUMNS = ("judge_top1", "judge_top5", "kid", "density", "coverage", "pairwise_distance", "spectrum_slope")
 
 # Row -> (command, its arguments). What a row of `generate` does not name is the network's own recipe, which has other defaults where places
-# are drawn (`local`); `general` is the recipe of networks without one of their own. The sampler is `bootstrap` where a row names none.
+# are drawn; `general` is the recipe of networks without one of their own. The sampler is `bootstrap` where a row names none.
 OURS = {
     "default": {},
     "sampler-chain": {"sampler": "chain"},

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -45,6 +44,7 @@ from stochdeconv.images.folders import find_images
 from stochdeconv.methods.objective import target_loss
 from stochdeconv.methods.recipe import Recipe
 from stochdeconv.sampling.samplers import sample_targets
+from stochdeconv.threads import n_processors
 
 WORK = Path("stats_cache/benchmark")
 BATCHES = (1, 4, 16)
@@ -101,7 +101,7 @@ def machine() -> dict:
         lines = cpuinfo.read_text().splitlines()
         processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), processor)
     versions = backend.versions()
-    return {"processor": processor, "n_processors": os.cpu_count(), backend.name(): versions[backend.name()]}
+    return {"processor": processor, "n_processors": n_processors(), backend.name(): versions[backend.name()]}
 
 
 def case_of(word: str, arguments: argparse.Namespace) -> Case:

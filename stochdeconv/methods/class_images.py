@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 # The sampler where places cannot be drawn, and of the rows whose scenes they are drawn in.
 _USUAL = "bootstrap"
+_ROW_WEIGHT = 0.9
 # Of smaller images, with a dozen patches or fewer side by side, nobody measured whether local Gaussians are the better default.
 _LEAST_SIDE_OF_LOCAL = 96
 # A walk starts from its middle frame after this part of the steps.
@@ -60,12 +61,12 @@ class GenerateSettings(RunSettings):
         `scenes.sample_scenes` and `local.draw_places`, ``exemplars`` from photographs that the statistics keep, see
         `exemplars.sample_places`. By default local where the statistics hold what it needs and images have 96 pixels a side, else
         exemplars where there are enough, else bootstrap; bootstrap, too, of series, of another size than the statistics', from a
-        photograph (`init`), and with a `row_weight` of 0.
+        photograph (`init`), and with a `row_weight`.
     temperature : float
         Multiplies the deviations of the samples, and of images along a component, from the class's mean; place by place, the noise.
     row_weight : float
-        How much of real images' deviations a chain or bootstrap sample is made of, 0 (Gaussian throughout) to 1. Scenes, of which places
-        are drawn, are made of rows throughout.
+        How much of real images' deviations a chain or bootstrap sample is made of, 0 (Gaussian throughout) to 1; of `exemplars` above 0.
+        What `local` draws is made of rows throughout, and has none.
     gradient_rule : {"true", "guided", "deconvnet", "mix"}
         How gradients pass a ReLU, see `gradient.loss_gradient`.
     init : path, ``noise|IMAGE``
@@ -93,7 +94,7 @@ class GenerateSettings(RunSettings):
     gif: bool = False
     sampler: str = OPEN
     temperature: float = 1.0
-    row_weight: float = 0.9
+    row_weight: float = _ROW_WEIGHT
     gradient_rule: str = "true"
     init: str | Path = "noise"
     recipe: str | Recipe | None = ""
@@ -116,9 +117,13 @@ class GenerateSettings(RunSettings):
             raise SettingsError(
                 f"the sampler '{self.sampler}' draws images one by one; leave component= and walk= out, or choose another"
             )
-        if self.sampler in PLACE_BY_PLACE and self.row_weight == 0:
+        if self.sampler == LOCAL and self.row_weight != _ROW_WEIGHT:
             raise SettingsError(
-                f"the sampler '{self.sampler}' draws in scenes of rows; row_weight= is above 0, or choose another"
+                "the sampler 'local' is made of rows throughout; leave row_weight= out, or choose another"
+            )
+        if self.sampler == EXEMPLARS and self.row_weight == 0:
+            raise SettingsError(
+                "the sampler 'exemplars' draws in the scene of a row; row_weight= is above 0, or choose another"
             )
         sampler = self.sampler or _USUAL
         check_sampling(sampler, temperature=self.temperature, row_weight=self.row_weight, also=PLACE_BY_PLACE)
@@ -169,7 +174,7 @@ class GenerateSettings(RunSettings):
             checks[self.sampler](statistics)
         if self.sampler is not None:
             return self.sampler
-        if is_own_size and not self.is_series and str(self.init) == "noise" and self.row_weight:
+        if is_own_size and not self.is_series and str(self.init) == "noise" and self.row_weight == _ROW_WEIGHT:
             for sampler, check in checks.items():
                 if sampler == LOCAL and min(size) < _LEAST_SIDE_OF_LOCAL:
                     continue

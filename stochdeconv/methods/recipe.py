@@ -21,9 +21,9 @@ _CHOICES = {
 }
 
 
-# What is asked of images where maps are drawn place by place: beside these textures and layout, the class as the network's own recipe has
-# it, and views that are shifted, without which images are noisy. No colours, edges or smoothness of the image as a whole: its patches have
-# a prior of their own.
+# Defaults where maps are drawn place by place, which a network's own recipe changes as it does the others: beside the maps textures and
+# layout, and views that are shifted, without which images are noisy. No colours, edges or smoothness of the image as a whole: its patches
+# have a prior of their own.
 _OF_PLACES: dict[str, Any] = {
     "moments": 0.5,
     "facets": 1.0,

@@ -14,7 +14,7 @@ from stochdeconv.sampling.collages import Collage, draw_collage, pieces
 from stochdeconv.sampling.overlaps import STRIDES
 from stochdeconv.sampling.targets import Rows, Targets
 from stochdeconv.statistics.class_statistics import INPUT
-from stochdeconv.statistics.patches import PATCH, as_pictures, patch_starts, pyramid
+from stochdeconv.statistics.patches import PATCH, as_pictures, middles_of, patch_starts, pyramid
 from stochdeconv.statistics.places import Grid
 from stochdeconv.statistics.pooling import pooling_matrix
 from stochdeconv.threads import one_blas_thread, side_by_side
@@ -194,7 +194,7 @@ def _origins(grid: Grid, sources: np.ndarray, size: tuple[int, int]) -> tuple[np
     """Tell for each position of a layer (image, row, column) of which exemplar's position it takes what it shows."""
     nearest = []
     for axis in (0, 1):
-        middles = patch_starts(size[axis], STRIDES[0]) + (PATCH - 1) / 2
+        middles = middles_of(patch_starts(size[axis], STRIDES[0]), 0)
         nearest.append(np.abs(middles - grid.centers(axis)[:, None]).argmin(axis=1))
     own = sources[:, nearest[0]][:, :, nearest[1]].astype(np.int64)
     # Each offset is rounded by itself: positions that follow each other in a piece do so where it is from.

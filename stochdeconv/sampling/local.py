@@ -29,6 +29,8 @@ _WIDTHS = ((0.15, 0.01, 12), (0.25, 0.015, 14), (0.4, 0.02, 14), (0.4, 0.03, 16)
 _WIDEST = 0.4
 # Width of the noise that an image is taken to have when it is told which component a patch is of.
 _TOLERANCE = 0.05
+# Patches of a layer's positions that are told apart at once.
+_PATCHES_AT_ONCE = 4096
 # Keeps these draws apart from any other use of (seed, i).
 _STREAM = 11
 
@@ -136,10 +138,13 @@ def local_targets(statistics: ClassStatistics, targets: Targets, layers: Sequenc
         centers = [grid.centers(axis) for axis in (0, 1)]
         starts = [starts_about(of_axis, 0, size[axis]) for axis, of_axis in enumerate(centers)]
         own = contexts[:, finest.grid.places(*centers)]
+        bands = np.array_split(np.arange(shape[0]), -(-shape[0] * shape[1] // _PATCHES_AT_ONCE))
 
         def kinds_of(number: int) -> np.ndarray:
-            cut = patches(pictures[number], *starts)
-            return finest.kinds(cut.reshape(-1, cut.shape[-1]), own[number].ravel()).reshape(shape)
+            # Some rows of positions at a time: patches of all would take a hundred times the room of the picture.
+            cut = (patches(pictures[number], starts[0][rows], starts[1]) for rows in bands)
+            kinds = [finest.kinds(of_band, own[number][rows]) for of_band, rows in zip(cut, bands, strict=True)]
+            return np.concatenate(kinds)
 
         return own, np.stack(side_by_side(kinds_of, len(pictures)))
 
@@ -149,7 +154,7 @@ def local_targets(statistics: ClassStatistics, targets: Targets, layers: Sequenc
 def _levels_of(statistics: ClassStatistics) -> list[_Level]:
     """Return the levels of an image, the finest first."""
     local: LocalGaussians = statistics.local
-    grid = local.places(statistics.input_size)
+    grid = local.grid_in(statistics.input_size)
     return [_Level(local, number, grid, size) for number, size in enumerate(level_sizes(statistics.input_size))]
 
 
@@ -187,7 +192,9 @@ class _Level:
 
     def _denoised(self, cut: np.ndarray, contexts: np.ndarray, noise: float) -> np.ndarray:
         """Return the posterior mean of patches (patch, value) under noise of a variance."""
-        values, rest = self._seen(cut)
+        centered = cut - self.local.patch_means[self.number]
+        values = centered @ self.local.patch_axes[self.number]
+        rest = centered - values @ self.local.patch_axes[self.number].T
         means = _Mixtures(self.local, self.number, contexts, noise).posterior_means(values)
         residual = float(self.local.patch_residuals[self.number])
         return (
@@ -197,15 +204,10 @@ class _Level:
         )
 
     def kinds(self, cut: np.ndarray, contexts: np.ndarray) -> np.ndarray:
-        """Tell of which component of its context each patch is, (patch,), int64."""
-        values, _ = self._seen(cut)
-        return _Mixtures(self.local, self.number, contexts, _TOLERANCE**2).log_weights(values).argmax(axis=1)
-
-    def _seen(self, cut: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Part patches into their coordinates and what these leave out."""
-        centered = cut - self.local.patch_means[self.number]
-        values = centered @ self.local.patch_axes[self.number]
-        return values, centered - values @ self.local.patch_axes[self.number].T
+        """Tell of which component of its context (row, column) each patch (row, column, value) is: (row, column), int64."""
+        values = (cut - self.local.patch_means[self.number]) @ self.local.patch_axes[self.number]
+        mixtures = _Mixtures(self.local, self.number, contexts.ravel(), _TOLERANCE**2)
+        return mixtures.log_weights(values.reshape(contexts.size, -1)).argmax(axis=1).reshape(contexts.shape)
 
 
 class _Mixtures:

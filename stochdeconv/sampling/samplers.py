@@ -215,8 +215,8 @@ def _independent(rows: Rows, seed: int, _: float) -> Deviation:
     return deviation
 
 
-#: Samplers that go on place by place: scenes of several rows from local Gaussians, see `scenes.sample_scenes` and `local.draw_places`;
-#: what `bootstrap` samples from photographs that the statistics keep, see `exemplars.sample_places`.
+#: Samplers that go on place by place: scenes of several rows, completed from local Gaussians, see `scenes.sample_scenes` and
+#: `local.draw_places`; and what `bootstrap` samples, completed from photographs that the statistics keep, see `exemplars.sample_places`.
 LOCAL, EXEMPLARS = PLACE_BY_PLACE = ("local", "exemplars")
 #: Samplers of descriptors, by name.
 SAMPLERS = {

@@ -44,13 +44,13 @@ def check_local(statistics: ClassStatistics) -> None:
         return
     n_images, (height, width) = statistics.n_images, statistics.input_size
     if not statistics.settings.get("n_contexts"):
-        cause = "they were collected without contexts (--n-contexts 0): collect again with some, 512 by default"
+        cause = "they were collected without contexts (n_contexts=0, or by an older version): collect again with some"
     elif n_images < LEAST_IMAGES:
         cause = f"collect again, at least {LEAST_IMAGES} images, better some hundreds"
     else:
         cause = (
             f"of their layers ({', '.join(statistics.map_layers)}) none has a position for every {COARSEST_PLACES:.0f} pixels of "
-            f"{height}x{width}, or there are fewer than {PATCH} pixels: collect again with a shallower layer (--layers)"
+            f"{height}x{width}, or there are fewer than {PATCH} pixels: collect again with a shallower layer"
         )
     raise InputError(
         f"the sampler 'local' draws from local Gaussians, and these statistics of {n_images} image{'s' * (n_images != 1)} hold none: "
@@ -122,12 +122,12 @@ def largest_shares(scenes: np.ndarray) -> np.ndarray:
 def scene_map(statistics: ClassStatistics, layer: LayerStatistics, scene: np.ndarray) -> np.ndarray:
     """Put the pooled map of a layer together as a scene (place,) is: (height, width, channel), float32."""
     size, shape = statistics.input_size, layer.layout_shape[:2]
-    places = statistics.local.places(size)
+    places = statistics.local.grid_in(size)
     # Cells part the image among them, whatever lies between the positions they are means of. One that is larger than a place is looked at
-    # in parts, each from its own place.
+    # in parts, each from its own place; in twice as many as there are places, or all of one place's would lie halfway to the next.
     steps = size[0] / shape[0], size[1] / shape[1]
     cells = Grid(shape, steps, (steps[0] / 2 - 0.5, steps[1] / 2 - 0.5))
-    n_parts = [-(-n // n_cells) for n, n_cells in zip(places.shape, shape, strict=True)]
+    n_parts = [2 * -(-n // n_cells) for n, n_cells in zip(places.shape, shape, strict=True)]
     parts = [((np.arange(n) + 0.5) / n - 0.5) * step for n, step in zip(n_parts, steps, strict=True)]
     here = places.places(*((cells.centers(axis)[:, None] + parts[axis]).ravel() for axis in (0, 1)))
     own, which = np.unique(scene[here], return_inverse=True)
@@ -157,7 +157,7 @@ class Neighbours:
     @classmethod
     def of(cls, statistics: ClassStatistics) -> Neighbours:
         """Count what lies beside what in the rows of statistics with local Gaussians."""
-        contexts = statistics.contexts.reshape(-1, *statistics.local.places(statistics.input_size).shape)
+        contexts = statistics.contexts.reshape(-1, *statistics.local.grid)
         n = statistics.local.n_contexts
         frequency = np.bincount(contexts.ravel(), minlength=n) / contexts.size
         chance = np.outer(frequency, frequency)

@@ -43,7 +43,7 @@ class Targets(WithFields):
         Row of the statistics a bootstrap sample started from, -1 where there is no single one.
     fields : mapping of str to ndarray of shape (image, ...)
         Targets of no single layer, readable as attributes: ``log_gradient_mean`` and ``log_gradient_std`` (float32, see `edges.Edges`);
-        where places are drawn, ``pixels`` (uint8), and ``scenes`` or ``sources`` (int32).
+        where places are drawn, ``pixels`` (uint8), and ``scenes`` (int32) or ``sources`` (int16).
     """
 
     layers: Mapping[str, LayerTarget]

@@ -80,7 +80,7 @@ class LocalGaussians:
         """Number of contexts."""
         return self.means.shape[1]
 
-    def places(self, size: tuple[int, int]) -> Grid:
+    def grid_in(self, size: tuple[int, int]) -> Grid:
         """Return where the places lie in an image of a size (height, width)."""
         rows, columns = map(int, self.grid)
         return Grid.of((rows, columns), size)

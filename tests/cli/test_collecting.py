@@ -91,7 +91,7 @@ def test_a_file_that_holds_photographs_says_so(made, here):
     succeed(*words, "-o", "without.h5", "--n-contexts", "0")
     local = refuse("generate", "without.h5", "-o", "out", "--sampler", "local")
     assert (
-        f"these statistics of {N_PHOTOS} images hold none: they were collected without contexts (--n-contexts 0)"
+        f"these statistics of {N_PHOTOS} images hold none: they were collected without contexts (n_contexts=0, or by"
         in local
     )
     # Nobody asked for photographs: too few of them are not used.

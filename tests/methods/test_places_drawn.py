@@ -96,7 +96,8 @@ def test_what_cannot_be_drawn_place_by_place_is_refused(model, statistics, whole
         generate(model, whole, size=64, **run)
     with pytest.raises(InputError, match="one by one"):
         generate(model, whole, component="input:0", **run)
-    with pytest.raises(InputError, match="in scenes of rows"):
+    expected = {"local": "made of rows throughout; leave row_weight= out", "exemplars": "in the scene of a row"}
+    with pytest.raises(InputError, match=expected[sampler]):
         generate(model, whole, row_weight=0.0, **run)
     with pytest.raises(InputError, match=r"hold none: (they were collected without contexts|collect )"):
         generate(model, statistics, **run)

@@ -12,6 +12,7 @@ from stochdeconv.sampling import scenes
 from stochdeconv.sampling.samplers import sample_targets
 from stochdeconv.sampling.scenes import Neighbours, sample_scenes, scene_contexts, scene_map
 from stochdeconv.statistics.layout import layout_maps
+from stochdeconv.statistics.places import Grid
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +172,25 @@ def test_large_cells_show_what_their_places_do_on_average(statistics, monkeypatc
     np.testing.assert_allclose(scene_map(statistics, layer, rows.ravel())[..., 0], expected)
 
 
+@pytest.mark.parametrize(
+    ("n_places", "n_pixels", "n_cells"), [(27, 224, 14), (27, 224, 7), (28, 224, 14), (14, 112, 7), (6, 48, 1)]
+)
+def test_cells_lie_where_their_places_do(monkeypatch, n_places, n_pixels, n_cells):
+    """Rows that stand for how far across a place is: of each cell the mean is where its middle is, and not half a place beside it."""
+    across = np.tile(np.arange(n_places), n_places)
+    local = SimpleNamespace(grid_in=lambda size: Grid.of((n_places, n_places), size))
+    held = SimpleNamespace(local=local, input_size=(n_pixels, n_pixels))
+    layer = SimpleNamespace(layout_shape=(n_cells, n_cells, 1), scores=np.arange(n_places, dtype=float)[:, None])
+    shape = (1, n_cells, n_cells, 1)
+    monkeypatch.setattr(scenes, "layout_maps", lambda layer, scores: np.ones(shape) * scores[:, :, None, None])
+    drawn = scene_map(held, layer, across)[..., 0]
+    middles = (np.arange(n_cells) + 0.5) * n_pixels / n_cells - 0.5
+    grid = Grid.of((n_places, n_places), (n_pixels, n_pixels))
+    expected = np.clip((middles - grid.first[1]) / grid.step[1], 0, n_places - 1)
+    inner = slice(1, -1) if n_cells > 2 else slice(None)  # at the border the last place stands for what lies beyond it
+    np.testing.assert_allclose(drawn[:, inner], np.tile(expected[inner], (n_cells, 1)), atol=0.02)
+
+
 def test_targets_of_a_row_alone_are_that_row_s(statistics, monkeypatch):
     monkeypatch.setattr(Neighbours, "scene", lambda self, row, rng: alone(statistics, 7))
     targets = sample_scenes(statistics, n_images=1)
@@ -224,7 +244,7 @@ def test_scenes_do_not_depend_on_the_number_of_threads(statistics, monkeypatch):
     [
         (
             {"settings": {"n_contexts": 0}},
-            r"50 images hold none: they were collected without contexts \(--n-contexts 0\)",
+            r"50 images hold none: they were collected without contexts \(n_contexts=0, or by an older version\)",
         ),
         ({"settings": {}}, "without contexts"),
         ({"n_images": 15}, "15 images hold none: collect again, at least 16 images"),

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
+from stochdeconv.errors import SettingsError
 from stochdeconv.statistics import local_gaussians
-from stochdeconv.statistics.collection import collect, merge
+from stochdeconv.statistics.collection import CollectSettings, collect, merge
 from stochdeconv.statistics.compaction import compact
 from stochdeconv.statistics.contexts import looked_at, random_directions
 from stochdeconv.statistics.file import load_statistics, save_statistics
-from stochdeconv.statistics.patches import patches, pyramid, starts_about
+from stochdeconv.statistics.patches import patches, pyramid
 from stochdeconv.statistics.places import Grid
 
 SETTINGS = {"n_components": 16, "n_contexts": 24, "exemplars": 50}
@@ -22,10 +23,9 @@ def statistics(landscape_statistics):
 def cut_at_places(statistics, level):
     """The patches about all places of all rows, (row, place, value), float64."""
     pixels = pyramid(statistics.exemplars.pixels)[level]
-    grid = Grid.of(tuple(statistics.local.grid), statistics.input_size)
-    centers = [(grid.centers(axis) + 0.5) / 2**level - 0.5 for axis in (0, 1)]
-    starts = [starts_about(center, 0, side) for center, side in zip(centers, pixels.shape[1:3], strict=True)]
-    return patches(pixels, *starts).reshape(len(pixels), -1, 192) / 255.0
+    # Six places eight pixels apart: each its own patch; at half the resolution four pixels apart, and within the picture.
+    starts = np.array([[0, 8, 16, 24, 32, 40], [0, 2, 6, 10, 14, 16]][level])
+    return patches(pixels, starts, starts).reshape(len(pixels), -1, 192) / 255.0
 
 
 def test_places_are_positions_of_the_deepest_fine_layer(statistics):
@@ -167,12 +167,21 @@ def test_fits_do_not_depend_on_more_images_than_are_fitted(landscape_model, land
         ),
         ([(112, 112, 32), (14, 14, 40)], (224, 224), [(28, 28, 32), (14, 14, 40)]),
         ([(14, 14, 512)], (224, 224), [None]),
+        # Inception: convolutions without padding leave 35 positions of 299 pixels; and a layer that is fine in one direction alone.
+        ([(35, 35, 40)], (299, 299), [(35, 35, 40)]),
+        ([(28, 14, 8)], (224, 224), [None]),
         ([(1, 1, 10)], (224, 224), [None]),
         ([(5, 5, 4)], (5, 5), [None]),
     ],
 )
 def test_layers_are_looked_at_where_places_are(shapes, size, expected):
     assert looked_at(shapes, size) == expected
+
+
+def test_more_contexts_than_a_table_holds_are_refused():
+    assert CollectSettings(n_contexts=4096).n_contexts == 4096
+    with pytest.raises(SettingsError, match=r"n_contexts= is at most 4096.*got 4097"):
+        CollectSettings(n_contexts=4097)
 
 
 def test_random_directions_keep_distances_and_fewer_are_the_first_of_more():
