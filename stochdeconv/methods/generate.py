@@ -146,10 +146,10 @@ def _with_copying(run: RunResult, statistics: ClassStatistics, targets: Targets)
 
 def _with_rows(run: RunResult, targets: Targets) -> RunResult:
     """Say in the record how much of each image's arrangement is a single photograph's."""
-    from stochdeconv.sampling.scenes import largest_shares
+    from stochdeconv.sampling.scenes import largest_parts
 
-    shares = [round(float(share), 4) for share in largest_shares(targets.scenes[: len(run.images)])]
-    return replace(run, record={**run.record, "rows_of_scenes": {"largest_share": shares}})
+    parts = [round(float(part), 4) for part in largest_parts(targets.scenes[: len(run.images)])]
+    return replace(run, record={**run.record, "rows_of_scenes": {"largest_part": parts}})
 
 
 def _with_deviations(

@@ -114,7 +114,7 @@ def scene_contexts(statistics: ClassStatistics, targets: Targets) -> np.ndarray:
     return statistics.contexts[targets.scenes, np.arange(targets.scenes.shape[1])]
 
 
-def largest_shares(scenes: np.ndarray) -> np.ndarray:
+def largest_parts(scenes: np.ndarray) -> np.ndarray:
     """Return the part of the places of scenes (image, place) that are of one row, the most frequent: (image,)."""
     return np.array([np.bincount(scene).max() / len(scene) for scene in scenes])
 

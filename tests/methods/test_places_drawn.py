@@ -60,7 +60,7 @@ def test_pieces_of_photographs_are_told(model, whole):
     local = generate(model, whole, sampler="local", **run)
     assert "pieces_of_photographs" not in local.record
     counts = [np.unique(scene, return_counts=True)[1].max() for scene in local.arrays["scenes"]]
-    assert local.record["rows_of_scenes"]["largest_share"] == pytest.approx(np.array(counts) / 36, abs=1e-4)
+    assert local.record["rows_of_scenes"]["largest_part"] == pytest.approx(np.array(counts) / 36, abs=1e-4)
 
 
 @pytest.mark.parametrize("sampler", PLACE_BY_PLACE)
