@@ -129,10 +129,21 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def landscape_folder(tmp_path_factory):
-    """Fifty landscapes at sunset."""
-    from sunsets import make_landscapes
+    """Fifty landscapes: blue above, green below, a disc of light somewhere."""
+    import numpy as np
 
-    return make_landscapes(tmp_path_factory.mktemp("landscapes") / "sunset", 50)
+    from stochdeconv.images.files import save_png
+
+    folder = tmp_path_factory.mktemp("landscapes") / "sunset"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:48, :48] / 48
+    for i in range(50):
+        horizon, cx, cy = rng.uniform(0.4, 0.7), rng.uniform(0.2, 0.8), rng.uniform(0.1, 0.4)
+        image = np.where((y < horizon)[..., None], [0.3, 0.5, 0.9], [0.2, 0.6, 0.2])
+        image[(x - cx) ** 2 + (y - cy) ** 2 < 0.01] = [1.0, 0.9, 0.3]
+        save_png(folder / f"{i:02d}.png", np.clip(image + 0.05 * rng.normal(size=image.shape), 0, 1))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,10 @@
 """What several methods' tests run on."""
 
+import numpy as np
 import pytest
-from sunsets import make_landscapes, network
+from sunsets import SIZE, network
 
+from stochdeconv.images.files import save_png
 from stochdeconv.statistics.collection import collect
 
 
@@ -13,8 +15,19 @@ def model():
 
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory):
-    """Sixty landscapes."""
-    return make_landscapes(tmp_path_factory.mktemp("images") / "sunset", 60)
+    """Sixty landscapes: blue above, green below, a disc of light somewhere."""
+    folder = tmp_path_factory.mktemp("images") / "sunset"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:SIZE, :SIZE] / SIZE
+    for i in range(60):
+        horizon, cx, cy = rng.uniform(0.4, 0.7), rng.uniform(0.2, 0.8), rng.uniform(0.1, 0.4)
+        image = np.where((y < horizon)[..., None], [0.3, 0.5, 0.9], [0.2, 0.6, 0.2]) + 0.05 * rng.normal(
+            size=(SIZE, SIZE, 3)
+        )
+        image[(x - cx) ** 2 + (y - cy) ** 2 < 0.01] = [1.0, 0.9, 0.3]
+        save_png(folder / f"{i:02d}.png", np.clip(image, 0, 1))
+    return folder
 
 
 @pytest.fixture(scope="session")
