@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 # The sampler where places cannot be drawn, and of the rows whose scenes they are drawn in.
 _USUAL = "bootstrap"
+# That of `samplers.sample_targets`; whoever chooses another wants a sampler that has one.
 _ROW_WEIGHT = 0.9
 # Of smaller images, with a dozen patches or fewer side by side, nobody measured whether local Gaussians are the better default.
 _LEAST_SIDE_OF_LOCAL = 96
