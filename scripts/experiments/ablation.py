@@ -28,7 +28,9 @@ from stochdeconv.files import write_atomically
 from stochdeconv.images.folders import find_images, hold_out
 from stochdeconv.methods.recipe import Recipe, own_recipe
 from stochdeconv.networks.classes import file_stem
-from stochdeconv.sampling.samplers import PLACE_BY_PLACE
+from stochdeconv.sampling.exemplars import check_exemplars
+from stochdeconv.sampling.samplers import EXEMPLARS, LOCAL, PLACE_BY_PLACE
+from stochdeconv.sampling.scenes import check_local
 
 COLUMNS = ("judge_top1", "judge_top5", "kid", "density", "coverage", "pairwise_distance", "spectrum_slope")
 
@@ -76,6 +78,7 @@ OURS = {
     "rule-mix": {"gradient_rule": "mix"},
     "temperature-0.7": {"temperature": 0.7},
     "temperature-0": {"temperature": 0.0},
+    "exemplars": {"sampler": "exemplars"},
     "local": {"sampler": "local"},
     "local-no-prior": {"sampler": "local", "recipe": {"patch_prior": 0.0}},
     "local-prior-0.15": {"sampler": "local", "recipe": {"patch_prior": 0.15}},
@@ -133,18 +136,37 @@ def main() -> None:
     references = {name: reference_of(arguments, model, judge, name) for name in arguments.classes}
     for row in arguments.rows:
         path = arguments.output / f"{row}.json"
+        made_with = {
+            "model": model.weights_hash, "judge": judge.model.weights_hash, "against": arguments.against,
+            "classes": arguments.classes, "n_images": arguments.n_images, "n_steps": arguments.n_steps,
+        }  # fmt: skip
         if not path.exists():
-            try:
-                content, features = make_row(row, arguments, model, judge, references)
-            except InputError as error:  # of local, where the statistics have no local Gaussians
-                print(f"{row:28} left out: {error}", flush=True)
+            missing = missing_for(row, arguments, model)
+            if missing is not None:
+                print(f"{row:28} left out: {missing}", flush=True)
                 continue
+            content, features = make_row(row, arguments, model, judge, references)
             np.savez_compressed(path.with_suffix(".npz"), **features)
-            write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+            write_atomically(
+                path, (json.dumps({"row": row, "made_with": made_with, **content}, indent=1) + "\n").encode()
+            )
         content = json.loads(path.read_text())
-        if (content["n_images"], content["settings"]["n_steps"]) != (arguments.n_images, arguments.n_steps):
-            raise SystemExit(f"{path} was made with another number of images or steps; remove it, or choose another -o")
+        others = [name for name, value in made_with.items() if content.get("made_with", {}).get(name) != value]
+        if others:
+            raise SystemExit(f"{path} was made with another {' and '.join(others)}; remove it, or choose another -o")
         print_row(row, content)
+
+
+def missing_for(row: str, arguments: argparse.Namespace, model) -> str | None:
+    """Say what a row needs that the statistics do not have."""
+    check = {LOCAL: check_local, EXEMPLARS: check_exemplars}.get(ROWS[row][1].get("sampler"))
+    if check is not None:
+        try:
+            for name in arguments.classes:
+                check(statistics_of(arguments, model, name))
+        except InputError as error:
+            return str(error)
+    return None
 
 
 def statistics_of(arguments: argparse.Namespace, model, name: str):
@@ -192,11 +214,7 @@ def make_row(row: str, arguments: argparse.Namespace, model, judge: Judge, refer
         key: interval(average([estimate[key] for estimate in estimates.values()], seed=(0,))) for key in FIGURE_KEYS
     }
     classes = {name: {key: interval(estimate[key]) for key in FIGURE_KEYS} for name, estimate in estimates.items()}
-    content = {
-        "row": row, "command": command, "settings": settings, "n_images": arguments.n_images, "against": arguments.against,
-        "mean": mean, "classes": classes,
-    }  # fmt: skip
-    return content, features
+    return {"command": command, "settings": settings, "mean": mean, "classes": classes}, features
 
 
 def print_row(row: str, content: dict) -> None:

@@ -98,9 +98,13 @@ def split(folder: Path, output: Path) -> None:
 def statistics_of(model, output: Path, name: str, *, exemplars: int):
     """Collect the statistics of a class, once."""
     path = output / f"{name}.h5"
-    if not path.exists():
-        sd.save_statistics(sd.collect(model, output / "train" / name, exemplars=exemplars), path)
-    return sd.load_statistics(path)
+    if path.exists():
+        statistics = sd.load_statistics(path)
+        if statistics.settings.get("exemplars", 0) == exemplars:
+            return statistics
+    statistics = sd.collect(model, output / "train" / name, exemplars=exemplars)
+    sd.save_statistics(statistics, path, overwrite=True)
+    return statistics
 
 
 if __name__ == "__main__":

@@ -14,23 +14,26 @@ from markupsafe import Markup
 from stochdeconv.atlas import maps, plots
 from stochdeconv.evaluation.report.templates import fill
 from stochdeconv.images.markup import data_uri
-from stochdeconv.sampling.samplers import SAMPLERS, sample_targets
+from stochdeconv.sampling.samplers import LOCAL, SAMPLERS, sample_targets
+from stochdeconv.sampling.scenes import sample_scenes
 from stochdeconv.sampling.targets import Targets
 from stochdeconv.statistics.class_statistics import INPUT, ClassStatistics, LayerStatistics
 from stochdeconv.statistics.layout import layout_maps
 
 # Components of a layer that the page draws, beside the mean; a row of the page has eight places.
 _N_COMPONENTS = 7
-# Samples of each sampler in the plot, and drawn as colour layouts where there are no images of them.
-_N_PLOTTED, _N_LAYOUTS = 200, 4
+# Samples of each sampler in the plot, scenes, which take longer, and samples drawn as colour layouts where there are no images of them.
+_N_PLOTTED, _N_SCENES, _N_LAYOUTS = 200, 40, 4
 # Standard deviations to either side at which a colour component is drawn.
 _REACH = 2.0
 # Samplers whose pictures show the regions: the two that are of use.
 _REGION_SAMPLERS = ("bootstrap", "chain")
 # Longest side of an embedded picture, pixels.
 _THUMBNAIL = 224
-# In the order of the page, the default first.
-_SAMPLERS = sorted(SAMPLERS, key="bootstrap".__ne__)
+# In the order of the page, and what each draws: those first that are a default.
+_SAMPLERS = {LOCAL: "place by place, down to pixels, from local Gaussians: what generate does by default"} | {
+    name: SAMPLERS[name].summary for name in sorted(SAMPLERS, key="bootstrap".__ne__)
+}
 # Okabe and Ito 2008; beyond seven samplers they come again.
 _COLORS = ("#0072b2", "#009e73", "#56b4e9", "#d55e00", "#cc79a7", "#e69f00", "#f0e442")
 _SAMPLER_COLORS = dict(zip(_SAMPLERS, itertools.cycle(_COLORS), strict=False))
@@ -82,6 +85,13 @@ def map_layers(statistics: ClassStatistics) -> list[str]:
     ]
 
 
+def samplers_of(statistics: ClassStatistics) -> list[str]:
+    """Name the samplers that images can be made with, in the order of the page; none from less than two rows."""
+    if statistics.n_rows < 2:  # fewer have no spread to sample from
+        return []
+    return [name for name in _SAMPLERS if name != LOCAL or statistics.local is not None]
+
+
 def varying_components(layer: LayerStatistics, n_components: int) -> list[int]:
     """Find the first components along which the rows vary, by number."""
     return [index for index in range(layer.n_components) if np.ptp(layer.scores[:, index]) > 0][:n_components]
@@ -116,9 +126,7 @@ def render_atlas(
     """
     made = pictures or NetworkPictures()
     colors = plots.layer_colors(statistics)
-    targets = {}
-    if statistics.n_rows >= 2:  # fewer have no spread to sample from
-        targets = {name: sample_targets(statistics, sampler=name, n_images=_N_PLOTTED, seed=seed) for name in _SAMPLERS}
+    targets = {name: _targets(statistics, name, seed) for name in samplers_of(statistics)}
     return fill(
         "atlas.html.j2",
         package="stochdeconv.atlas",
@@ -144,6 +152,12 @@ def render_atlas(
         seed=seed,
         n_steps=n_steps,
     )
+
+
+def _targets(statistics: ClassStatistics, sampler: str, seed: int) -> Targets:
+    if sampler == LOCAL:
+        return sample_scenes(statistics, n_images=_N_SCENES, seed=seed)
+    return sample_targets(statistics, sampler=sampler, n_images=_N_PLOTTED, seed=seed)
 
 
 def _tile(picture: np.ndarray, alt: str, **more: Any) -> dict[str, Any]:
@@ -297,7 +311,7 @@ def _samples(statistics: ClassStatistics, made: NetworkPictures, name: str, targ
         )
     return {
         "name": name,
-        "words": SAMPLERS[name].summary,
+        "words": _SAMPLERS[name],
         "color": _SAMPLER_COLORS[name],
         "are_images": are_images,
         "tiles": tiles,
@@ -312,7 +326,6 @@ def _scatter(statistics: ClassStatistics, targets: Mapping[str, Targets]) -> dic
     scores = {sampler: sampled.layers[name].scores for sampler, sampled in targets.items()}
     return {
         "layer": name,
-        "n": _N_PLOTTED,
         "svg": Markup(plots.scatter_plot(statistics[name], scores, _SAMPLER_COLORS)),
     }
 

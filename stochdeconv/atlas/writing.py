@@ -121,8 +121,7 @@ class _Maker:
         seed: int,
         progress: Progress | None,
     ):
-        from stochdeconv.atlas.page import map_layers, varying_components
-        from stochdeconv.sampling.samplers import SAMPLERS
+        from stochdeconv.atlas.page import map_layers, samplers_of, varying_components
 
         self._model = model
         self._statistics = statistics
@@ -135,17 +134,17 @@ class _Maker:
             for name in reversed(map_layers(statistics)[-_N_LAYERS:])
             for index in varying_components(statistics[name], _N_COMPONENTS)
         ]
-        self._n_all = n_steps * (len(self._components) * _N_PLACES + len(SAMPLERS) * n_images)
+        self._samplers = samplers_of(statistics)
+        self._n_all = n_steps * (len(self._components) * _N_PLACES + len(self._samplers) * n_images)
         self._n_before = 0
 
     def fill(self, pictures: NetworkPictures) -> None:
         """Make the images; what is finished stays in `pictures` whatever happens."""
         from stochdeconv.atlas.page import Walk
-        from stochdeconv.sampling.samplers import SAMPLERS
         from stochdeconv.statistics.pooling import pooled_map
 
         statistics = self._statistics
-        for sampler in SAMPLERS:
+        for sampler in self._samplers:
             images = self._make(f"samples by {sampler}", self._n_images, sampler=sampler).images
             if statistics.facets is not None:
                 layer = statistics.facets.layer

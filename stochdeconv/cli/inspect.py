@@ -123,7 +123,12 @@ def _tell(facts: dict[str, Any], *, as_json: bool) -> None:
     print(f"images    {facts['n_images']}, {facts['n_rows']} with a row of their own, {len(skipped)} skipped")
     if facts["n_exemplars"]:
         print(
-            f"exemplars {facts['n_exemplars']} photographs are kept in this file, and images made from it hold pieces of them"
+            f"exemplars {facts['n_exemplars']} photographs are kept in this file; images of the sampler exemplars hold pieces of them"
+        )
+    if facts["local"]:
+        print(
+            f"places    {facts['local']['n_contexts']} contexts of {'×'.join(map(str, facts['local']['grid']))} places, a mixture of "
+            f"{facts['local']['n_components']} Gaussians in each"
         )
     for name, reason in skipped.items():
         print(f"skipped   {name}: {reason}")
@@ -133,6 +138,14 @@ def _tell(facts: dict[str, Any], *, as_json: bool) -> None:
         shape, layout = ("×".join(map(str, layer[key])) for key in ("shape", "layout_shape"))
         rows.append((layer["name"], shape, layout, str(layer["n_components"]), f"{layer['explained']:.1%}"))
     print(terminal.format_table(rows))
+
+
+def _describe_local(statistics: ClassStatistics) -> dict[str, Any] | None:
+    """Sum local Gaussians up: of how many contexts, places and components they are."""
+    if statistics.local is None:
+        return None
+    _, n_contexts, n_components = statistics.local.weights.shape
+    return {"n_contexts": n_contexts, "grid": statistics.local.grid.tolist(), "n_components": n_components}
 
 
 def describe_statistics(statistics: ClassStatistics) -> dict[str, Any]:
@@ -147,6 +160,7 @@ def describe_statistics(statistics: ClassStatistics) -> dict[str, Any]:
         "input_size": list(statistics.input_size),
         "n_images": statistics.n_images,
         "n_rows": statistics.n_rows,
+        "local": _describe_local(statistics),
         "n_exemplars": 0 if statistics.exemplars is None else len(statistics.exemplars),
         "skipped": dict(statistics.skipped),
         "layers": [

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _FITTED_EXEMPLARS = 128
 # Places a photograph may have among the candidates of one place.
 _PER_PHOTOGRAPH = 2
-# Photographs that go through the network at once, and places whose distances to all others are held at once.
-_BATCH, _PLACES_AT_ONCE = 32, 27
+# Photographs that go through the network at once, and distances that are held at once.
+_BATCH, _DISTANCES_AT_ONCE = 32, 2**23
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,8 +111,9 @@ class Contexts:
         per_photograph = min(_PER_PHOTOGRAPH, n_places)
         n_candidates = min(n_candidates, (n_photographs - len(set(left_out))) * per_photograph)
         parts = []
-        for start in range(0, len(keys), _PLACES_AT_ONCE):
-            own = keys[start : start + _PLACES_AT_ONCE]
+        at_once = max(1, _DISTANCES_AT_ONCE // (n_photographs * n_places))
+        for start in range(0, len(keys), at_once):
+            own = keys[start : start + at_once]
             distances = (squares - 2.0 * (own @ flat.T)).reshape(len(own), n_photographs, n_places)
             places = np.argpartition(distances, per_photograph - 1, axis=2)[:, :, :per_photograph]
             best = np.take_along_axis(distances, places, axis=2).reshape(len(own), -1)

@@ -10,7 +10,7 @@ import numpy as np
 from stochdeconv.images.files import stretch
 from stochdeconv.sampling.candidates import Candidates
 from stochdeconv.sampling.overlaps import STRIDES, Overlaps
-from stochdeconv.statistics.patches import PATCH, as_pictures, middles_of
+from stochdeconv.statistics.patches import PATCH, as_pictures, middles_of, patch_starts
 from stochdeconv.statistics.places import Grid
 
 # How much worse a candidate is for its distance, of the median one.
@@ -148,8 +148,9 @@ class _Patches:
         self._number = number
         self._pixels, self._moves = pixels, _MOVES[number]
         height, width = pixels.shape[1:3]
-        self._overlaps = Overlaps((height, width), STRIDES[number])
-        rows, columns = self._overlaps.rows, self._overlaps.columns
+        rows, columns = (patch_starts(side, STRIDES[number]) for side in (height, width))
+        self._overlaps = Overlaps((height, width), rows, columns)
+        self._shape = len(rows), len(columns)
         self.top, self.left = (part.ravel() for part in np.meshgrid(rows, columns, indexing="ij"))
         place = grid.places(*(middles_of(starts, number) for starts in (rows, columns))).ravel()
         n_columns = grid.shape[1]
@@ -248,4 +249,4 @@ class _Patches:
     def sources(self) -> np.ndarray:
         """Tell where the patches that fit best are from, see `Collage`."""
         sources = np.stack([self.photographs[:, 0], self.down[:, 0] - self.top, self.across[:, 0] - self.left], axis=-1)
-        return sources.astype(np.int16).reshape(len(self._overlaps.rows), len(self._overlaps.columns), 3)
+        return sources.astype(np.int16).reshape(*self._shape, 3)

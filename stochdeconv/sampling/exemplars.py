@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stochdeconv.errors import InputError
+from stochdeconv.errors import FileFormatError, InputError
 from stochdeconv.sampling.candidates import Contexts, context_layers
 from stochdeconv.sampling.collages import Collage, draw_collage, pieces
 from stochdeconv.sampling.overlaps import STRIDES
@@ -38,7 +38,7 @@ _STREAM = 7
 
 
 def check_exemplars(statistics: ClassStatistics) -> None:
-    """Raise InputError unless the statistics hold photographs enough to draw places from."""
+    """Raise InputError unless the statistics hold photographs enough to draw places from, FileFormatError where they are damaged."""
     if statistics.exemplars is None:
         raise InputError(
             "the sampler 'exemplars' draws places from photographs, and these statistics hold none: collect with some hundreds "
@@ -58,7 +58,7 @@ def check_exemplars(statistics: ClassStatistics) -> None:
     pixels, rows = statistics.exemplars.pixels, statistics.exemplars.rows
     expected = (len(rows), *statistics[INPUT].shape)
     if pixels.shape != expected or not (rows.min() >= 0 and rows.max() < statistics.n_rows):
-        raise InputError(
+        raise FileFormatError(
             f"the statistics hold photographs of the shape {pixels.shape} where {expected} is expected, or of rows that are not there: the "
             "file is damaged, collect anew"
         )

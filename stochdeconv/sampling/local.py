@@ -12,11 +12,12 @@ import numpy as np
 from stochdeconv.errors import InputError
 from stochdeconv.images.files import stretch
 from stochdeconv.sampling.overlaps import STRIDES, Overlaps
+from stochdeconv.sampling.samplers import check_temperature
 from stochdeconv.sampling.scenes import check_local, scene_contexts, scene_map
 from stochdeconv.sampling.targets import Targets
 from stochdeconv.statistics.class_statistics import INPUT
 from stochdeconv.statistics.local_gaussians import LocalGaussians
-from stochdeconv.statistics.patches import as_pictures, level_sizes, middles_of, patches, starts_about
+from stochdeconv.statistics.patches import as_pictures, inside, level_sizes, patch_starts, patches, starts_about
 from stochdeconv.statistics.places import Grid
 from stochdeconv.threads import side_by_side
 
@@ -64,9 +65,10 @@ def draw_places(
     Raises
     ------
     InputError
-        There are no local Gaussians, or the targets have no scenes.
+        There are no local Gaussians, the targets have no scenes, or the temperature is no number of at least 0.
     """
     check_local(statistics)
+    check_temperature(temperature)
     if "scenes" not in targets.fields:
         raise InputError(
             "places are drawn in scenes, and these targets have none: complete those of scenes.sample_scenes"
@@ -136,7 +138,7 @@ def local_targets(statistics: ClassStatistics, targets: Targets, layers: Sequenc
         """Return context and component of each position of layers of a shape, (image, row, column) each."""
         grid = Grid.of(shape, size)
         centers = [grid.centers(axis) for axis in (0, 1)]
-        starts = [starts_about(of_axis, 0, size[axis]) for axis, of_axis in enumerate(centers)]
+        starts = [inside(starts_about(of_axis, 0), size[axis]) for axis, of_axis in enumerate(centers)]
         own = contexts[:, finest.grid.places(*centers)]
         bands = np.array_split(np.arange(shape[0]), -(-shape[0] * shape[1] // _PATCHES_AT_ONCE))
 
@@ -181,14 +183,28 @@ class _Level:
 
     def denoise(self, image: np.ndarray, contexts: np.ndarray, width: float) -> np.ndarray:
         """Average the posterior means of an image's patches under noise of a width, (height, width, channel)."""
-        overlaps = self._overlaps
-        middles = (middles_of(starts, self.number) for starts in (overlaps.rows, overlaps.columns))
-        own = contexts[self.grid.places(*middles).ravel()]
-        return overlaps.averaged(self._denoised(overlaps.cut(image), own, width**2))
+        overlaps, places = self._drawn
+        return overlaps.averaged(self._denoised(overlaps.cut(image), contexts[places], width**2))
 
     @functools.cached_property
-    def _overlaps(self) -> Overlaps:
-        return Overlaps(self.size, STRIDES[self.number])
+    def _drawn(self) -> tuple[Overlaps, np.ndarray]:
+        """Return the patches to draw, and the number of the place that each is nearest to."""
+        (rows, down), (columns, across) = (self._along(axis) for axis in (0, 1))
+        return Overlaps(self.size, rows, columns), (down[:, None] * self.grid.shape[1] + across).ravel()
+
+    def _along(self, axis: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return where patches begin, rows (axis 0) or columns (axis 1), and the place whose Gaussians were fitted nearest to each."""
+        fitted = starts_about(self.grid.centers(axis), self.number)
+        stride = STRIDES[self.number]
+        choices = [patch_starts(self.size[axis], stride, first) for first in range(stride)]
+
+        # Evenly about where they were fitted: with all of them halfway between two places images would be moved.
+        def unevenness(starts: np.ndarray) -> float:
+            between = starts[(starts >= fitted[0]) & (starts <= fitted[-1])]
+            return float(np.square(_apart(between, fitted).min(axis=1)).mean())
+
+        starts = min(choices, key=unevenness)
+        return starts, _apart(starts, fitted).argmin(axis=1)
 
     def _denoised(self, cut: np.ndarray, contexts: np.ndarray, noise: float) -> np.ndarray:
         """Return the posterior mean of patches (patch, value) under noise of a variance."""
@@ -208,6 +224,10 @@ class _Level:
         values = (cut - self.local.patch_means[self.number]) @ self.local.patch_axes[self.number]
         mixtures = _Mixtures(self.local, self.number, contexts.ravel(), _TOLERANCE**2)
         return mixtures.log_weights(values.reshape(contexts.size, -1)).argmax(axis=1).reshape(contexts.shape)
+
+
+def _apart(starts: np.ndarray, others: np.ndarray) -> np.ndarray:
+    return np.abs(starts[:, None] - others)
 
 
 class _Mixtures:

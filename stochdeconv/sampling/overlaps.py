@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_array
 
-from stochdeconv.statistics.patches import PATCH, patch_starts
+from stochdeconv.statistics.patches import PATCH
 
 #: Pixels from one patch to the next where images are drawn, level by level, the finest first.
 STRIDES = (2, 2, 2, 1)
@@ -15,18 +15,11 @@ _WINDOW = np.outer(_PROFILE, _PROFILE).ravel()
 
 
 class Overlaps:
-    """The patches of an image (height, width) `size`, `stride` pixels apart.
+    """The patches of an image (height, width) `size` that begin in some `rows` and `columns`; together they cover it."""
 
-    Attributes
-    ----------
-    rows, columns : ndarray of int
-        First row, and column, of the patches.
-    """
-
-    def __init__(self, size: tuple[int, int], stride: int):
+    def __init__(self, size: tuple[int, int], rows: np.ndarray, columns: np.ndarray):
         self._size = size
-        self.rows, self.columns = (patch_starts(side, stride) for side in size)
-        down, across = (starts[:, None] + np.arange(PATCH) for starts in (self.rows, self.columns))
+        down, across = (starts[:, None] + np.arange(PATCH) for starts in (rows, columns))
         # Which pixel each value of each patch is, (patch, position).
         self._pixels = (down[:, None, :, None] * size[1] + across[:, None]).reshape(-1, PATCH * PATCH)
         window = np.tile(_WINDOW, len(self._pixels))

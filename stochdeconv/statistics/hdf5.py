@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from stochdeconv.assets import NETWORK, shipped_file
-from stochdeconv.errors import FileFormatError, MissingInputError, StochDeconvError, closest
+from stochdeconv.errors import FileFormatError, MissingInputError, StochDeconvError, closest, first_reason
 
 STATISTICS_FORMAT = "stochdeconv-statistics"
 SHARD_FORMAT = "stochdeconv-shard"
@@ -90,6 +90,10 @@ def reading(path: Path) -> Iterator[None]:
         raise
     except KeyError as error:
         raise FileFormatError(f"'{path}' is incomplete: {str(error.args[0]).lower()}") from error
+    except MemoryError as error:
+        raise FileFormatError(
+            f"'{path}' does not fit into memory: {first_reason(error)}; where it keeps photographs, collect with fewer (--exemplars)"
+        ) from error
     # h5py raises RuntimeError where a chunk cannot be unpacked, ValueError where an array has the wrong rank.
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise FileFormatError(f"'{path}' is no readable statistics file (truncated or damaged): {error}") from error

@@ -20,7 +20,7 @@ from stochdeconv.statistics.contexts import (
 )
 from stochdeconv.statistics.drawing import drawn_by_key
 from stochdeconv.statistics.measured import LayerMeasurements
-from stochdeconv.statistics.patches import as_pictures, patches, pyramid, starts_about
+from stochdeconv.statistics.patches import as_pictures, inside, patches, pyramid, starts_about
 from stochdeconv.statistics.places import Grid, principal_directions
 from stochdeconv.statistics.rounding import float16_with_exponent
 from stochdeconv.statistics.shared_maps import SharedMap
@@ -153,6 +153,11 @@ class LocalStatistic(LayerStatistic):
         nothing: dict[str, Any] = {"local_means": None, "local_directions": None}
         of_layers = {part.layer.name: dict(nothing) for part in measured.layers}
         seen = [part for part in measured.layers if part.layer.places is not None]
+        if seen and len(measured.rows) < LEAST_IMAGES:
+            n_images = len(measured.rows)
+            measured.remarks.append(
+                f"{n_images} image{'s' * (n_images > 1)} cannot give local Gaussians, for which {LEAST_IMAGES} are needed: none kept"
+            )
         if not seen or len(measured.rows) < LEAST_IMAGES:
             return {"local": None, "contexts": None}, of_layers
         grid = max(places_of(part)[:2] for part in seen)
@@ -167,7 +172,8 @@ class LocalStatistic(LayerStatistic):
         places = Grid.of(grid, image.shape[:2])
         fits = []
         for number, level in enumerate(pyramid(pixels)):
-            about = [starts_about(places.centers(axis), number, level.shape[axis + 1]) for axis in (0, 1)]
+            sides = level.shape[1:3]
+            about = [inside(starts_about(places.centers(axis), number), sides[axis]) for axis in (0, 1)]
             cut = patches(level, *about).reshape(len(own), -1)
             fits.append(_fit_level(cut, own, n_contexts))
             del cut

@@ -40,16 +40,21 @@ def as_pictures(pixels: np.ndarray) -> np.ndarray:
     return pixels.astype(np.float32) / np.float32(255.0) if pixels.dtype == np.uint8 else pixels
 
 
-def patch_starts(n_pixels: int, stride: int) -> np.ndarray:
-    """Return the first row, or column, of patches that lie a stride apart, the last one at the border."""
-    return np.unique(np.append(np.arange(0, n_pixels - PATCH + 1, stride), n_pixels - PATCH))
+def patch_starts(n_pixels: int, stride: int, first: int = 0) -> np.ndarray:
+    """Return the first row, or column, of patches that lie a stride apart from `first` on, and of those at the two borders."""
+    last = n_pixels - PATCH
+    return np.unique(np.concatenate([[0], np.arange(first, last + 1, stride), [last]]))
 
 
-def starts_about(pixels: np.ndarray, level: int, n_pixels: int) -> np.ndarray:
-    """Return the first row, or column, of a level's patches about pixels of the picture, within the level's own; halfway, the earlier."""
-    # So `Grid.nearest` finds the way back: from the middle of such a patch, the later of two positions.
+def starts_about(pixels: np.ndarray, level: int) -> np.ndarray:
+    """Return the first row, or column, of a level's patches about pixels of the picture, which may reach over its border."""
     middles = (pixels + 0.5) / 2.0**level - 0.5
-    return np.clip(np.ceil(middles - PATCH / 2), 0, n_pixels - PATCH).astype(np.int64)
+    return np.ceil(middles - PATCH / 2).astype(np.int64)
+
+
+def inside(starts: np.ndarray, n_pixels: int) -> np.ndarray:
+    """Move patches that reach over the border inside."""
+    return np.clip(starts, 0, n_pixels - PATCH)
 
 
 def middles_of(starts: np.ndarray, level: int) -> np.ndarray:

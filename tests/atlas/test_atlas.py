@@ -13,7 +13,7 @@ from stochdeconv.atlas import maps, page, plots, writing
 from stochdeconv.errors import ExistingOutputError, ModelError
 from stochdeconv.methods.generate import generate
 from stochdeconv.networks.image_model import load_model
-from stochdeconv.sampling.samplers import SAMPLERS
+from stochdeconv.sampling.samplers import LOCAL, SAMPLERS
 from stochdeconv.statistics.file import load_statistics
 from stochdeconv.statistics.layout import layout_maps
 from stochdeconv.statistics.pooling import pooled_map
@@ -175,6 +175,7 @@ def test_page_says_what_went_in_and_where_it_comes_from(pages, awkward):
         awkward.hash(),
         awkward.image_names[-1],
         "20 photographs, 1 skipped",
+        LOCAL,
         *SAMPLERS,
     ):
         assert words in pages[0]
@@ -203,7 +204,7 @@ def test_pictures_are_those_of_generate_and_regions_those_of_the_network(statist
         model=network, statistics=statistics, n_images=2, n_steps=2, seed=5, progress=lambda *step: news.append(step)
     )
     maker.fill(pictures)
-    assert set(pictures.samples) == set(SAMPLERS)
+    assert next(iter(pictures.samples)) == LOCAL and set(pictures.samples) == {LOCAL, *SAMPLERS}
     made = generate(network, statistics, sampler="chain", n_images=2, n_steps=2, seed=5).images
     np.testing.assert_array_equal(pictures.samples["chain"], made)
     layer = statistics.facets.layer
@@ -215,7 +216,7 @@ def test_pictures_are_those_of_generate_and_regions_those_of_the_network(statist
     assert [deviation for deviation, _ in walk.deviations] == [-2.0, 0.0, 2.0]
     counts = [(n_done, total) for n_done, total, _ in news]
     assert counts == sorted(counts)
-    assert counts[-1] == (2 * (len(SAMPLERS) * 2 + 4 * 3),) * 2
+    assert counts[-1] == (2 * ((1 + len(SAMPLERS)) * 2 + 4 * 3),) * 2
 
 
 def test_ctrl_c_leaves_a_page_of_what_was_made(statistics, network, tmp_path):
@@ -230,8 +231,7 @@ def test_ctrl_c_leaves_a_page_of_what_was_made(statistics, network, tmp_path):
     assert "Stopped before all pictures were made" in page
     # What came before has images; it and what was to come after have colour layouts.
     strips = re.findall(r"<h4>(\w+)</h4><span class=\"facts\">([^<]*)", page)
-    after_chain = ["bootstrap", *(name for name in SAMPLERS if name not in {"chain", "bootstrap"})]
-    assert [name for name, words in strips if words.endswith("colour layouts")] == after_chain
+    assert [name for name, words in strips if words.endswith("colour layouts")] == ["joint", "independent"]
 
 
 @pytest.mark.parametrize("case", ["no class", "one row", "no regions", "nothing varies", "no maps"])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stochdeconv.errors import InputError
+from stochdeconv.errors import FileFormatError, InputError
 from stochdeconv.sampling import collages
 from stochdeconv.sampling.candidates import Candidates, Contexts
 from stochdeconv.sampling.collages import draw_collage, pieces
@@ -145,7 +145,7 @@ def test_where_there_is_too_little_it_is_said(model, statistics, targets):
         with pytest.raises(InputError, match=message):
             sample_places(model, replace(statistics, fields=fields), targets)
     for damaged in (Exemplars(held.pixels[:, :24], held.rows), Exemplars(held.pixels, held.rows + 10)):
-        with pytest.raises(InputError, match="the file is damaged, collect anew"):
+        with pytest.raises(FileFormatError, match="the file is damaged, collect anew"):
             sample_places(model, statistics.with_fields(exemplars=damaged), targets)
     with pytest.raises(InputError, match="told apart by a deep layer"):
         sample_places(model, statistics.with_fields(facets=None), targets)

@@ -10,7 +10,7 @@ from stochdeconv.sampling import local
 from stochdeconv.sampling.local import denoise_images, draw_places, local_targets
 from stochdeconv.sampling.samplers import sample_targets
 from stochdeconv.sampling.scenes import sample_scenes, scene_contexts
-from stochdeconv.statistics.patches import patches, starts_about
+from stochdeconv.statistics.patches import PATCH, inside, level_sizes, patches, starts_about
 from stochdeconv.statistics.places import Grid
 
 
@@ -73,6 +73,30 @@ def test_patches_are_those_of_the_contexts(statistics, targets, drawn):
     assert own > 5  # of 255; another seed of the same scene differs by less than half of that
 
 
+@pytest.mark.parametrize(("n_positions", "n_pixels"), [(28, 224), (27, 224), (75, 600), (14, 112), (35, 299)])
+def test_patches_lie_evenly_about_those_that_their_gaussians_were_fitted_to(n_positions, n_pixels):
+    grid = Grid.of((n_positions, n_positions), (n_pixels, n_pixels))
+    for number, size in enumerate(level_sizes((n_pixels, n_pixels))):
+        starts, places = local._Level(None, number, grid, size)._along(0)
+        assert starts[0] == 0 and starts[-1] == size[0] - PATCH and np.diff(starts).max() <= 2
+        fitted = starts_about(grid.centers(0), number)
+        moved = (starts - fitted[places])[(starts >= fitted[0]) & (starts <= fitted[-1])][2:-2]
+        assert len(moved) > n_positions / 2
+        assert abs(moved.mean()) < 0.2
+        assert np.abs(moved).max() <= max(grid.step[0] / 2**number / 2, 1)
+
+
+def test_images_are_not_moved(statistics, landscapes):
+    """A photograph that is cleared of strong noise lies where the photograph does."""
+    rows = np.arange(0, 50, 5)
+    clean = np.stack([landscapes[statistics.image_names[row]] for row in rows]).astype(np.float32)
+    noisy = clean + 0.4 * np.random.default_rng(0).standard_normal(clean.shape, dtype=np.float32)
+    cleared = denoise_images(statistics, statistics.contexts[rows], noisy, 0.4)[:, 8:-8, 8:-8]
+    moves = range(-4, 5)
+    errors = [[((clean[:, 8 + i : 40 + i, 8 + j : 40 + j] - cleared) ** 2).mean() for j in moves] for i in moves]
+    assert np.unravel_index(np.argmin(errors), (9, 9)) == (4, 4)
+
+
 def test_a_mixture_of_one_point_gives_that_point_back(statistics, targets):
     """Contexts that all hold one grey and nothing else: whatever the noise, the image is that grey."""
     local = statistics.local
@@ -100,7 +124,7 @@ def test_targets_are_the_means_of_the_components_that_patches_are_of(statistics,
         own = Grid.of(statistics[name].shape[:2], (48, 48))
         assert maps[name].shape == (3, *own.shape, statistics[name].local_directions.shape[1])
         row, column = 5, 7
-        (top,), (left,) = (starts_about(own.centers(axis)[[i]], 0, 48) for axis, i in enumerate((row, column)))
+        (top,), (left,) = (inside(starts_about(own.centers(axis)[[i]], 0), 48) for axis, i in enumerate((row, column)))
         patch = patches(drawn.pixels[1] / 255, np.array([top]), np.array([left]))[0, 0]
         place = places.places(own.centers(0)[[row]], own.centers(1)[[column]])[0, 0]
         context = scene_contexts(statistics, targets)[1, place]
@@ -115,6 +139,34 @@ def test_targets_are_the_means_of_the_components_that_patches_are_of(statistics,
         ]
         expected = statistics[name].local_means[context, int(np.argmax(scores))]
         np.testing.assert_allclose(maps[name][1, row, column], expected, rtol=1e-5)
+
+
+def test_posterior_means_are_those_of_the_whole_mixture(statistics):
+    """Every component, its covariance written out, in float64."""
+    gaussians, noise, rng = statistics.local, 0.2**2, np.random.default_rng(0)
+    contexts = rng.integers(0, gaussians.n_contexts, 40)
+    of_context = gaussians.means[1, contexts]
+    values = of_context[np.arange(40), 0] + 0.3 * rng.normal(size=(40, of_context.shape[2]))
+    means = local._Mixtures(gaussians, 1, contexts, noise).posterior_means(values.astype(np.float32))
+    n_shared = 0
+    for context, value, mean in zip(contexts, values, means, strict=True):
+        axes, residual = gaussians.axes[1, context].astype(float), float(gaussians.residuals[1, context])
+        covariance = axes @ np.diag(gaussians.variances[1, context] - residual) @ axes.T + residual * np.eye(len(axes))
+        noisy = covariance + noise * np.eye(len(axes))
+        kinds = np.flatnonzero(gaussians.weights[1, context])
+        away = [value - gaussians.means[1, context, kind] for kind in kinds]
+        shares = [
+            np.log(gaussians.weights[1, context, kind]) - 0.5 * d @ np.linalg.solve(noisy, d)
+            for kind, d in zip(kinds, away, strict=True)
+        ]
+        shares = np.exp(np.array(shares) - max(shares))
+        shares /= shares.sum()
+        n_shared += 0.02 < shares.max() < 0.98
+        expected = sum(
+            s * (value - d + covariance @ np.linalg.solve(noisy, d)) for s, d in zip(shares, away, strict=True)
+        )
+        np.testing.assert_allclose(mean, expected, atol=2e-3)
+    assert n_shared >= 5
 
 
 def test_denoised_images_are_clear_of_noise(statistics, landscapes):

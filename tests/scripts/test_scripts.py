@@ -182,6 +182,22 @@ def test_compare_with_simonyan(kit, tmp_path, monkeypatch, capsys):
     assert [Path(line).parts[-3] for line in again if line.endswith("contact_sheet.png")] == ["joint"]
 
 
+def test_ablation_takes_up_its_own_rows_and_no_others(kit, tmp_path, monkeypatch, capsys):
+    network = kit / "tiny.keras"
+    words = (kit / "photos", "-m", network, "--judge", network, "-o", tmp_path / "rows", "-n", 2, "--n-steps", 1)
+    words = (*words, "--classes", "church", "--work", tmp_path / "work", "--n-components", 8)
+    printed = run(monkeypatch, capsys, "ablation.py", *words, "--rows", "simonyan", "local-no-maps", "exemplars")
+    assert [line.split()[0] for line in printed] == ["simonyan", "local-no-maps", "exemplars"]
+    assert "left out: the sampler 'exemplars' draws places from photographs" in printed[-1]
+    made = json.loads((tmp_path / "rows/local-no-maps.json").read_text())
+    assert made["settings"]["sampler"] == "local" and made["settings"]["recipe"]["maps"] == 0
+    before = (tmp_path / "rows/simonyan.json").read_bytes()
+    assert run(monkeypatch, capsys, "ablation.py", *words, "--rows", "simonyan") == printed[:1]
+    assert (tmp_path / "rows/simonyan.json").read_bytes() == before
+    with pytest.raises(SystemExit, match="made with another against; remove it"):
+        run(monkeypatch, capsys, "ablation.py", *words, "--rows", "simonyan", "--against", "train")
+
+
 def test_the_sheet_of_what_ships(tmp_path, monkeypatch, capsys):
     words = ("-o", tmp_path, "-n", 1, "--n-steps", 2)
     printed = run(monkeypatch, capsys, "draw_sheet.py", *words)

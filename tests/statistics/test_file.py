@@ -237,6 +237,18 @@ def copy(tmp_path) -> Path:
     return tmp_path / "copy.h5"
 
 
+def test_a_file_too_large_for_memory_is_one_clear_line(copy):
+    with h5py.File(copy, "a") as held:
+        exemplars = held.create_group("exemplars")
+        exemplars.create_dataset("pixels", (2**44, 16, 16, 3), "u1", chunks=(1, 16, 16, 3))  # nothing of it is stored
+        exemplars.create_dataset("rows", data=np.arange(8))
+    with pytest.raises(
+        FileFormatError,
+        match=r"does not fit into memory: Unable to allocate .*collect with fewer \(--exemplars\)",
+    ):
+        load_statistics(copy)
+
+
 def test_other_files_are_told_apart(copy, tmp_path):
     with pytest.raises(MissingInputError, match=r"none\.h5"):
         load_statistics(tmp_path / "none.h5")

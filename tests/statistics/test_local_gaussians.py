@@ -1,5 +1,7 @@
 """Local Gaussians: the moments of the patches and maps of each context, however the images were split."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from stochdeconv.statistics import local_gaussians
 from stochdeconv.statistics.collection import CollectSettings, collect, merge
 from stochdeconv.statistics.compaction import compact
 from stochdeconv.statistics.contexts import looked_at, random_directions
+from stochdeconv.statistics.drawing import drawn_by_key
 from stochdeconv.statistics.file import load_statistics, save_statistics
 from stochdeconv.statistics.patches import patches, pyramid
 from stochdeconv.statistics.places import Grid
@@ -136,7 +139,8 @@ def test_there_are_none_where_they_were_not_asked_for_or_cannot_be(landscape_mod
     without = collect(landscape_model, landscape_folder, n_components=4, n_contexts=0)
     assert without.local is None and without.contexts is None and without["fine"].local_means is None
     few = sorted(landscape_folder.iterdir())[:15]
-    assert collect(landscape_model, few, n_components=4).local is None
+    with pytest.warns(UserWarning, match="15 images cannot give local Gaussians, for which 16 are needed: none kept"):
+        assert collect(landscape_model, few, n_components=4).local is None
     dense = collect(landscape_model, landscape_folder, n_components=4, layers=["predictions"])
     assert dense.local is None
 
@@ -150,10 +154,24 @@ def test_one_network_collects_with_contexts_and_without(landscape_model, landsca
 
 
 def test_fits_do_not_depend_on_more_images_than_are_fitted(landscape_model, landscape_folder, monkeypatch):
+    drawn = []
+
+    def watched(keys, n):
+        drawn[:] = drawn_by_key(keys, n).tolist()
+        return np.array(drawn)
+
     monkeypatch.setattr(local_gaussians, "MAX_IMAGES", 20)
+    monkeypatch.setattr(local_gaussians, "drawn_by_key", watched)
     fitted = collect(landscape_model, landscape_folder, n_components=4, n_contexts=8)
     assert fitted.contexts.shape == (50, 36)
-    assert fitted.local.n_contexts <= 8
+    paths = [landscape_folder / fitted.image_names[row] for row in drawn]
+    assert len(paths) == 20
+    alone = collect(landscape_model, paths, class_name="sunset", n_components=4, n_contexts=8)
+    for field in dataclasses.fields(alone.local):
+        whole, part = (getattr(local, field.name) for local in (fitted.local, alone.local))
+        np.testing.assert_allclose(whole, part, rtol=1e-4, atol=1e-5, err_msg=field.name)
+    of_rows = dict(zip(fitted.image_names, fitted.contexts, strict=True))
+    np.testing.assert_array_equal(alone.contexts, [of_rows[name] for name in alone.image_names])
 
 
 @pytest.mark.parametrize(

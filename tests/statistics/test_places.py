@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stochdeconv.sampling.overlaps import Overlaps
-from stochdeconv.statistics.patches import PATCH, level_sizes, middles_of, patch_starts, patches, pyramid, starts_about
+from stochdeconv.statistics.patches import PATCH, inside, level_sizes, patch_starts, patches, pyramid, starts_about
 from stochdeconv.statistics.places import Grid, PlaceEncoder
 
 
@@ -95,19 +95,9 @@ def test_patches_are_cut_where_it_is_said():
     cut = patches(pictures, np.array([0, 5]), np.array([3, 9, 22]))
     assert cut.shape == (2, 2, 3, 192)
     np.testing.assert_array_equal(cut[1, 1, 2].reshape(8, 8, 3), pictures[1, 5:13, 22:30])
-    np.testing.assert_array_equal(starts_about(np.array([3.5, 0.0, 11.4, 19.0]), 0, 20), [0, 0, 8, 12])
-
-
-@pytest.mark.parametrize(("n_positions", "n_pixels"), [(28, 224), (27, 224), (75, 600), (14, 112), (37, 299)])
-def test_a_place_and_the_patch_about_it_find_each_other(n_positions, n_pixels):
-    """At every level: Gaussians are fitted to patches about places, and drawn where a place is nearest to a patch."""
-    grid = Grid.of((n_positions, n_positions), (n_pixels, n_pixels))
-    for number, (side, _) in enumerate(level_sizes((n_pixels, n_pixels))):
-        starts = starts_about(grid.centers(0), number, side)
-        inside = (starts > 0) & (starts < side - PATCH)
-        back = grid.nearest(middles_of(starts, number), 0)
-        assert inside.sum() > n_positions / 2
-        np.testing.assert_array_equal(back[inside], np.arange(n_positions)[inside])
+    starts = starts_about(np.array([3.5, 0.0, 11.4, 19.0]), 0)
+    np.testing.assert_array_equal(starts, [0, -4, 8, 15])
+    np.testing.assert_array_equal(inside(starts, 20), [0, 0, 8, 12])
 
 
 def test_cutting_patches_copies_no_more_than_them():
@@ -123,5 +113,5 @@ def test_cutting_patches_copies_no_more_than_them():
 def test_overlapping_patches_of_a_picture_are_the_picture():
     picture = np.random.default_rng(0).random((23, 40, 3)).astype(np.float32)
     for stride in (1, 2, 5):
-        overlaps = Overlaps((23, 40), stride)
+        overlaps = Overlaps((23, 40), patch_starts(23, stride), patch_starts(40, stride, min(stride - 1, 1)))
         np.testing.assert_allclose(overlaps.averaged(overlaps.cut(picture)), picture, atol=1e-6)
