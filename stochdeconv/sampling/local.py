@@ -196,15 +196,14 @@ class _Level:
         """Return where patches begin, rows (axis 0) or columns (axis 1), and the place whose Gaussians were fitted nearest to each."""
         fitted = starts_about(self.grid.centers(axis), self.number)
         stride = STRIDES[self.number]
+        # Of the patches that can be drawn those that were fitted: others lie aside, all of them halfway between two places perhaps, and
+        # images would be moved.
         choices = [patch_starts(self.size[axis], stride, first) for first in range(stride)]
-
-        # Evenly about where they were fitted: with all of them halfway between two places images would be moved.
-        def unevenness(starts: np.ndarray) -> float:
-            between = starts[(starts >= fitted[0]) & (starts <= fitted[-1])]
-            return float(np.square(_apart(between, fitted).min(axis=1)).mean())
-
-        starts = min(choices, key=unevenness)
-        return starts, _apart(starts, fitted).argmin(axis=1)
+        starts = max(choices, key=lambda choice: np.isin(choice, fitted).sum())
+        apart = np.abs(starts[:, None] - fitted)
+        earlier, later = apart.argmin(axis=1), len(fitted) - 1 - apart[:, ::-1].argmin(axis=1)
+        # Halfway between two places now the one, now the other.
+        return starts, np.where(np.cumsum(earlier != later) % 2, earlier, later)
 
     def _denoised(self, cut: np.ndarray, contexts: np.ndarray, noise: float) -> np.ndarray:
         """Return the posterior mean of patches (patch, value) under noise of a variance."""
@@ -224,10 +223,6 @@ class _Level:
         values = (cut - self.local.patch_means[self.number]) @ self.local.patch_axes[self.number]
         mixtures = _Mixtures(self.local, self.number, contexts.ravel(), _TOLERANCE**2)
         return mixtures.log_weights(values.reshape(contexts.size, -1)).argmax(axis=1).reshape(contexts.shape)
-
-
-def _apart(starts: np.ndarray, others: np.ndarray) -> np.ndarray:
-    return np.abs(starts[:, None] - others)
 
 
 class _Mixtures:

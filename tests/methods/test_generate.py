@@ -84,8 +84,10 @@ def test_a_batch_alone_is_what_it_is_among_others(model, statistics):
     assert [row for part in parts for row in part.history] == whole.history
 
 
-@pytest.mark.parametrize("sampler", ["chain", "joint", "bootstrap", "independent"])
-@pytest.mark.parametrize("rule", ["true", "mix"])
+@pytest.mark.parametrize(
+    ("sampler", "rule"),
+    [("chain", "true"), ("joint", "true"), ("independent", "true"), ("bootstrap", "true"), ("bootstrap", "mix")],
+)
 def test_every_sampler_and_rule_lowers_the_loss(model, statistics, sampler, rule):
     result = generate(
         model, statistics, n_images=2, n_steps=30, sampler=sampler, gradient_rule=rule, recipe="start=grey"

@@ -68,13 +68,12 @@ def test_without_noise_all_seeds_draw_the_same(statistics, targets):
 
 def test_patches_are_those_of_the_contexts(statistics, targets, drawn):
     """The sun is where its contexts are: give rows each other's contexts, and the scenes go with them."""
-    other = draw_places(statistics.with_fields(contexts=statistics.contexts[::-1]), targets.take(slice(0, 1)), seed=1)
-    own = np.abs(other.pixels[0].astype(float) - drawn.pixels[0]).mean()
-    assert own > 5  # of 255; another seed of the same scene differs by less than half of that
+    other = draw_places(statistics.with_fields(contexts=statistics.contexts[::-1]), targets, seed=1)
+    assert np.abs(other.pixels.astype(float) - drawn.pixels).mean() > 5  # of 255, with the same noise
 
 
 @pytest.mark.parametrize(("n_positions", "n_pixels"), [(28, 224), (27, 224), (75, 600), (14, 112), (35, 299)])
-def test_patches_lie_evenly_about_those_that_their_gaussians_were_fitted_to(n_positions, n_pixels):
+def test_patches_are_drawn_where_their_gaussians_were_fitted(n_positions, n_pixels):
     grid = Grid.of((n_positions, n_positions), (n_pixels, n_pixels))
     for number, size in enumerate(level_sizes((n_pixels, n_pixels))):
         starts, places = local._Level(None, number, grid, size)._along(0)
@@ -82,8 +81,10 @@ def test_patches_lie_evenly_about_those_that_their_gaussians_were_fitted_to(n_po
         fitted = starts_about(grid.centers(0), number)
         moved = (starts - fitted[places])[(starts >= fitted[0]) & (starts <= fitted[-1])][2:-2]
         assert len(moved) > n_positions / 2
+        step = grid.step[0] / 2**number
+        assert np.abs(moved).max() <= step / 2 + 0.5
+        assert (moved == 0).sum() >= len(moved) / max(step, 1) - 1
         assert abs(moved.mean()) < 0.2
-        assert np.abs(moved).max() <= max(grid.step[0] / 2**number / 2, 1)
 
 
 def test_images_are_not_moved(statistics, landscapes):
@@ -170,18 +171,18 @@ def test_posterior_means_are_those_of_the_whole_mixture(statistics):
 
 
 def test_denoised_images_are_clear_of_noise(statistics, landscapes):
-    rows = np.array([3, 17])
+    rows = np.arange(1, 50, 4)
     clean = np.stack([landscapes[statistics.image_names[row]] for row in rows]).astype(np.float32)
     noisy = clean + 0.1 * np.random.default_rng(0).standard_normal(clean.shape, dtype=np.float32)
     contexts = statistics.contexts[rows]
     cleared = denoise_images(statistics, contexts, noisy, 0.1)
     error, before = (((images - clean) ** 2).mean(axis=(1, 2, 3)) for images in (cleared, noisy))
-    assert (error < 0.4 * before).all()
+    assert error.mean() < 0.35 * before.mean() and (error < 0.5 * before).all()
     # Images that are taken for clean stay as they are; of each, only its own contexts count.
     np.testing.assert_allclose(denoise_images(statistics, contexts, clean, 1e-4), clean, atol=2e-3)
     np.testing.assert_array_equal(denoise_images(statistics, contexts[1:], noisy[1:], 0.1)[0], cleared[1])
-    others = denoise_images(statistics, contexts[::-1], noisy, 0.1)
-    assert (((others - clean) ** 2).mean(axis=(1, 2, 3)) > error).all()
+    others = denoise_images(statistics, np.roll(contexts, 1, axis=0), noisy, 0.1)
+    assert ((others - clean) ** 2).mean() > 1.5 * error.mean()
 
 
 def test_what_is_missing_is_said(statistics, targets):
