@@ -81,7 +81,7 @@ OURS = {
     "exemplars": {"sampler": "exemplars"},
     "local": {"sampler": "local"},
     "local-no-prior": {"sampler": "local", "recipe": {"patch_prior": 0.0}},
-    "local-prior-0.15": {"sampler": "local", "recipe": {"patch_prior": 0.15}},
+    "local-prior-0.1": {"sampler": "local", "recipe": {"patch_prior": 0.1}},
     "local-no-maps": {"sampler": "local", "recipe": {"maps": 0.0}},
     "local-maps-3": {"sampler": "local", "recipe": {"maps": 3.0}},
     "local-no-textures": {"sampler": "local", "recipe": {"moments": 0.0, "facets": 0.0}},

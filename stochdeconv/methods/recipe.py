@@ -81,7 +81,7 @@ class Recipe(*WEIGHTS):  # type: ignore[misc]  # bases that are read off the reg
     """
 
     maps: float = 1.0
-    patch_prior: float = 0.1
+    patch_prior: float = 0.2
     class_term: float = 0.2
     class_score: float = 0.0
     total_variation: float = 100.0

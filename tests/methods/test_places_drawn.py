@@ -30,7 +30,7 @@ def test_patches_are_held_to_the_local_gaussians_of_their_places(model, whole, s
     held = generate(model, whole, recipe=recipe, **run)
     free = generate(model, whole, recipe=",".join(filter(None, [recipe, "patch_prior=0"])), **run)
     assert unlikely(held) < 0.7 * unlikely(free)
-    assert held.record["settings"]["recipe"]["patch_prior"] == 0.1
+    assert held.record["settings"]["recipe"]["patch_prior"] == 0.2
     # Without local Gaussians there is no prior.
     if sampler == "exemplars":
         bare = generate(model, whole.with_fields(local=None), recipe=recipe, **run)
