@@ -36,9 +36,34 @@ def side_by_side(make: Callable[[int], T], n: int) -> list[T]:
     Returns
     -------
     list
+
+    Raises
+    ------
+    Exception
+        What the first that fails raises; and KeyboardInterrupt on Ctrl-C. Those that are being made are finished, no others begun.
     """
-    with one_blas_thread(), ThreadPoolExecutor(max(1, min(n_processors(), n))) as pool:
-        return list(pool.map(make, range(n)))
+    made: dict[int, T] = {}
+    numbers, stopped = iter(range(n)), threading.Event()
+
+    def work() -> None:
+        try:
+            # Each takes the next number: all handed out beforehand, they would be made though somebody has pressed Ctrl-C.
+            for number in numbers:
+                if stopped.is_set():
+                    return
+                made[number] = make(number)
+        except BaseException:
+            stopped.set()
+            raise
+
+    n_threads = max(1, min(n_processors(), n))
+    with one_blas_thread(), ThreadPoolExecutor(n_threads) as pool:
+        try:
+            for worker in [pool.submit(work) for _ in range(n_threads)]:
+                worker.result()
+        finally:
+            stopped.set()
+    return [made[number] for number in range(n)]
 
 
 def n_processors() -> int:

@@ -1,7 +1,9 @@
 """Work on several threads: as many as this process may use, in order, linear algebra of each on one."""
 
 import os
+import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -36,6 +38,31 @@ def test_things_come_in_order_made_at_the_same_time(monkeypatch):
     assert side_by_side(make, 0) == []
 
 
-def test_what_a_thread_raises_is_raised():
+def test_what_a_thread_raises_is_raised_and_no_more_is_made():
     with pytest.raises(ZeroDivisionError):
         side_by_side(lambda number: 1 // number, 2)
+    begun = []
+
+    def make(number):
+        begun.append(number)
+        time.sleep(0.01)
+        return 1 // (number - 5)
+
+    with pytest.raises(ZeroDivisionError):
+        side_by_side(make, 10_000)
+    assert max(begun) < 100
+
+
+def test_ctrl_c_ends_it_after_what_is_being_made(monkeypatch):
+    monkeypatch.setattr("stochdeconv.threads.n_processors", lambda: 2)
+    begun = []
+
+    def make(number):
+        begun.append(number)
+        if number == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side(make, 10_000)
+    assert max(begun) < 1_000
