@@ -85,6 +85,11 @@ def map_layers(statistics: ClassStatistics) -> list[str]:
     ]
 
 
+def can_have_images(statistics: ClassStatistics) -> bool:
+    """Tell whether there is something to ask images for: maps, sampled from the spread of two rows at least."""
+    return bool(map_layers(statistics)) and statistics.n_rows >= 2
+
+
 def samplers_of(statistics: ClassStatistics) -> list[str]:
     """Name the samplers that images can be made with, in the order of the page; none from less than two rows."""
     if statistics.n_rows < 2:  # fewer have no spread to sample from
@@ -134,6 +139,7 @@ def render_atlas(
         wnid=statistics.wnid,
         statistics=statistics,
         has_network=pictures is not None,
+        can_have_images=can_have_images(statistics),
         interrupted=interrupted,
         mean_picture=_tile(_colors(statistics, statistics[INPUT].layout_mean[None])[0], "the mean of the photographs")
         if INPUT in statistics

@@ -75,7 +75,7 @@ def write_atlas(
     AtlasInterrupted
         On Ctrl-C while images are made, once the page is written with those that there are.
     """
-    from stochdeconv.atlas.page import NetworkPictures, map_layers, render_atlas
+    from stochdeconv.atlas.page import NetworkPictures, can_have_images, render_atlas
     from stochdeconv.files import write_atomically
     from stochdeconv.methods.objective import check_model
 
@@ -84,8 +84,7 @@ def write_atlas(
     pictures, interrupt = None, None
     if model is not None:
         check_model(model, statistics)
-        # Images are asked for maps, and sampled from the spread of two rows at least.
-        if map_layers(statistics) and statistics.n_rows >= 2:
+        if can_have_images(statistics):
             pictures = NetworkPictures()
             maker = _Maker(model, statistics, n_images=n_images, n_steps=n_steps, seed=seed, progress=progress)
             try:

@@ -73,7 +73,7 @@ def main(words: Sequence[str] | None = None) -> None:
     except Exception as error:
         if not terminal.is_out_of_memory(error):
             raise
-        terminal.fail("the device has not enough memory; a smaller --batch-size, --size or --tile-size asks for less")
+        terminal.fail("there is not enough memory; a smaller --batch-size, --size, --tile-size or -n asks for less")
 
 
 def _flags_of(words: Sequence[str]) -> dict[str, str]:

@@ -64,9 +64,9 @@ def _import_quietly(module: str) -> None:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Tell whether an error means that the device's memory is full; none can where nothing computes."""
-    backend = sys.modules.get("stochdeconv.backend")
-    return backend is not None and backend.is_out_of_memory(error)
+    """Tell whether an error means that there is too little memory, the device's or NumPy's."""
+    backend = sys.modules.get("stochdeconv.backend")  # where nothing computes there is none
+    return isinstance(error, MemoryError) or (backend is not None and backend.is_out_of_memory(error))
 
 
 def load_model(word: str, **options: Any) -> ImageModel:

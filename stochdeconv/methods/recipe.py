@@ -55,9 +55,9 @@ class Recipe(*WEIGHTS):  # type: ignore[misc]  # bases that are read off the reg
         Distance to the maps that the samplers `local` and `exemplars` draw, each layer; others draw none. Of `exemplars` the squared
         distance over the square of the map, of `local` the mean square in units of the standard deviations within components.
     patch_prior : float
-        Standard deviation of the noise that images are cleared of, four times on their way, the last time a fifth of it: patches become
-        their posterior means under the local Gaussians of their places. Of images that `local` and `exemplars` draw, where the
-        statistics have such Gaussians.
+        Standard deviation of the noise, pixels being 0 to 1, that images are cleared of, four times on their way, the last time a fifth
+        of it: patches become their posterior means under the local Gaussians of their places. Of images that `local` and `exemplars`
+        draw, where the statistics have such Gaussians.
     class_term : float
         Cross-entropy of the class.
     class_score : float
@@ -99,9 +99,9 @@ class Recipe(*WEIGHTS):  # type: ignore[misc]  # bases that are read off the reg
             if getattr(self, name) not in values:
                 raise InputError(f"recipe: {name} must be one of {', '.join(values)}; got '{getattr(self, name)}'")
         for name, value in asdict(self).items():
-            limit = 1 if name == "scale" else math.inf
+            limit = 1 if name in {"scale", "patch_prior"} else math.inf
             if isinstance(value, int | float) and not 0 <= value < limit:
-                below = ", below 1" if name == "scale" else ""
+                below = ", below 1" if limit == 1 else ""
                 raise SettingsError(f"recipe: {name} is a finite number of at least 0{below}; got {value}")
 
 

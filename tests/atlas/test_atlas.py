@@ -14,6 +14,7 @@ from stochdeconv.errors import ExistingOutputError, ModelError
 from stochdeconv.methods.generate import generate
 from stochdeconv.networks.image_model import load_model
 from stochdeconv.sampling.samplers import LOCAL, SAMPLERS
+from stochdeconv.statistics.exemplars import Exemplars
 from stochdeconv.statistics.file import load_statistics
 from stochdeconv.statistics.layout import layout_maps
 from stochdeconv.statistics.pooling import pooled_map
@@ -257,6 +258,20 @@ def test_page_of_little(statistics, network, tmp_path, case):
     page = writing.write_atlas(little, tmp_path / "a.html", model=model, n_images=1, n_steps=1).read_text()
     assert_complete_in_itself(page)
     assert ("<h2>Regions" in page) == (case in ("no class", "nothing varies"))
+    why = {
+        "one row": "one row has no spread",
+        "no maps": "no layer has positions",
+        "nothing varies": "Made without the network",
+    }
+    assert why.get(case, "") in page
+    assert ("Made without" in page) == (case in ("nothing varies", "no regions"))
+
+
+def test_page_says_that_photographs_are_in_the_file(statistics):
+    held = statistics.with_fields(exemplars=Exemplars(np.zeros((3, 40, 48, 3), np.uint8), np.arange(3)))
+    told = [page.render_atlas(of, None, seed=0, n_steps=1) for of in (statistics, held)]
+    assert ["The photographs are not in the file" in text for text in told] == [True, False]
+    assert "3 of the photographs are in the file" in told[1]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found to open the page in")

@@ -305,9 +305,16 @@ def test_an_empty_word_is_no_folder(made, here):
     assert "expected a path" in refuse("inspect", "", code=2)
 
 
-def test_a_full_memory_is_told_in_one_line(made, here, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8589934592 bytes."),
+        MemoryError("Unable to allocate 224. GiB for an array"),
+    ],
+)
+def test_a_full_memory_is_told_in_one_line(made, here, monkeypatch, error):
     def full(*_, **__):
-        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8589934592 bytes.")
+        raise error
 
     monkeypatch.setattr("stochdeconv.statistics.measurement._through_network", full)
     told = refuse("collect", made / "photos/church", "-m", made / "tiny.keras", "-o", "church.h5")

@@ -225,6 +225,7 @@ def test_senseless_calls_are_refused(model, statistics, tmp_path):
         Recipe(layout=-1)
     for changes, message in (
         ({"scale": 1.0}, "below 1"),
+        ({"patch_prior": 1.0}, "below 1"),
         ({"rotate": float("inf")}, "finite"),
         ({"learning_rate": float("nan")}, "finite"),
     ):
