@@ -77,6 +77,7 @@ def test_any_text_is_a_layer_with_its_numbers_or_refused_in_words(text, n_number
     assert read_layer_word(str(word), FORM, n_numbers=n_numbers, weighted=weighted) == word
 
 
+BELOW_ONE = {"scale", "patch_prior"}
 RECIPES = st.builds(
     Recipe,
     **{
@@ -84,7 +85,11 @@ RECIPES = st.builds(
             bool: st.booleans(),
             int: st.integers(0, 10**6),
             float: st.floats(
-                0, 1 if name == "scale" else None, exclude_max=name == "scale", allow_nan=False, allow_infinity=False
+                0,
+                1 if name in BELOW_ONE else None,
+                exclude_max=name in BELOW_ONE,
+                allow_nan=False,
+                allow_infinity=False,
             ),
         }[type(value)]
         for name, value in asdict(Recipe()).items()

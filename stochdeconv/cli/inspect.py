@@ -125,7 +125,9 @@ def _tell(facts: dict[str, Any], *, as_json: bool) -> None:
         print(
             f"exemplars {facts['n_exemplars']} photographs are kept in this file; images of the sampler exemplars hold pieces of them"
         )
-    if facts["local"]:
+    if facts["local"] is None:
+        print("places    no local Gaussians, which the sampler local draws from")
+    else:
         print(
             f"places    {facts['local']['n_contexts']} contexts of {'×'.join(map(str, facts['local']['grid']))} places, a mixture of "
             f"{facts['local']['n_components']} Gaussians in each"

@@ -153,11 +153,6 @@ class LocalStatistic(LayerStatistic):
         nothing: dict[str, Any] = {"local_means": None, "local_directions": None}
         of_layers = {part.layer.name: dict(nothing) for part in measured.layers}
         seen = [part for part in measured.layers if part.layer.places is not None]
-        if seen and len(measured.rows) < LEAST_IMAGES:
-            n_images = len(measured.rows)
-            measured.remarks.append(
-                f"{n_images} image{'s' * (n_images > 1)} cannot give local Gaussians, for which {LEAST_IMAGES} are needed: none kept"
-            )
         if not seen or len(measured.rows) < LEAST_IMAGES:
             return {"local": None, "contexts": None}, of_layers
         grid = max(places_of(part)[:2] for part in seen)
