@@ -134,12 +134,12 @@ def main() -> None:
 
     model, judge = sd.load_model(arguments.model), Judge(sd.load_model(arguments.judge))
     references = {name: reference_of(arguments, model, judge, name) for name in arguments.classes}
+    made_with = {
+        "model": model.weights_hash, "judge": judge.model.weights_hash, "against": arguments.against,
+        "classes": arguments.classes, "n_images": arguments.n_images, "n_steps": arguments.n_steps,
+    }  # fmt: skip
     for row in arguments.rows:
         path = arguments.output / f"{row}.json"
-        made_with = {
-            "model": model.weights_hash, "judge": judge.model.weights_hash, "against": arguments.against,
-            "classes": arguments.classes, "n_images": arguments.n_images, "n_steps": arguments.n_steps,
-        }  # fmt: skip
         if not path.exists():
             missing = missing_for(row, arguments, model)
             if missing is not None:

@@ -87,7 +87,7 @@ def map_layers(statistics: ClassStatistics) -> list[str]:
 
 def can_have_images(statistics: ClassStatistics) -> bool:
     """Tell whether there is something to ask images for: maps, sampled from the spread of two rows at least."""
-    return bool(map_layers(statistics)) and statistics.n_rows >= 2
+    return bool(map_layers(statistics) and samplers_of(statistics))
 
 
 def samplers_of(statistics: ClassStatistics) -> list[str]:

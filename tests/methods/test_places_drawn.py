@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sunsets import SIZE
 
-from stochdeconv.errors import InputError
+from stochdeconv.errors import FileFormatError, InputError
 from stochdeconv.methods import class_images
 from stochdeconv.methods.class_images import ClassImages, GenerateSettings
 from stochdeconv.methods.generate import generate
@@ -87,6 +87,9 @@ def test_by_default_places_are_drawn_from_the_best_there_is(model, statistics, w
     assert sampler_of(statistics) == "bootstrap"
     for settings in ({"size": 64}, {"component": "input:0"}, {"row_weight": 0.0}):
         assert sampler_of(whole, **settings) == "bootstrap", settings
+    damaged = Exemplars(whole.exemplars.pixels, whole.exemplars.rows + 10_000)
+    with pytest.raises(FileFormatError, match="the file is damaged"):
+        sampler_of(whole.with_fields(local=None, exemplars=damaged))
 
 
 @pytest.mark.parametrize("sampler", PLACE_BY_PLACE)

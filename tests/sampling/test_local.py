@@ -190,3 +190,6 @@ def test_what_is_missing_is_said(statistics, targets):
         draw_places(statistics.with_fields(local=None), targets)
     with pytest.raises(InputError, match=r"these targets have none: complete those of scenes\.sample_scenes"):
         draw_places(statistics, sample_targets(statistics, n_images=1))
+    for temperature in (-1.0, float("nan")):
+        with pytest.raises(InputError, match="temperature="):
+            draw_places(statistics, targets, temperature=temperature)
