@@ -333,13 +333,12 @@ ENDINGS = tuple(ZOO)
 # What its parts are called
 
 
-for _name in ("_conv", "-x", "block 1", "a:b", "größe", "conv,1", "conv.1", "layer(2)"):
-
-    def _named(layer=_name):
-        inputs, x = features(name=layer)
-        return keras.Model(inputs, layers.Dense(4, activation="softmax")(x))
-
-    specimen(name=f"layer_named_{_name}")(_named)
+@specimen()
+def layers_named_with_signs():
+    inputs, x = stem(name="_conv")
+    for name in ("-x", "block 1", "a:b", "größe", "conv,1", "conv.1", "layer(2)"):
+        x = layers.Conv2D(6, 1, activation="relu", name=name)(x)
+    return keras.Model(inputs, layers.Dense(4, activation="softmax")(layers.GlobalAveragePooling2D()(x)))
 
 
 @specimen()

@@ -80,6 +80,8 @@ OURS = {
     "temperature-0": {"temperature": 0.0},
     "exemplars": {"sampler": "exemplars"},
     "local": {"sampler": "local"},
+    "local-scenes-joint": {"sampler": "local", "scenes": "joint"},
+    "local-scenes-bootstrap": {"sampler": "local", "scenes": "bootstrap"},
     "local-no-prior": {"sampler": "local", "recipe": {"patch_prior": 0.0}},
     "local-prior-0.1": {"sampler": "local", "recipe": {"patch_prior": 0.1}},
     "local-no-maps": {"sampler": "local", "recipe": {"maps": 0.0}},

@@ -32,10 +32,8 @@ if TYPE_CHECKING:
     from stochdeconv.sampling.targets import Targets
     from stochdeconv.statistics.class_statistics import ClassStatistics
 
-# The sampler where places cannot be drawn, and of the rows whose scenes they are drawn in.
-_USUAL = "bootstrap"
-# That of `samplers.sample_targets`; whoever chooses another wants a sampler that has one.
-_ROW_WEIGHT = 0.9
+# The sampler where places cannot be drawn, and of the rows whose scenes `exemplars` draws them in; and of the layouts of `local`'s scenes.
+_USUAL, _OF_SCENES = "bootstrap", "chain"
 # Of smaller images, with a dozen patches or fewer side by side, nobody measured whether local Gaussians are the better default.
 _LEAST_SIDE_OF_LOCAL = 96
 # A walk starts from its middle frame after this part of the steps.
@@ -61,13 +59,14 @@ class GenerateSettings(RunSettings):
         How targets are sampled, see `samplers.sample_targets`; ``local`` draws images place by place from local Gaussians, see
         `scenes.sample_scenes` and `local.draw_places`, ``exemplars`` from photographs that the statistics keep, see
         `exemplars.sample_places`. By default local where the statistics hold what it needs and images have 96 pixels a side, else
-        exemplars where there are enough, else bootstrap; bootstrap, too, of series, of another size than the statistics', from a
-        photograph (`init`), and with a `row_weight`.
+        exemplars where there are enough, else bootstrap; bootstrap, too, of series, of another size than the statistics', and from a
+        photograph (`init`).
+    scenes : {"chain", "joint", "bootstrap", "independent"}
+        What lays out the scenes of the sampler ``local``.
     temperature : float
-        Multiplies the deviations of the samples, and of images along a component, from the class's mean; place by place, the noise.
+        Multiplies the deviations of the samples, and of images along a component, from the class's mean; place by place, the noise, too.
     row_weight : float
         How much of real images' deviations a chain or bootstrap sample is made of, 0 (Gaussian throughout) to 1; of `exemplars` above 0.
-        What `local` draws is made of rows throughout, and has none.
     gradient_rule : {"true", "guided", "deconvnet", "mix"}
         How gradients pass a ReLU, see `gradient.loss_gradient`.
     init : path, ``noise|IMAGE``
@@ -94,8 +93,9 @@ class GenerateSettings(RunSettings):
     walk: int | None = None
     gif: bool = False
     sampler: str = OPEN
+    scenes: str = _OF_SCENES
     temperature: float = 1.0
-    row_weight: float = _ROW_WEIGHT
+    row_weight: float = 0.9
     gradient_rule: str = "true"
     init: str | Path = "noise"
     recipe: str | Recipe | None = ""
@@ -118,16 +118,18 @@ class GenerateSettings(RunSettings):
             raise SettingsError(
                 f"the sampler '{self.sampler}' draws images one by one; leave component= and walk= out, or choose another"
             )
-        if self.sampler == LOCAL and self.row_weight != _ROW_WEIGHT:
+        if self.scenes != _OF_SCENES and self.sampler != LOCAL:
             raise SettingsError(
-                "the sampler 'local' is made of rows throughout; leave row_weight= out, or choose another"
+                "scenes= lays out what the sampler 'local' draws; give sampler='local', too, or leave it out"
             )
         if self.sampler == EXEMPLARS and self.row_weight == 0:
             raise SettingsError(
                 "the sampler 'exemplars' draws in the scene of a row; row_weight= is above 0, or choose another"
             )
         sampler = self.sampler or _USUAL
-        check_sampling(sampler, temperature=self.temperature, row_weight=self.row_weight, also=PLACE_BY_PLACE)
+        numbers: dict[str, Any] = {"temperature": self.temperature, "row_weight": self.row_weight}
+        check_sampling(sampler, also=PLACE_BY_PLACE, **numbers)
+        check_sampling(self.scenes, **numbers)
         Descent(gradient_rule=self.gradient_rule)
         if not isinstance(self.recipe, Recipe):
             parse_recipe(self.recipe or "")
@@ -175,9 +177,11 @@ class GenerateSettings(RunSettings):
             checks[self.sampler](statistics)
         if self.sampler is not None:
             return self.sampler
-        if is_own_size and not self.is_series and str(self.init) == "noise" and self.row_weight == _ROW_WEIGHT:
+        if is_own_size and not self.is_series and str(self.init) == "noise":
             for sampler, check in checks.items():
                 if sampler == LOCAL and min(size) < _LEAST_SIDE_OF_LOCAL:
+                    continue
+                if sampler == EXEMPLARS and self.row_weight == 0:
                     continue
                 with contextlib.suppress(InputError):
                     check(statistics)
@@ -198,7 +202,8 @@ class GenerateSettings(RunSettings):
             from stochdeconv.sampling.local import draw_places
             from stochdeconv.sampling.scenes import sample_scenes
 
-            return draw_places(statistics, sample_scenes(statistics, seed=self.seed, **number), **drawing)
+            scenes = sample_scenes(statistics, sampler=self.scenes, **number, **sampling)
+            return draw_places(statistics, scenes, **drawing)
         targets = sample_targets(statistics, sampler=whole, **number, **sampling)
         if sampler == EXEMPLARS:
             from stochdeconv.sampling.exemplars import sample_places

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -10,9 +11,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from stochdeconv.errors import InputError
-from stochdeconv.sampling.samplers import bootstrap_rows
+from stochdeconv.sampling.samplers import sample_targets
 from stochdeconv.sampling.targets import LayerTarget, Rows, Targets
-from stochdeconv.settings import check_count
 from stochdeconv.statistics.layout import layout_maps
 from stochdeconv.statistics.local_gaussians import LEAST_IMAGES
 from stochdeconv.statistics.patches import PATCH
@@ -23,10 +23,11 @@ from stochdeconv.threads import one_blas_thread, side_by_side
 if TYPE_CHECKING:
     from stochdeconv.statistics.class_statistics import ClassStatistics, LayerStatistics
 
-# Rows that a scene is put together from: one, and some drawn among those that are most like it.
-_N_ROWS, _N_ALIKE = 4, 24
-# Widths of the parts that a row likes to have, of the side; how much that counts, and how much more the first row likes to be anywhere.
-_PART, _LIKING, _FIRST = 0.2, 2.0, 1.0
+# Rows that a scene is put together from, and how much it counts that their layouts are the sampled one: nats for a squared distance of as
+# much as they vary.
+_N_ROWS, _LIKENESS = 12, 4.0
+# Widths of the parts that a row is drawn to besides, of the side; how much that counts.
+_PART, _MOOD = 0.2, 1.0
 # Places from one to the other, where what goes with what is looked at: odd, so that every second place can be drawn at once.
 _APART = (1, 3, 7)
 # Pairs of contexts count as seen so often besides, where chance would have them: one that was seen once says little, and nothing is ruled
@@ -59,21 +60,29 @@ def check_local(statistics: ClassStatistics) -> None:
 
 
 @one_blas_thread()
-def sample_scenes(statistics: ClassStatistics, *, n_images: int = 8, seed: int = 0, first_index: int = 0) -> Targets:
+def sample_scenes(
+    statistics: ClassStatistics,
+    *,
+    sampler: str = "chain",
+    n_images: int = 8,
+    temperature: float = 1.0,
+    seed: int = 0,
+    first_index: int = 0,
+    row_weight: float = 0.9,
+) -> Targets:
     """Sample targets of images whose places are those of several rows.
 
-    A scene begins as one row's, that of the sampler ``bootstrap``, and goes over into rows that are like it, at borders where the contexts
-    on both sides go together: a Markov random field whose pair potentials are how often contexts lie so far from each other, annealed
-    (Geman & Geman 1984). What is asked of whole layers goes along: layouts are those of the scene, the rest is the rows' mean by their
-    parts.
+    A scene is laid out as a descriptor that is sampled: rows whose layouts are most like it, at every layer, have the places where they
+    are most like it, at borders where the contexts on both sides go together: a Markov random field whose pair potentials are how often
+    contexts lie so far from each other, annealed (Geman & Geman 1984). Layouts are then those of the scene, whatever else is asked of
+    whole layers the rows' mean by their parts.
 
     Parameters
     ----------
     statistics : ClassStatistics
         With local Gaussians.
-    n_images : int
-    seed, first_index : int
-        Scene i depends on (seed, first_index + i) alone.
+    sampler, n_images, temperature, seed, first_index, row_weight
+        Of the descriptors, see `samplers.sample_targets`. Scene i depends on (seed, first_index + i) alone.
 
     Returns
     -------
@@ -83,21 +92,27 @@ def sample_scenes(statistics: ClassStatistics, *, n_images: int = 8, seed: int =
     Raises
     ------
     InputError
-        There are no local Gaussians, or fewer than two rows.
+        There are no local Gaussians, or as in `samplers.sample_targets`.
     """
     check_local(statistics)
-    check_count("n_images", n_images)
-    check_count("seed", seed, at_least=0)
-    check_count("first_index", first_index, at_least=0)
-    rows = Rows.of(statistics)
-    first_rows = bootstrap_rows(statistics.n_rows, seed, first_index + np.arange(n_images))
+    sampled = sample_targets(
+        statistics,
+        sampler=sampler,
+        n_images=n_images,
+        temperature=temperature,
+        seed=seed,
+        first_index=first_index,
+        row_weight=row_weight,
+    )
     neighbours = Neighbours.of(statistics)
 
     def draw(number: int) -> np.ndarray:
         rng = np.random.default_rng([seed, first_index + number, _STREAM])
-        return neighbours.scene(int(first_rows[number]), rng)
+        rows, likeness = likest_rows(statistics, sampled.take(slice(number, number + 1)))
+        return rows[neighbours.put_together(rows, _LIKENESS * likeness, rng)].ravel().astype(np.int32)
 
     scenes = np.stack(side_by_side(draw, n_images))
+    rows = Rows.of(statistics)
     shares = [np.unique(scene, return_counts=True) for scene in scenes]
     mixed = np.stack([counts @ rows.weighted[own] / counts.sum() for own, counts in shares])
     targets = rows.targets(mixed, np.full(n_images, -1))
@@ -107,6 +122,48 @@ def sample_scenes(statistics: ClassStatistics, *, n_images: int = 8, seed: int =
         scores = np.stack([layer.components @ deviation.ravel() for deviation in deviations])
         layers[name] = LayerTarget(fields={**targets.layers[name].fields, "scores": scores.astype(np.float32)})
     return replace(targets, layers=layers, fields={**targets.fields, "scenes": scenes})
+
+
+def likest_rows(statistics: ClassStatistics, target: Targets) -> tuple[np.ndarray, np.ndarray]:
+    """Find the rows whose layouts are most like a target's, and where they are.
+
+    Parameters
+    ----------
+    statistics : ClassStatistics
+        With local Gaussians.
+    target : Targets
+        Of one image.
+
+    Returns
+    -------
+    rows : ndarray of shape (row,), int
+        The most alike first.
+    likeness : ndarray of shape (row, down, across), float64
+        At each place: minus the squared distance of the layouts there, of each layer in units of the rows' variance at a place, averaged
+        over the layers.
+    """
+    variances = {name: np.var(layer.scores, axis=0).sum() or 1.0 for name, layer in statistics.items()}
+    apart = [
+        ((layer.scores - target.layers[name].scores) ** 2).sum(axis=1) / variances[name]
+        for name, layer in statistics.items()
+    ]
+    rows = np.argsort(np.mean(apart, axis=0), kind="stable")[:_N_ROWS]
+    places = statistics.local.grid_in(statistics.input_size)
+    likeness = np.zeros((len(rows), *places.shape))
+    for name, layer in statistics.items():
+        maps, own = (layout_maps(layer, scores) for scores in (layer.scores[rows], target.layers[name].scores))
+        cells = _cells(layer, statistics.input_size)
+        distances = ((maps - own) ** 2).sum(axis=-1) * (math.prod(cells.shape) / variances[name])
+        # Between the middles of cells linearly.
+        positions = [
+            np.clip((places.centers(axis) - cells.first[axis]) / cells.step[axis], 0, n - 1)
+            for axis, n in enumerate(cells.shape)
+        ]
+        down, across = (
+            np.maximum(1 - np.abs(at[:, None] - np.arange(n)), 0) for at, n in zip(positions, cells.shape, strict=True)
+        )
+        likeness -= down @ distances @ across.T
+    return rows, likeness / len(statistics)
 
 
 def scene_contexts(statistics: ClassStatistics, targets: Targets) -> np.ndarray:
@@ -121,14 +178,12 @@ def largest_parts(scenes: np.ndarray) -> np.ndarray:
 
 def scene_map(statistics: ClassStatistics, layer: LayerStatistics, scene: np.ndarray) -> np.ndarray:
     """Put the pooled map of a layer together as a scene (place,) is: (height, width, channel), float32."""
-    size, shape = statistics.input_size, layer.layout_shape[:2]
-    places = statistics.local.grid_in(size)
-    # Cells part the image among them, whatever lies between the positions they are means of. One that is larger than a place is looked at
-    # in parts, each from its own place; in twice as many as there are places, or all of one place's would lie halfway to the next.
-    steps = size[0] / shape[0], size[1] / shape[1]
-    cells = Grid(shape, steps, (steps[0] / 2 - 0.5, steps[1] / 2 - 0.5))
+    cells, places = _cells(layer, statistics.input_size), statistics.local.grid_in(statistics.input_size)
+    shape = cells.shape
+    # A cell that is larger than a place is looked at in parts, each from its own place; in twice as many as there are places, or all of one
+    # place's would lie halfway to the next.
     n_parts = [2 * -(-n // n_cells) for n, n_cells in zip(places.shape, shape, strict=True)]
-    parts = [((np.arange(n) + 0.5) / n - 0.5) * step for n, step in zip(n_parts, steps, strict=True)]
+    parts = [((np.arange(n) + 0.5) / n - 0.5) * step for n, step in zip(n_parts, cells.step, strict=True)]
     here = places.places(*((cells.centers(axis)[:, None] + parts[axis]).ravel() for axis in (0, 1)))
     own, which = np.unique(scene[here], return_inverse=True)
     down, across = (np.repeat(np.arange(n_cells), n) for n_cells, n in zip(shape, n_parts, strict=True))
@@ -136,9 +191,16 @@ def scene_map(statistics: ClassStatistics, layer: LayerStatistics, scene: np.nda
     return values.reshape(shape[0], n_parts[0], shape[1], n_parts[1], -1).mean(axis=(1, 3))
 
 
+def _cells(layer: LayerStatistics, size: tuple[int, int]) -> Grid:
+    """Return where the cells of a pooled map lie: they part the image among them, whatever lies between the positions they are means of."""
+    shape = layer.layout_shape[:2]
+    down, across = size[0] / shape[0], size[1] / shape[1]
+    return Grid(shape, (down, across), (down / 2 - 0.5, across / 2 - 0.5))
+
+
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """Which contexts go with which, and rows that are like others.
+    """Which contexts go with which.
 
     Attributes
     ----------
@@ -146,13 +208,10 @@ class Neighbours:
     affinities : sequence of tuple (axis, apart, affinity)
         ``affinity[a, b]``: pointwise mutual information, log of how often context b lies so many places below (axis 0), or beside (1),
         context a over what chance would give.
-    rarity : ndarray of shape (context,)
-        Self-information, how much it tells that two places have this context: its negative log frequency.
     """
 
     contexts: np.ndarray
     affinities: Sequence[tuple[int, int, np.ndarray]]
-    rarity: np.ndarray
 
     @classmethod
     def of(cls, statistics: ClassStatistics) -> Neighbours:
@@ -170,28 +229,13 @@ class Neighbours:
                 pairs = np.bincount((first.astype(np.intp) * n + second).ravel(), minlength=n * n).reshape(n, n)
                 ratio = (pairs + _PRIOR_PAIRS) / (chance * first.size + _PRIOR_PAIRS)
                 affinities.append((axis, apart, np.log(ratio).astype(np.float32)))
-        return cls(contexts, affinities, -np.log(np.maximum(frequency, 1.0 / contexts.size)).astype(np.float32))
+        return cls(contexts, affinities)
 
-    def scene(self, row: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw a scene that begins as a row's: (place,), int32, see `sample_scenes`."""
-        rows = np.append(row, self._alike(row, rng))
-        return rows[self._put_together(self.contexts[rows], rng)].ravel().astype(np.int32)
-
-    def _alike(self, row: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw some of the rows that have most contexts where a row has them, rare ones counting most."""
-        own = self.contexts[row]
-        likeness = (self.contexts == own).reshape(len(self.contexts), -1) @ self.rarity[own].ravel()
-        likeness[row] = -np.inf
-        # Rows that are equally alike, in an order of their own.
-        nearest = np.lexsort((rng.random(len(likeness)), -likeness))[: min(_N_ALIKE, len(likeness) - 1)]
-        return rng.choice(nearest, min(_N_ROWS - 1, len(nearest)), replace=False)
-
-    def _put_together(self, contexts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Choose for each place one of some rows (row, down, across): (down, across)."""
-        shape = contexts.shape[1:]
-        liking = np.stack([gaussian_filter(rng.standard_normal(shape), _PART * min(shape)) for _ in contexts])
-        liking *= _LIKING / (liking.std() or 1.0)
-        liking[0] += _FIRST * _LIKING
+    def put_together(self, rows: np.ndarray, likings: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Choose for each place one of some rows, liked as much as is told (row, down, across): the position of each, (down, across)."""
+        contexts, shape = self.contexts[rows], self.contexts.shape[1:]
+        moods = np.stack([gaussian_filter(rng.standard_normal(shape), _PART * min(shape)) for _ in contexts])
+        liking = likings + moods * (_MOOD / (moods.std() or 1.0))
         pairs = []
         for axis, apart, affinity in self.affinities:
             first, second = _parts(axis, apart)

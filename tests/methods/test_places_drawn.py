@@ -63,6 +63,18 @@ def test_pieces_of_photographs_are_told(model, whole):
     assert local.record["rows_of_scenes"]["largest_part"] == pytest.approx(np.array(counts) / 36, abs=1e-4)
 
 
+def test_scenes_are_laid_out_as_is_asked(model, whole):
+    run = {"n_images": 2, "n_steps": 2, "sampler": "local", "seed": 3}
+    options = {"temperature": 0.7, "row_weight": 0.5}
+    for scenes in ("chain", "joint"):
+        made = generate(model, whole, scenes=scenes, **options, **run)
+        expected = sample_scenes(whole, sampler=scenes, n_images=2, seed=3, **options)
+        np.testing.assert_array_equal(made.arrays["scenes"], expected.scenes)
+        assert made.record["settings"]["scenes"] == scenes
+    plain = generate(model, whole, **run)
+    np.testing.assert_array_equal(plain.arrays["scenes"], sample_scenes(whole, n_images=2, seed=3).scenes)
+
+
 @pytest.mark.parametrize("sampler", PLACE_BY_PLACE)
 def test_an_image_drawn_place_by_place_depends_on_its_number_alone(model, whole, sampler):
     run = {"n_steps": 5, "sampler": sampler, "seed": 4}
@@ -85,8 +97,11 @@ def test_by_default_places_are_drawn_from_the_best_there_is(model, statistics, w
     assert sampler_of(whole.with_fields(local=None)) == "exemplars"
     assert sampler_of(whole.with_fields(exemplars=None)) == "local"
     assert sampler_of(statistics) == "bootstrap"
-    for settings in ({"size": 64}, {"component": "input:0"}, {"row_weight": 0.0}):
+    for settings in ({"size": 64}, {"component": "input:0"}):
         assert sampler_of(whole, **settings) == "bootstrap", settings
+    # A scene that follows no row is none for exemplars.
+    assert sampler_of(whole, row_weight=0.0) == "local"
+    assert sampler_of(whole.with_fields(local=None), row_weight=0.0) == "bootstrap"
     damaged = Exemplars(whole.exemplars.pixels, whole.exemplars.rows + 10_000)
     with pytest.raises(FileFormatError, match="the file is damaged"):
         sampler_of(whole.with_fields(local=None, exemplars=damaged))
@@ -99,9 +114,14 @@ def test_what_cannot_be_drawn_place_by_place_is_refused(model, statistics, whole
         generate(model, whole, size=64, **run)
     with pytest.raises(InputError, match="one by one"):
         generate(model, whole, component="input:0", **run)
-    expected = {"local": "made of rows throughout; leave row_weight= out", "exemplars": "in the scene of a row"}
-    with pytest.raises(InputError, match=expected[sampler]):
-        generate(model, whole, row_weight=0.0, **run)
+    if sampler == "exemplars":
+        with pytest.raises(InputError, match="in the scene of a row"):
+            generate(model, whole, row_weight=0.0, **run)
+        with pytest.raises(InputError, match="scenes= lays out what the sampler 'local' draws"):
+            generate(model, whole, scenes="joint", **run)
+    else:
+        with pytest.raises(InputError, match="no sampler 'joins'; closest: 'joint'; there are chain, joint"):
+            generate(model, whole, scenes="joins", **run)
     with pytest.raises(InputError, match=r"hold none: (they were collected without contexts|collect )"):
         generate(model, statistics, **run)
 

@@ -5,12 +5,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.interpolate import RegularGridInterpolator
 from threadpoolctl import threadpool_info
 
 from stochdeconv.errors import InputError
 from stochdeconv.sampling import scenes
 from stochdeconv.sampling.samplers import sample_targets
-from stochdeconv.sampling.scenes import Neighbours, sample_scenes, scene_contexts, scene_map
+from stochdeconv.sampling.scenes import Neighbours, likest_rows, sample_scenes, scene_contexts, scene_map
+from stochdeconv.sampling.targets import LayerTarget
 from stochdeconv.statistics.layout import layout_maps
 from stochdeconv.statistics.places import Grid
 
@@ -45,11 +47,31 @@ def test_a_scene_is_of_several_rows_and_of_none_alone(statistics, targets):
     assert targets.scenes.shape == (6, n_places) and targets.scenes.dtype == np.int32
     assert (targets.source_rows == -1).all()
     shares = [np.bincount(scene, minlength=statistics.n_rows) / n_places for scene in targets.scenes]
-    assert all(2 <= np.count_nonzero(share) <= 4 for share in shares)
-    assert np.mean([share.max() for share in shares]) < 0.85
-    # Each begins with another row: that of the sampler bootstrap, which never leaves all of its places.
-    first = sample_targets(statistics, sampler="bootstrap", n_images=6, seed=3).source_rows
-    assert np.mean([share[row] for share, row in zip(shares, first, strict=True)]) > 0.2
+    assert all(2 <= np.count_nonzero(share) <= 12 for share in shares)
+    assert np.mean([share.max() for share in shares]) < 0.6
+
+
+@pytest.mark.parametrize("sampler", ["chain", "joint", "bootstrap"])
+def test_a_scene_is_laid_out_as_what_was_sampled(statistics, sampler):
+    """Nearer to the sample it follows than to those of other images, and than any one of the rows it is made of, on average."""
+    options = {"n_images": 6, "seed": 3, "temperature": 1.2, "row_weight": 0.8, "first_index": 2}
+    sampled = sample_targets(statistics, sampler=sampler, **options)
+    own = sample_scenes(statistics, sampler=sampler, **options)
+
+    def apart(first, second):
+        return np.mean(
+            [
+                ((first(name)[:, None] - second(name)) ** 2).sum(axis=-1) / layer.scores.var(axis=0).sum()
+                for name, layer in statistics.items()
+            ],
+            axis=0,
+        )
+
+    scores = apart(lambda name: own.layers[name].scores, lambda name: sampled.layers[name].scores)
+    assert (scores.argmin(axis=1) == np.arange(6)).mean() > 0.8
+    rows = apart(lambda name: sampled.layers[name].scores, lambda name: statistics[name].scores)
+    of_rows = [distances[np.unique(scene)].mean() for distances, scene in zip(rows, own.scenes, strict=True)]
+    assert np.diagonal(scores).mean() < 0.8 * np.mean(of_rows)
 
 
 def test_borders_lie_where_contexts_go_together(statistics, targets):
@@ -94,54 +116,72 @@ def test_what_goes_with_what_is_counted(statistics):
             assert affinity[a, b] == pytest.approx(np.log((together + 2) / (by_chance + 2)), rel=1e-5)
 
 
-def test_rows_that_are_alike_are_found():
-    """A block of one context in ground: rows that have it where the row has it, whatever the ground."""
-    maps = np.zeros((60, 12, 12), np.intp)
-    maps[::2, 2:8] = 3
-    for row in range(60):
-        maps[row, 5:7, 5:7] = 1 if row < 30 else 2
-    neighbours = Neighbours(maps, [], np.array([0.01, 3.0, 3.0, 0.01]))
-    drawn = [neighbours._alike(0, np.random.default_rng(seed)) for seed in range(40)]
-    for rows in drawn:
-        assert len(set(rows)) == 3 and (rows > 0).all() and (rows < 30).all()
-    # Of those that are equally alike, now some and now others.
-    assert len(set(np.concatenate(drawn))) > 20
-    # Of few rows, all others.
-    few = Neighbours(maps[:3], [], neighbours.rarity)
-    assert all(sorted(few._alike(0, np.random.default_rng(seed))) == [1, 2] for seed in range(5))
-    # All of one context: none is more alike than another, and none is left out.
-    same = Neighbours(np.zeros((60, 4, 4), np.intp), [], np.zeros(1))
-    assert len(set(np.concatenate([same._alike(7, np.random.default_rng(seed)) for seed in range(99)]))) == 59
+def test_rows_that_are_laid_out_alike_are_found(statistics):
+    """A row's own layout, and other rows' by how far from it they are at each place."""
+    targets = sample_targets(statistics, sampler="bootstrap", n_images=1)
+    layers = {name: replace_scores(targets.layers[name], layer.scores[[7]]) for name, layer in statistics.items()}
+    rows, likeness = likest_rows(statistics, replace(targets, layers=layers))
+    assert rows[0] == 7 and len(set(rows)) == 12 and likeness.shape == (12, *statistics.local.grid)
+    assert np.abs(likeness[0]).max() < 1e-6 and (likeness[1:].mean(axis=(1, 2)) < -0.05).all()
+    # The most alike first.
+    apart = np.mean(
+        [
+            ((layer.scores[rows] - layer.scores[7]) ** 2).sum(axis=1) / layer.scores.var(axis=0).sum()
+            for layer in statistics.values()
+        ],
+        axis=0,
+    )
+    assert (np.diff(apart) >= 0).all()
+    grid, expected = statistics.local.grid_in((48, 48)), 0
+    for layer in statistics.values():
+        maps = layout_maps(layer, layer.scores)
+        distances = ((maps[rows] - maps[7]) ** 2).sum(axis=-1) / maps.var(axis=0).sum(axis=-1).mean()
+        middles = [(np.arange(n) + 0.5) * 48 / n - 0.5 for n in layer.layout_shape[:2]]
+        between = np.stack(np.meshgrid(*(grid.centers(axis) for axis in (0, 1)), indexing="ij"), axis=-1)
+        of_rows = [
+            RegularGridInterpolator(middles, of_row, bounds_error=False, fill_value=None)(between)
+            for of_row in distances
+        ]
+        expected = expected + np.array(of_rows) / len(statistics)
+    inner = (slice(None), slice(1, -1), slice(1, -1))
+    np.testing.assert_allclose(-likeness[inner], expected[inner], rtol=1e-2, atol=1e-6)
+
+
+def replace_scores(target, scores):
+    return LayerTarget(fields={**target.fields, "scores": scores})
 
 
 def test_places_are_drawn_by_how_they_go_together(monkeypatch):
     """Four places and two rows, at one heat and with no liking: all sixteen scenes as often as the field has it."""
-    for name, value in (("_LIKING", 0.0), ("_HOT", 1.0), ("_COLD", 1.0), ("_N_SWEEPS", 12)):
+    for name, value in (("_MOOD", 0.0), ("_HOT", 1.0), ("_COLD", 1.0), ("_N_SWEEPS", 12)):
         monkeypatch.setattr(scenes, name, value)
     rng = np.random.default_rng(0)
     affinities = [(axis, 1, rng.normal(0, 1.5, (8, 8)).astype(np.float32)) for axis in (0, 1)]
     contexts = np.arange(8).reshape(2, 2, 2)
-    neighbours = Neighbours(contexts, affinities, np.ones(8))
+    neighbours = Neighbours(contexts, affinities)
+    likings = rng.normal(0, 0.5, (2, 2, 2))
     states = np.indices((2,) * 4).reshape(4, -1).T.reshape(-1, 2, 2)
     fits = []
     for state in states:
         own = np.take_along_axis(contexts, state[None], axis=0)[0]
         down, across = affinities[0][2], affinities[1][2]
-        fits.append(down[own[0], own[1]].sum() + across[own[:, 0], own[:, 1]].sum())
+        liked = np.take_along_axis(likings, state[None], axis=0).sum()
+        fits.append(liked + down[own[0], own[1]].sum() + across[own[:, 0], own[:, 1]].sum())
     expected = np.exp(fits) / np.exp(fits).sum()
-    drawn = [neighbours._put_together(contexts, np.random.default_rng(seed)).ravel() for seed in range(1000)]
+    rows = np.arange(2)
+    drawn = [neighbours.put_together(rows, likings, np.random.default_rng(seed)).ravel() for seed in range(1000)]
     found = np.bincount(np.array(drawn) @ [8, 4, 2, 1], minlength=16) / 1000
     assert np.abs(found - expected).sum() / 2 < 0.08  # chance gives 0.04; half of the pairs left out, 0.3 and more
 
 
-def test_the_first_row_is_liked_most():
-    neighbours = Neighbours(np.zeros((4, 20, 20), np.intp), [], np.ones(1))
-    shares = []
-    for seed in range(60):
-        chosen = neighbours._put_together(neighbours.contexts, np.random.default_rng(seed))
-        shares.append(np.bincount(chosen.ravel(), minlength=4) / 400)
-    mean = np.mean(shares, axis=0)
-    assert mean[0] > 2 * mean[1:].max() and mean[1:].min() > 0.05
+def test_a_row_likes_to_have_parts_that_lie_together():
+    """Where nothing else tells rows apart, each has some of the places, in pieces; which, the seed decides."""
+    neighbours = Neighbours(np.zeros((4, 20, 20), np.intp), [])
+    rows, likings = np.arange(4), np.zeros((4, 20, 20))
+    drawn = [neighbours.put_together(rows, likings, np.random.default_rng(seed)) for seed in range(60)]
+    shares = np.mean([np.bincount(chosen.ravel(), minlength=4) / 400 for chosen in drawn], axis=0)
+    assert (np.abs(shares - 0.25) < 0.08).all()
+    assert np.mean([chosen[:, 1:] == chosen[:, :-1] for chosen in drawn]) > 0.8
 
 
 def test_maps_and_targets_of_a_row_alone_are_that_row_s(statistics):
@@ -192,7 +232,8 @@ def test_cells_lie_where_their_places_do(monkeypatch, n_places, n_pixels, n_cell
 
 
 def test_targets_of_a_row_alone_are_that_row_s(statistics, monkeypatch):
-    monkeypatch.setattr(Neighbours, "scene", lambda self, row, rng: alone(statistics, 7))
+    monkeypatch.setattr(Neighbours, "put_together", lambda self, rows, likings, rng: np.zeros((6, 6), np.intp))
+    monkeypatch.setattr(scenes, "likest_rows", lambda statistics, target: (np.array([7]), np.zeros((1, 6, 6))))
     targets = sample_scenes(statistics, n_images=1)
     for name, layer in statistics.items():
         atol = 1e-3 * layer.scores.std(axis=0).max()
@@ -221,22 +262,15 @@ def test_other_descriptors_are_the_rows_mean(statistics):
 def test_scenes_do_not_depend_on_the_number_of_threads(statistics, monkeypatch):
     """How sums are rounded does, and with it which row is most alike."""
     seen = []
-    scene = Neighbours.scene
+    find = scenes.likest_rows
 
-    def watched(self, row, rng):
+    def watched(statistics, target):
         seen.append(max(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"))
-        return scene(self, row, rng)
+        return find(statistics, target)
 
-    monkeypatch.setattr(Neighbours, "scene", watched)
-    weights = Neighbours.of
-
-    def counted(statistics):
-        seen.append(max(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"))
-        return weights(statistics)
-
-    monkeypatch.setattr(Neighbours, "of", counted)
+    monkeypatch.setattr(scenes, "likest_rows", watched)
     sample_scenes(statistics, n_images=2)
-    assert seen == [1, 1, 1]
+    assert seen == [1, 1]
 
 
 @pytest.mark.parametrize(
