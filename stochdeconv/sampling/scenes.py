@@ -154,14 +154,7 @@ def likest_rows(statistics: ClassStatistics, target: Targets) -> tuple[np.ndarra
         maps, own = (layout_maps(layer, scores) for scores in (layer.scores[rows], target.layers[name].scores))
         cells = _cells(layer, statistics.input_size)
         distances = ((maps - own) ** 2).sum(axis=-1) * (math.prod(cells.shape) / variances[name])
-        # Between the middles of cells linearly.
-        positions = [
-            np.clip((places.centers(axis) - cells.first[axis]) / cells.step[axis], 0, n - 1)
-            for axis, n in enumerate(cells.shape)
-        ]
-        down, across = (
-            np.maximum(1 - np.abs(at[:, None] - np.arange(n)), 0) for at, n in zip(positions, cells.shape, strict=True)
-        )
+        down, across = (cells.shares(places.centers(axis), axis) for axis in (0, 1))
         likeness -= down @ distances @ across.T
     return rows, likeness / len(statistics)
 

@@ -52,6 +52,11 @@ class Grid:
         positions = np.floor((pixels - self.first[axis]) / self.step[axis] + 0.5)
         return np.clip(positions, 0, self.shape[axis] - 1).astype(np.int64)
 
+    def shares(self, pixels: np.ndarray, axis: int) -> np.ndarray:
+        """Return how much each row or column counts where it is interpolated linearly at pixels, (pixel, row or column)."""
+        positions = np.clip((pixels - self.first[axis]) / self.step[axis], 0, self.shape[axis] - 1)
+        return np.maximum(1 - np.abs(positions[:, None] - np.arange(self.shape[axis])), 0)
+
     def places(self, down: np.ndarray, across: np.ndarray) -> np.ndarray:
         """Return the number of the position that looks nearest to each of some points (row, column), row by row."""
         return self.nearest(down, 0)[:, None] * self.shape[1] + self.nearest(across, 1)

@@ -39,6 +39,13 @@ def test_points_a_step_apart_get_positions_that_follow_each_other():
     np.testing.assert_array_equal(grid.nearest(grid.centers(0)[:-1] + grid.step[0] / 2, 0), np.arange(1, 12))
 
 
+def test_between_positions_all_count_as_much_as_they_are_near():
+    grid = Grid.of((6, 13), (48, 224))
+    pixels, values = np.linspace(-9, 240, 77), np.random.default_rng(0).normal(size=13)
+    expected = np.interp(pixels, grid.centers(1), values)
+    np.testing.assert_allclose(grid.shares(pixels, 1) @ values, expected, atol=1e-12)
+
+
 def test_places_are_numbered_row_by_row():
     grid = Grid.of((6, 12), (48, 48))
     np.testing.assert_array_equal(grid.places(grid.centers(0), grid.centers(1)), np.arange(72).reshape(6, 12))
