@@ -142,11 +142,6 @@ def sample_deviations(
     return rows, temperature * np.stack([values for values, _ in drawn]), sources
 
 
-def bootstrap_rows(n_rows: int, seed: int, indices: np.ndarray) -> np.ndarray:
-    """Draw the rows that images of some indices begin with, (image,), of (seed, i) alone: none twice before all have been."""
-    return np.random.default_rng([seed, _STREAM]).permutation(n_rows)[indices % n_rows]
-
-
 def _stream(seed: int, index: int) -> np.random.Generator:
     return np.random.default_rng([seed, index, _STREAM])
 
@@ -158,7 +153,7 @@ def _joint(rows: Rows, seed: int, _: float) -> Deviation:
 def _bootstrap(rows: Rows, seed: int, row_weight: float) -> Deviation:
     gaussian = PrincipalGaussian.fit(rows.weighted)
     n_rows = len(rows.weighted)
-    order = bootstrap_rows(n_rows, seed, np.arange(n_rows))
+    order = np.random.default_rng([seed, _STREAM]).permutation(n_rows)
 
     def deviation(index: int) -> tuple[np.ndarray, int]:
         rng = _stream(seed, index)
