@@ -74,6 +74,19 @@ def test_a_scene_is_laid_out_as_what_was_sampled(statistics, sampler):
     assert np.diagonal(scores).mean() < 0.8 * np.mean(of_rows)
 
 
+def test_what_lays_scenes_out_is_sampled_as_is_asked(statistics, monkeypatch):
+    seen = {}
+
+    def watched(statistics, **options):
+        seen.update(options)
+        return sample_targets(statistics, **options)
+
+    monkeypatch.setattr(scenes, "sample_targets", watched)
+    options = {"sampler": "joint", "n_images": 3, "temperature": 0.6, "seed": 2, "first_index": 5, "row_weight": 0.3}
+    sample_scenes(statistics, **options)
+    assert seen == options
+
+
 def test_borders_lie_where_contexts_go_together(statistics, targets):
     """Neighbours across a border are as seldom strangers as can be: compared with the same rows cut at random."""
     grid = tuple(map(int, statistics.local.grid))
