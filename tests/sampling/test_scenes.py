@@ -160,6 +160,18 @@ def test_rows_that_are_laid_out_alike_are_found(statistics):
     np.testing.assert_allclose(-likeness[inner], expected[inner], rtol=1e-2, atol=1e-6)
 
 
+def test_a_layer_that_never_varies_tells_no_rows_apart(statistics):
+    still = {name: layer.with_fields(scores=np.ones_like(layer.scores)) for name, layer in statistics.items()}
+    held = replace(statistics, layers={**statistics.layers, "low": still["low"]})
+    target = sample_targets(held, n_images=1)
+    layers = {**target.layers, "low": replace_scores(target.layers["low"], np.ones_like(still["low"].scores[:1]))}
+    rows, likeness = likest_rows(held, replace(target, layers=layers))
+    of_others = replace(statistics, layers={name: statistics[name] for name in statistics if name != "low"})
+    expected_rows, expected = likest_rows(of_others, target)
+    np.testing.assert_array_equal(rows, expected_rows)
+    np.testing.assert_allclose(likeness * 4, expected * 3, atol=1e-12)
+
+
 def replace_scores(target, scores):
     return LayerTarget(fields={**target.fields, "scores": scores})
 
