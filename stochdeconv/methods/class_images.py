@@ -18,7 +18,15 @@ from stochdeconv.methods.objective import channel_directions, check_model, targe
 from stochdeconv.methods.recipe import Recipe, own_recipe, parse_recipe
 from stochdeconv.methods.settings import RunSettings
 from stochdeconv.optimization.descent import Descent
-from stochdeconv.sampling.samplers import EXEMPLARS, LOCAL, PLACE_BY_PLACE, check_sampling, sample_targets
+from stochdeconv.sampling.samplers import (
+    EXEMPLARS,
+    LOCAL,
+    OF_SCENES,
+    PLACE_BY_PLACE,
+    SAMPLERS,
+    check_sampling,
+    sample_targets,
+)
 from stochdeconv.sampling.traversals import component_targets, spaced_deviations, walk_targets
 from stochdeconv.settings import OPEN
 from stochdeconv.statistics.class_statistics import INPUT
@@ -32,8 +40,8 @@ if TYPE_CHECKING:
     from stochdeconv.sampling.targets import Targets
     from stochdeconv.statistics.class_statistics import ClassStatistics
 
-# The sampler where places cannot be drawn, and of the rows whose scenes `exemplars` draws them in; and of the layouts of `local`'s scenes.
-_USUAL, _OF_SCENES = "bootstrap", "chain"
+# The sampler where places cannot be drawn, and of the rows whose scenes `exemplars` draws them in.
+_USUAL = "bootstrap"
 # Of smaller images, with a dozen patches or fewer side by side, nobody measured whether local Gaussians are the better default.
 _LEAST_SIDE_OF_LOCAL = 96
 # A walk starts from its middle frame after this part of the steps.
@@ -62,11 +70,13 @@ class GenerateSettings(RunSettings):
         exemplars where there are enough, else bootstrap; bootstrap, too, of series, of another size than the statistics', and from a
         photograph (`init`).
     scenes : {"chain", "joint", "bootstrap", "independent"}
-        What lays out the scenes of the sampler ``local``.
+        What lays out the scenes of the sampler ``local``, which is then chosen; by default chain.
     temperature : float
-        Multiplies the deviations of the samples, and of images along a component, from the class's mean; place by place, the noise, too.
+        Multiplies the deviations of the samples, and of images along a component, from the class's mean; to ``local`` they tell which rows
+        its scenes are of. Place by place, multiplies the noise, too.
     row_weight : float
-        How much of real images' deviations a chain or bootstrap sample is made of, 0 (Gaussian throughout) to 1; of `exemplars` above 0.
+        How much of real images' deviations a chain or bootstrap sample is made of, 0 (Gaussian throughout) to 1, one that lays
+        out scenes too; of `exemplars` above 0.
     gradient_rule : {"true", "guided", "deconvnet", "mix"}
         How gradients pass a ReLU, see `gradient.loss_gradient`.
     init : path, ``noise|IMAGE``
@@ -93,7 +103,7 @@ class GenerateSettings(RunSettings):
     walk: int | None = None
     gif: bool = False
     sampler: str = OPEN
-    scenes: str = _OF_SCENES
+    scenes: str = OPEN
     temperature: float = 1.0
     row_weight: float = 0.9
     gradient_rule: str = "true"
@@ -118,21 +128,25 @@ class GenerateSettings(RunSettings):
             raise SettingsError(
                 f"the sampler '{self.sampler}' draws images one by one; leave component= and walk= out, or choose another"
             )
-        if self.scenes != _OF_SCENES and self.sampler != LOCAL:
-            raise SettingsError(
-                "scenes= lays out what the sampler 'local' draws; give sampler='local', too, or leave it out"
-            )
         if self.sampler == EXEMPLARS and self.row_weight == 0:
             raise SettingsError(
                 "the sampler 'exemplars' draws in the scene of a row; row_weight= is above 0, or choose another"
             )
-        sampler = self.sampler or _USUAL
         numbers: dict[str, Any] = {"temperature": self.temperature, "row_weight": self.row_weight}
-        check_sampling(sampler, also=PLACE_BY_PLACE, **numbers)
-        check_sampling(self.scenes, **numbers)
+        check_sampling(self.sampler or _USUAL, also=PLACE_BY_PLACE, **numbers)
+        if self.scenes is not None:
+            self._check_scenes()
         Descent(gradient_rule=self.gradient_rule)
         if not isinstance(self.recipe, Recipe):
             parse_recipe(self.recipe or "")
+
+    def _check_scenes(self) -> None:
+        if self.scenes not in SAMPLERS:
+            raise InputError(f"scenes= is one of {', '.join(SAMPLERS)}, which lay out scenes; got '{self.scenes}'")
+        if self.sampler not in (None, LOCAL):
+            raise SettingsError(f"scenes= lays out what the sampler 'local' draws; got the sampler '{self.sampler}'")
+        if self.is_series:
+            raise SettingsError("scenes= lays out images one by one; leave component= and walk= out, or scenes=")
 
     @property
     def is_series(self) -> bool:
@@ -168,15 +182,16 @@ class GenerateSettings(RunSettings):
 
         checks = {LOCAL: check_local, EXEMPLARS: check_exemplars}
         is_own_size = size == tuple(statistics.input_size)
-        if self.sampler in PLACE_BY_PLACE:
+        chosen = self.sampler if self.scenes is None else LOCAL
+        if chosen in PLACE_BY_PLACE:
             if not is_own_size:
                 height, width = statistics.input_size
                 raise InputError(
-                    f"the sampler '{self.sampler}' draws images of {height}x{width} pixels: leave size= out, or choose another"
+                    f"the sampler '{chosen}' draws images of {height}x{width} pixels: leave size= out, or choose another"
                 )
-            checks[self.sampler](statistics)
-        if self.sampler is not None:
-            return self.sampler
+            checks[chosen](statistics)
+        if chosen is not None:
+            return chosen
         if is_own_size and not self.is_series and str(self.init) == "noise":
             for sampler, check in checks.items():
                 if sampler == LOCAL and min(size) < _LEAST_SIDE_OF_LOCAL:
@@ -202,7 +217,7 @@ class GenerateSettings(RunSettings):
             from stochdeconv.sampling.local import draw_places
             from stochdeconv.sampling.scenes import sample_scenes
 
-            scenes = sample_scenes(statistics, sampler=self.scenes, **number, **sampling)
+            scenes = sample_scenes(statistics, sampler=self.scenes or OF_SCENES, **number, **sampling)
             return draw_places(statistics, scenes, **drawing)
         targets = sample_targets(statistics, sampler=whole, **number, **sampling)
         if sampler == EXEMPLARS:

@@ -12,7 +12,7 @@ import numpy as np
 
 from stochdeconv.methods.class_images import ClassImages, GenerateSettings
 from stochdeconv.methods.settings import with_batch_size
-from stochdeconv.sampling.samplers import EXEMPLARS, LOCAL
+from stochdeconv.sampling.samplers import EXEMPLARS, LOCAL, OF_SCENES
 from stochdeconv.settings import read_settings, takes
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ def generate(
         settings=settings.record(
             "n_images",
             sampler=maker.sampler,
+            scenes=settings.scenes or OF_SCENES if maker.sampler == LOCAL else None,
             size=list(maker.size),
             init=str(settings.init),
             recipe=asdict(maker.recipe),

@@ -213,6 +213,8 @@ def _independent(rows: Rows, seed: int, _: float) -> Deviation:
 #: Samplers that go on place by place: scenes of several rows, completed from local Gaussians, see `scenes.sample_scenes` and
 #: `local.draw_places`; and what `bootstrap` samples, completed from photographs that the statistics keep, see `exemplars.sample_places`.
 LOCAL, EXEMPLARS = PLACE_BY_PLACE = ("local", "exemplars")
+#: What lays those scenes out.
+OF_SCENES = "chain"
 #: Samplers of descriptors, by name.
 SAMPLERS = {
     "chain": Sampler("from the class neuron down, each layer given the one above it", _chain),

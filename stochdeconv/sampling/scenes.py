@@ -11,8 +11,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from stochdeconv.errors import InputError
-from stochdeconv.sampling.samplers import sample_targets
-from stochdeconv.sampling.targets import LayerTarget, Rows, Targets
+from stochdeconv.sampling.samplers import OF_SCENES, sample_deviations
+from stochdeconv.sampling.targets import LayerTarget, Targets
 from stochdeconv.statistics.layout import layout_maps
 from stochdeconv.statistics.local_gaussians import LEAST_IMAGES
 from stochdeconv.statistics.patches import PATCH
@@ -63,7 +63,7 @@ def check_local(statistics: ClassStatistics) -> None:
 def sample_scenes(
     statistics: ClassStatistics,
     *,
-    sampler: str = "chain",
+    sampler: str = OF_SCENES,
     n_images: int = 8,
     temperature: float = 1.0,
     seed: int = 0,
@@ -74,8 +74,8 @@ def sample_scenes(
 
     A scene is laid out as a descriptor that is sampled: rows whose layouts are most like it, at every layer, have the places where they
     are most like it, at borders where the contexts on both sides go together: a Markov random field whose pair potentials are how often
-    contexts lie so far from each other, annealed (Geman & Geman 1984). Layouts are then those of the scene, whatever else is asked of
-    whole layers the rows' mean by their parts.
+    contexts lie so far from each other, annealed (Geman & Geman 1984). The row that a bootstrap starts from is left out. Layouts are then
+    those of the scene; everything else that whole layers are asked for is the rows' mean, each counting by its part.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def sample_scenes(
         There are no local Gaussians, or as in `samplers.sample_targets`.
     """
     check_local(statistics)
-    sampled = sample_targets(
+    rows, *drawn = sample_deviations(
         statistics,
         sampler=sampler,
         n_images=n_images,
@@ -104,15 +104,15 @@ def sample_scenes(
         first_index=first_index,
         row_weight=row_weight,
     )
+    sampled = rows.targets(*drawn)
     neighbours = Neighbours.of(statistics)
 
     def draw(number: int) -> np.ndarray:
         rng = np.random.default_rng([seed, first_index + number, _STREAM])
-        rows, likeness = likest_rows(statistics, sampled.take(slice(number, number + 1)))
-        return rows[neighbours.put_together(rows, _LIKENESS * likeness, rng)].ravel().astype(np.int32)
+        alike, likeness = likest_rows(statistics, sampled.take(slice(number, number + 1)))
+        return alike[neighbours.put_together(alike, _LIKENESS * likeness, rng)].ravel().astype(np.int32)
 
     scenes = np.stack(side_by_side(draw, n_images))
-    rows = Rows.of(statistics)
     shares = [np.unique(scene, return_counts=True) for scene in scenes]
     mixed = np.stack([counts @ rows.weighted[own] / counts.sum() for own, counts in shares])
     targets = rows.targets(mixed, np.full(n_images, -1))
@@ -139,24 +139,25 @@ def likest_rows(statistics: ClassStatistics, target: Targets) -> tuple[np.ndarra
     rows : ndarray of shape (row,), int
         The most alike first.
     likeness : ndarray of shape (row, down, across), float64
-        At each place: minus the squared distance of the layouts there, of each layer in units of the rows' variance at a place, averaged
-        over the layers.
+        At each place: minus the squared distance of the layouts there, of each layer that varies in units of the rows' variance at a place,
+        averaged over these layers.
     """
-    variances = {name: np.var(layer.scores, axis=0).sum() or 1.0 for name, layer in statistics.items()}
-    apart = [
-        ((layer.scores - target.layers[name].scores) ** 2).sum(axis=1) / variances[name]
-        for name, layer in statistics.items()
-    ]
-    rows = np.argsort(np.mean(apart, axis=0), kind="stable")[:_N_ROWS]
+    variances = {name: np.var(layer.scores, axis=0).sum() for name, layer in statistics.items()}
+    varying = {name: variance for name, variance in variances.items() if variance > 0} or dict.fromkeys(variances, 1.0)
+    deviations = {name: statistics[name].scores - target.layers[name].scores for name in varying}
+    apart = np.mean([(deviations[name] ** 2).sum(axis=1) / variance for name, variance in varying.items()], axis=0)
+    (source,) = target.source_rows
+    if source >= 0:
+        apart[source] = np.inf
+    rows = np.argsort(apart, kind="stable")[: min(_N_ROWS, len(apart) - (source >= 0))]
     places = statistics.local.grid_in(statistics.input_size)
     likeness = np.zeros((len(rows), *places.shape))
-    for name, layer in statistics.items():
-        maps, own = (layout_maps(layer, scores) for scores in (layer.scores[rows], target.layers[name].scores))
-        cells = _cells(layer, statistics.input_size)
-        distances = ((maps - own) ** 2).sum(axis=-1) * (math.prod(cells.shape) / variances[name])
+    for name, variance in varying.items():
+        cells = _cells(statistics[name], statistics.input_size)
+        maps = (deviations[name][rows] @ statistics[name].components).reshape(len(rows), *cells.shape, -1)
         down, across = (cells.shares(places.centers(axis), axis) for axis in (0, 1))
-        likeness -= down @ distances @ across.T
-    return rows, likeness / len(statistics)
+        likeness -= down @ (maps**2).sum(axis=-1) @ across.T * (math.prod(cells.shape) / variance)
+    return rows, likeness / len(varying)
 
 
 def scene_contexts(statistics: ClassStatistics, targets: Targets) -> np.ndarray:

@@ -67,11 +67,15 @@ def test_scenes_are_laid_out_as_is_asked(model, whole):
     run = {"n_images": 2, "n_steps": 2, "sampler": "local", "seed": 3}
     options = {"temperature": 0.7, "row_weight": 0.5}
     for scenes in ("chain", "joint"):
-        made = generate(model, whole, scenes=scenes, **options, **run)
+        # With it `local` is chosen.
+        made = generate(model, whole, scenes=scenes, **options, **{**run, "sampler": None})
         expected = sample_scenes(whole, sampler=scenes, n_images=2, seed=3, **options)
         np.testing.assert_array_equal(made.arrays["scenes"], expected.scenes)
-        assert made.record["settings"]["scenes"] == scenes
+        assert (made.record["settings"]["sampler"], made.record["settings"]["scenes"]) == ("local", scenes)
     plain = generate(model, whole, **run)
+    assert plain.record["settings"]["scenes"] == "chain"
+    other = generate(model, whole, **{**run, "sampler": "bootstrap"})
+    assert other.record["settings"]["scenes"] is None
     np.testing.assert_array_equal(plain.arrays["scenes"], sample_scenes(whole, n_images=2, seed=3).scenes)
 
 
@@ -117,11 +121,13 @@ def test_what_cannot_be_drawn_place_by_place_is_refused(model, statistics, whole
     if sampler == "exemplars":
         with pytest.raises(InputError, match="in the scene of a row"):
             generate(model, whole, row_weight=0.0, **run)
-        with pytest.raises(InputError, match="scenes= lays out what the sampler 'local' draws"):
+        with pytest.raises(InputError, match=r"scenes= lays out what .* 'local' draws; got the sampler 'exemplars'"):
             generate(model, whole, scenes="joint", **run)
-    else:
-        with pytest.raises(InputError, match="no sampler 'joins'; closest: 'joint'; there are chain, joint"):
-            generate(model, whole, scenes="joins", **run)
+    for scenes in ("joins", "local"):
+        with pytest.raises(InputError, match=f"scenes= is one of chain, joint, .*; got '{scenes}'"):
+            generate(model, whole, scenes=scenes, **run)
+    with pytest.raises(InputError, match="scenes= lays out images one by one"):
+        generate(model, whole, scenes="joint", walk=3)
     with pytest.raises(InputError, match=r"hold none: (they were collected without contexts|collect )"):
         generate(model, statistics, **run)
 

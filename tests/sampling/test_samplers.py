@@ -317,6 +317,8 @@ def test_help_names_every_sampler():
     assert sorted(written.split("|")) == sorted([*SAMPLERS, *PLACE_BY_PLACE])
     choices = ", ".join(f'"{name}"' for name in written.split("|") if name not in PLACE_BY_PLACE)
     assert f"sampler : {{{choices}}}" in sample_targets.__doc__
+    laid_out_by, _ = read_fields(GenerateSettings)["scenes"]
+    assert laid_out_by.split("|") == list(SAMPLERS)
 
 
 def test_what_draws_images_is_not_asked_for_descriptors(markov):

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_info
 
 from stochdeconv.errors import InputError
 from stochdeconv.sampling import scenes
-from stochdeconv.sampling.samplers import sample_targets
+from stochdeconv.sampling.samplers import sample_deviations, sample_targets
 from stochdeconv.sampling.scenes import Neighbours, likest_rows, sample_scenes, scene_contexts, scene_map
 from stochdeconv.sampling.targets import LayerTarget
 from stochdeconv.statistics.layout import layout_maps
@@ -79,9 +79,9 @@ def test_what_lays_scenes_out_is_sampled_as_is_asked(statistics, monkeypatch):
 
     def watched(statistics, **options):
         seen.update(options)
-        return sample_targets(statistics, **options)
+        return sample_deviations(statistics, **options)
 
-    monkeypatch.setattr(scenes, "sample_targets", watched)
+    monkeypatch.setattr(scenes, "sample_deviations", watched)
     options = {"sampler": "joint", "n_images": 3, "temperature": 0.6, "seed": 2, "first_index": 5, "row_weight": 0.3}
     sample_scenes(statistics, **options)
     assert seen == options
@@ -169,7 +169,29 @@ def test_a_layer_that_never_varies_tells_no_rows_apart(statistics):
     of_others = replace(statistics, layers={name: statistics[name] for name in statistics if name != "low"})
     expected_rows, expected = likest_rows(of_others, target)
     np.testing.assert_array_equal(rows, expected_rows)
-    np.testing.assert_allclose(likeness * 4, expected * 3, atol=1e-12)
+    np.testing.assert_array_equal(likeness, expected)
+    # Nor is anything divided by nothing where none varies.
+    rows, likeness = likest_rows(
+        replace(statistics, layers=still),
+        replace(
+            target,
+            layers={name: replace_scores(target.layers[name], layer.scores[:1]) for name, layer in still.items()},
+        ),
+    )
+    assert len(set(rows)) == 12 and (likeness == 0).all()
+
+
+def test_the_row_that_a_bootstrap_starts_from_is_left_out(statistics):
+    options = {"sampler": "bootstrap", "n_images": 6, "seed": 1, "row_weight": 1.0}
+    first = sample_targets(statistics, **options).source_rows
+    for row, scene in zip(first, sample_scenes(statistics, **options).scenes, strict=True):
+        assert row >= 0 and row not in scene
+    # Of few rows, all others.
+    of_few = [(statistics[name], name) for name in statistics]
+    few = replace(statistics, layers={name: layer.with_fields(scores=layer.scores[:5]) for layer, name in of_few})
+    target = sample_targets(statistics, sampler="bootstrap", n_images=1)
+    rows, _ = likest_rows(few, replace(target, source_rows=np.array([3])))
+    assert sorted(rows) == [0, 1, 2, 4]
 
 
 def replace_scores(target, scores):
@@ -287,15 +309,15 @@ def test_other_descriptors_are_the_rows_mean(statistics):
 def test_scenes_do_not_depend_on_the_number_of_threads(statistics, monkeypatch):
     """How sums are rounded does, and with it which row is most alike."""
     seen = []
-    find = scenes.likest_rows
+    draw = scenes.scene_map
 
-    def watched(statistics, target):
+    def watched(*arguments):
         seen.append(max(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"))
-        return find(statistics, target)
+        return draw(*arguments)
 
-    monkeypatch.setattr(scenes, "likest_rows", watched)
+    monkeypatch.setattr(scenes, "scene_map", watched)
     sample_scenes(statistics, n_images=2)
-    assert seen == [1, 1]
+    assert seen == [1] * (2 * len(statistics))
 
 
 @pytest.mark.parametrize(
